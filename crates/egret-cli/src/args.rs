@@ -84,7 +84,7 @@ pub struct GivenArgs {
     /// The value of a free dim, e.g. batch=1. May be repeated
     #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
     pub dims: Vec<(String, i64)>,
-    /// How large a dim may be that the model itself decides while it runs (what a loop stacks, a Range over what layers compute), e.g.
+    /// How large a dim may be that the model itself decides while it runs (what a loop stacks, a size that it computes), e.g.
     /// u0=1000, `u0=20*seq`, or by its ONNX node /encoder/Range=1000: compiled code has room for so many, and a run that needs more
     /// fails. May be repeated
     #[arg(long = "at-most", value_name = "NAME=VALUE", value_parser = name_dim)]

@@ -91,7 +91,10 @@ fn what_is_wrong_with_a_file_is_refused_at_its_place() {
         ("[model.\"n.onnx\"]", &["egret.toml:1:8: there is no "]),
         // What only the compilation can tell is told with what the file says.
         ("dims = { length = 1 }", &["its free dims are `batch`", "egret.toml says --dim length=1"]),
-        ("at-most = { v = 1 }", &["no dim `v` that a loop decides", "egret.toml says --at-most v=1"]),
+        (
+            "at-most = { v = 1 }",
+            &["no dim `v` that a loop or a range decides", "egret.toml says --at-most v=1"],
+        ),
         ("target = \"x86-65\"", &["x86-65", "egret.toml says --target x86-65"]),
         ("target = \"none.toml\"", &["/none.toml"]),
     ] {

@@ -1,6 +1,6 @@
 //! Options of the command line as messages advise them: each works when it is pasted into a shell.
 
-use crate::{Dim, Graph};
+use crate::{Dim, Graph, Op};
 
 /// A word as a POSIX shell reads it: quoted where it has a character that a shell would read otherwise, e.g. `'batch size'`.
 pub fn word(text: &str) -> String {
@@ -35,7 +35,7 @@ pub fn to_be_constant<'a>(of: impl IntoIterator<Item = &'a Dim>, free: &[String]
     }
 }
 
-/// As [`to_be_constant`], where there only has to be room: for a dim that a loop of the whole graph stacks, the most that it may be. Nothing is
+/// As [`to_be_constant`], where there only has to be room: for a dim that a loop of the whole graph stacks, or a range counts, the most that it may be. Nothing is
 /// said of those in sub-graphs, which no option names.
 pub fn to_have_room<'a>(
     of: impl IntoIterator<Item = &'a Dim> + Clone,
@@ -44,15 +44,28 @@ pub fn to_have_room<'a>(
 ) -> String {
     let mut symbols = vec![];
     of.clone().into_iter().for_each(|d| d.collect_symbols(&mut symbols));
-    let stacked =
-        symbols.iter().find(|s| !free.contains(s) && whole.is_some_and(|g| g.stacked(s).is_some()));
-    match stacked {
-        Some(s) => {
-            let option = word(&format!("{s}=N"));
-            format!("`{s}` {TOLD_BY_RUNS}: say how large it may be, --at-most {option}")
-        }
-        None => to_be_constant(of, free),
+    let counted = |s: &String| (!free.contains(s)).then(|| whole?.counted(s)).flatten();
+    let Some((s, (node, place))) = symbols.iter().find_map(|s| Some((s, counted(s)?))) else {
+        return to_be_constant(of, free);
+    };
+    if let Some(most) = whole.and_then(|g| g.node(node).attrs.at_most(place)) {
+        return format!(
+            "`{s}` {TOLD_BY_RUNS}, and that it is at most {most} does not tell how large they may be"
+        );
     }
+    let option = word(&format!("{s}=N"));
+    let mut says = format!("`{s}` {TOLD_BY_RUNS}: say how large it may be, --at-most {option}");
+    // A range is as long as a number says; where that is an input's, it may be fixed as well.
+    let number = whole
+        .filter(|g| g.node(node).op == Op::Range)
+        .and_then(|g| Some((g, g.node(node).operands.first()?.as_ref()?)));
+    let inputs = number.map(|(g, &v)| g.inputs_read_for(v)).unwrap_or_default();
+    if !inputs.is_empty() {
+        let binds: Vec<String> =
+            inputs.iter().map(|name| format!("--bind {}", word(&format!("{name}=value.npy")))).collect();
+        says += &format!(", or what it is computed from, {}", binds.join(" "));
+    }
+    says
 }
 
 #[cfg(test)]

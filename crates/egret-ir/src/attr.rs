@@ -71,7 +71,7 @@ impl From<bool> for Attr {
 pub const DECLARED: &str = "dims";
 
 /// The attribute that says how many elements the dims may have at most that a node declares, in the order of [`DECLARED`]; -1 where nothing
-/// is said. A `loop` may have it.
+/// is said. A `loop` and a `range` may have it.
 pub const AT_MOST: &str = "at_most";
 
 /// The attributes of a node, sorted by name. The op table says which there are; every one is present. Beside them there

@@ -202,7 +202,8 @@ impl Builder {
         operands: &[Option<ValueId>],
         types: &[Type],
     ) -> Option<Vec<Tensor>> {
-        if op.is_random() || op.has_regions() {
+        // A range is as long as its operand says, however small that is.
+        if op.is_random() || op.has_regions() || op == Op::Range {
             return None;
         }
         let values: Vec<Option<crate::Value>> = operands

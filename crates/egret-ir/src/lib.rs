@@ -43,6 +43,7 @@ pub mod infer;
 pub mod interp;
 mod limits;
 mod op;
+mod reads;
 mod rename;
 pub mod rng;
 pub mod symbolic;

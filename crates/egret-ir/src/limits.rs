@@ -5,19 +5,24 @@ use crate::{Dim, Graph, NodeId, Op};
 use std::collections::BTreeMap;
 
 impl Graph {
-    /// Says of dims that loops of the graph stack how many elements they have at most, each a number or made of the free dims: what has to be
+    /// Says of dims that loops of the graph stack, and ranges count, how many elements they have at most, each a number or made of the free dims: what has to be
     /// known for compiled code to have room for them. A run in which one has more fails. A dim is called by its symbol, or by the ONNX node that
-    /// decides it (`Range:/encoder/Range` or `/encoder/Range`), whose name stays whatever else of the model is fixed.
+    /// decides it (`Range:/encoder/Range` or `/encoder/Range`), whose name stays whatever else of the model is fixed, and which means all that
+    /// it decides.
     ///
     /// # Errors
     /// A name that is no such dim; a number below 0; what is made of anything but free dims.
     pub fn limit_dims(&mut self, most: &BTreeMap<String, Dim>) -> Result<(), String> {
         for (name, most) in most {
-            let Some((id, place)) = self.stacked(name).or_else(|| self.stacked_from(name)) else {
-                return Err(format!("the model has no dim `{name}` that a loop decides; {}", self.known()));
-            };
-            if let Some(below) = most.as_const().filter(|most| *most < 0) {
-                return Err(format!("the dim `{name}` cannot be at most {below}"));
+            let all = self.counted(name).map_or_else(|| self.counted_from(name), |one| vec![one]);
+            if all.is_empty() {
+                return Err(format!(
+                    "the model has no dim `{name}` that a loop or a range decides; {}",
+                    self.known()
+                ));
+            }
+            if is_below_zero(most) {
+                return Err(format!("the dim `{name}` cannot be at most {most}"));
             }
             if most.has_unnamed() {
                 return Err(format!("`{name}` at most `{most}`: name the dims"));
@@ -33,26 +38,30 @@ impl Graph {
                     "`{name}` at most `{most}`: the model has no free dim `{unknown}`; {known}"
                 ));
             }
-            let node = self.node_mut(id);
-            let mut all: Vec<Dim> = (0..node.attrs.declared().len())
-                .map(|i| node.attrs.at_most(i).cloned().unwrap_or(Dim::constant(-1)))
-                .collect();
-            all[place] = most.clone();
-            node.attrs.0.insert(AT_MOST, Attr::Dims(all));
+            for (id, place) in all {
+                let attrs = &mut self.node_mut(id).attrs;
+                let mut all: Vec<Dim> = (0..attrs.declared().len())
+                    .map(|i| attrs.at_most(i).cloned().unwrap_or(Dim::constant(-1)))
+                    .collect();
+                all[place] = most.clone();
+                attrs.0.insert(AT_MOST, Attr::Dims(all));
+            }
         }
         Ok(())
     }
 
-    /// The loop that decides a dim by what it stacks, and the dim's place among those that it declares.
-    pub fn stacked(&self, name: &str) -> Option<(NodeId, usize)> {
+    /// The loop that decides a dim by what it stacks, or the range that counts it, and the dim's place among those that the node declares.
+    pub fn counted(&self, name: &str) -> Option<(NodeId, usize)> {
         let id = *self.declarations().get(name)?;
         let node = self.node(id);
-        if node.op != Op::Loop {
-            return None;
-        }
+        let first = match node.op {
+            Op::Loop => node.attrs.index("carried"),
+            Op::Range => 0,
+            _ => return None,
+        };
         let mut place = 0;
         for (i, &v) in node.results.iter().enumerate() {
-            let stacks = i >= node.attrs.index("carried");
+            let stacks = i >= first;
             if stacks && node.attrs.declared().get(place).is_some_and(|d| d.as_deref() == Some(name)) {
                 return Some((id, place));
             }
@@ -61,20 +70,17 @@ impl Graph {
         None
     }
 
-    /// The same of the dim that the loop of an ONNX node decides, if it is the only one from there.
-    fn stacked_from(&self, source: &str) -> Option<(NodeId, usize)> {
+    /// The same of all dims that loops and ranges of an ONNX node decide.
+    fn counted_from(&self, source: &str) -> Vec<(NodeId, usize)> {
         let is_it = |s: &String| s == source || s.split_once(':').is_some_and(|(_, name)| name == source);
-        let from =
-            |name: &&str| self.stacked(name).is_some_and(|(id, _)| self.node(id).sources.iter().any(is_it));
-        let mut all = self.declarations().into_keys().filter(from);
-        let only = all.next().filter(|_| all.next().is_none())?;
-        self.stacked(only)
+        let of = |name| self.counted(name).filter(|(id, _)| self.node(*id).sources.iter().any(is_it));
+        self.declarations().into_keys().filter_map(of).collect()
     }
 
     /// The dims that may be limited, with the ONNX nodes that decide them.
     fn known(&self) -> String {
         let one = |name: &str| {
-            let (id, _) = self.stacked(name)?;
+            let (id, _) = self.counted(name)?;
             let sources: Vec<&str> = self.node(id).sources.iter().map(String::as_str).collect();
             Some(match sources.is_empty() {
                 true => format!("`{name}`"),
@@ -87,6 +93,16 @@ impl Graph {
             false => format!("those are {}", all.join(", ")),
         }
     }
+}
+
+/// Whether a dim is below 0 for all sizes that are tried.
+fn is_below_zero(dim: &Dim) -> bool {
+    let mut symbols = vec![];
+    dim.collect_symbols(&mut symbols);
+    [1i64, 16, 1 << 20].into_iter().all(|size| {
+        let sizes = symbols.iter().map(|s| (s.clone(), size)).collect();
+        dim.eval(&sizes).is_some_and(|value| value < 0)
+    })
 }
 
 #[cfg(test)]
@@ -114,20 +130,21 @@ mod tests {
         let printed = text::print(&graph);
         assert!(printed.contains("at_most = [-1, 2*n + 1]"), "{printed}");
         assert_eq!(text::print(&text::parse(&printed, &|_| None).expect("a graph")), printed);
-        let (id, place) = graph.stacked("rounds").expect("a loop");
+        let (id, place) = graph.counted("rounds").expect("a loop");
         let attrs = &graph.node(id).attrs;
         assert_eq!(
             [attrs.at_most(0), attrs.at_most(place)],
             [None, Some(&(Dim::symbol("n") * Dim::constant(2) + Dim::constant(1)))]
         );
         let by_node = limited("/stack", "3").expect("a limit");
-        let (id, place) = by_node.stacked("rounds").expect("a loop");
+        let (id, place) = by_node.counted("rounds").expect("a loop");
         assert_eq!(by_node.node(id).attrs.at_most(place), Some(&Dim::constant(3)));
         for (name, most, says) in [
-            ("rows", "3", "no dim `rows` that a loop decides; those are `rounds`"),
+            ("rows", "3", "no dim `rows` that a loop or a range decides; those are `rounds`"),
             ("found", "3", "those are `rounds`"),
             ("n", "3", "those are `rounds`"),
             ("rounds", "-1", "cannot be at most -1"),
+            ("rounds", "-n", "cannot be at most"),
             ("rounds", "found", "no free dim `found`; its free dims are n"),
             ("rounds", "_", "name the dims"),
         ] {

@@ -2,8 +2,9 @@
 
 use crate::clamps::Clamped;
 use crate::error::{ErrorKind, ImportError};
+use crate::lengths::Lengths;
 use egret_ir::{Attr, Attrs, Builder, DType, Dim, Graph, Op, Tensor, TensorType, ValueId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Result of an operator's function.
 pub type OpResult = Result<Vec<ValueId>, ImportError>;
@@ -52,41 +53,12 @@ pub struct NodeCtx<'a> {
     pub named: BTreeMap<String, ValueId>,
     /// Attributes not read yet. What is left at the end is an error.
     pub attrs: BTreeMap<String, OnnxAttr>,
+    /// The dims that were made of data.
+    pub(crate) lengths: &'a mut Lengths,
+    /// Whether dims are made of any data, and no input has to be bound for them.
+    pub(crate) lengths_anywhere: bool,
     /// The slices of it that are clamped for some sizes only.
     pub(crate) clamped: Vec<Clamped>,
-}
-
-/// Names of the graph inputs whose contents (not only their shapes) a value depends on.
-pub(crate) fn input_dependencies(graph: &Graph, value: ValueId) -> BTreeSet<String> {
-    let free = graph.free_dims();
-    let mut inputs = BTreeSet::new();
-    let mut seen = BTreeSet::new();
-    let mut work = vec![value];
-    while let Some(v) = work.pop() {
-        if !seen.insert(v) {
-            continue;
-        }
-        match &graph.value(v).def {
-            egret_ir::Def::Input(_) => {
-                inputs.insert(graph.value(v).name.clone());
-            }
-            egret_ir::Def::Const(_) => {}
-            egret_ir::Def::Node(n, _) => {
-                let node = graph.node(*n);
-                // A shape depends on dims only, which are bound by themselves; unless a dim depends on data.
-                let by_dims = node.op == Op::Shape
-                    && graph.ty(node.operand(0)).as_tensor().is_some_and(|t| {
-                        let mut symbols = vec![];
-                        t.shape.iter().for_each(|d| d.collect_symbols(&mut symbols));
-                        symbols.iter().all(|s| free.contains(s))
-                    });
-                if !by_dims {
-                    work.extend(node.operands.iter().flatten());
-                }
-            }
-        }
-    }
-    inputs
 }
 
 impl NodeCtx<'_> {
@@ -135,15 +107,15 @@ impl NodeCtx<'_> {
 
     /// The integers in a value that must be known.
     pub fn need_ints(&self, value: ValueId, what: &str) -> Result<Vec<i64>, ImportError> {
-        let dims = self.need_dims(value, what)?;
+        let dims = self.told_dims(value, what)?;
         dims.iter()
             .map(Dim::as_const)
             .collect::<Option<Vec<i64>>>()
             .ok_or_else(|| self.needs_value(value, what))
     }
 
-    /// The dims in an integer tensor of rank 0 or 1, which may be symbolic.
-    pub fn need_dims(&self, value: ValueId, what: &str) -> Result<Vec<Dim>, ImportError> {
+    /// The dims in an integer tensor of rank 0 or 1 that dims of inputs decide.
+    pub fn told_dims(&self, value: ValueId, what: &str) -> Result<Vec<Dim>, ImportError> {
         self.builder.known_dims(value).ok_or_else(|| self.needs_value(value, what))
     }
 
@@ -151,7 +123,7 @@ impl NodeCtx<'_> {
     pub fn needs_value(&self, value: ValueId, what: &str) -> ImportError {
         let mut e =
             ImportError::new(ErrorKind::NeedsValue, format!("{what} must be known at compile time"));
-        e.inputs_to_bind = input_dependencies(&self.builder.graph, value);
+        e.inputs_to_bind = self.builder.graph.inputs_read_for(value);
         e
     }
 

@@ -2,7 +2,7 @@
 
 use crate::attribute::{self, Decoded};
 use crate::clamps::Clamped;
-use crate::context::{NodeCtx, OnnxAttr, input_dependencies};
+use crate::context::{NodeCtx, OnnxAttr};
 use crate::data::{decode_sparse, decode_tensor_external};
 use crate::error::{ErrorKind, ImportError};
 use crate::external::ExternalData;
@@ -55,6 +55,8 @@ pub(crate) struct Importer<'m> {
     nodes: usize,
     /// Slices of the model's own graph that are clamped for some sizes only.
     clamped: Vec<Clamped>,
+    /// Whether dims are made of any data ([`ImportOptions::computed_dims`]).
+    lengths_anywhere: bool,
 }
 
 /// What a node's outputs stand for; `None` if it depends on a node that failed for want of a value.
@@ -70,6 +72,7 @@ impl<'m> Importer<'m> {
             active: vec![],
             nodes: 0,
             clamped: vec![],
+            lengths_anywhere: false,
         }
     }
 
@@ -80,6 +83,7 @@ impl<'m> Importer<'m> {
         opsets: BTreeMap<String, i64>,
         options: &ImportOptions,
     ) -> Result<Graph, ImportError> {
+        self.lengths_anywhere = options.computed_dims;
         // An initialiser of an input is a default: it is left out where the caller gives the input.
         let mut defaults = initialised(proto);
         let given: BTreeSet<&str> = proto
@@ -354,10 +358,12 @@ impl<'m> Importer<'m> {
         let source = format!("{}:{}", node.op_type, node_name(&self.scopes.frame().prefix, node));
         let level = self.scopes.frame().level;
         let own_inputs = self.scopes.levels[level].own_inputs;
-        let builder = self.scopes.builder();
+        let Level { builder, lengths, .. } = &mut self.scopes.levels[level];
         builder.set_sources(BTreeSet::from([source]));
         let mut ctx = NodeCtx {
             builder,
+            lengths,
+            lengths_anywhere: self.lengths_anywhere,
             opset,
             op_type: &node.op_type,
             inputs,
@@ -452,7 +458,7 @@ impl<'m> Importer<'m> {
 
     /// For an error in a branch of an If: the condition decides whether it matters.
     fn needs_condition(&mut self, cond: Option<ValueId>, e: ImportError) -> ImportError {
-        let inputs = cond.map(|c| input_dependencies(self.scopes.graph(), c)).unwrap_or_default();
+        let inputs = cond.map(|c| self.scopes.graph().inputs_read_for(c)).unwrap_or_default();
         if inputs.is_empty() {
             return self.needs_dims(cond, e);
         }
@@ -548,7 +554,7 @@ impl<'m> Importer<'m> {
             let captured = inside.inputs()[level.own_inputs..].iter().zip(&level.captures);
             names = captured
                 .filter(|(input, _)| names.contains(&inside.value(**input).name))
-                .flat_map(|(_, &outer)| input_dependencies(outside, outer))
+                .flat_map(|(_, &outer)| outside.inputs_read_for(outer))
                 .collect();
         }
         if names.is_empty() {

@@ -16,6 +16,8 @@ pub struct ImportOptions {
     pub input_shapes: BTreeMap<String, Vec<i64>>,
     /// Contents of graph inputs that the compiler may rely on. They stay inputs of the graph, but nothing reads them.
     pub bind: BTreeMap<String, Tensor>,
+    /// Dims that depend on contents of inputs are dims of the run: nothing has to be bound for them.
+    pub computed_dims: bool,
 }
 
 /// The types of a graph's inputs under the options; also the dims that the options bind.

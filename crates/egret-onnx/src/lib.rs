@@ -35,6 +35,7 @@ mod external;
 mod importer;
 mod inputs;
 mod lean;
+mod lengths;
 pub mod maps;
 mod model;
 mod names;

@@ -1,5 +1,6 @@
 //! Names and levels while a model is imported: what a value name means where, and what sub-graphs capture.
 
+use crate::lengths::Lengths;
 use egret_ir::{Builder, Graph, Op, Type, ValueId};
 use onnx_protobuf::AttributeProto;
 use std::collections::{BTreeMap, HashMap};
@@ -23,12 +24,20 @@ pub(crate) struct Level {
     pub(crate) own_inputs: usize,
     /// Captured values, as values of the level outside.
     pub(crate) captures: Vec<ValueId>,
+    /// The dims that were made of data in it.
+    pub(crate) lengths: Lengths,
     by_outer: HashMap<ValueId, ValueId>,
 }
 
 impl Level {
     pub(crate) fn new(builder: Builder) -> Level {
-        Level { builder, own_inputs: 0, captures: vec![], by_outer: HashMap::new() }
+        Level {
+            builder,
+            own_inputs: 0,
+            captures: vec![],
+            lengths: Lengths::default(),
+            by_outer: HashMap::new(),
+        }
     }
 }
 

@@ -158,7 +158,7 @@ impl Model {
                 self.file.import_for_inputs(&dims, &feeds, bind)?
             }
             None => {
-                let options = ImportOptions { dims, input_shapes: shapes, bind };
+                let options = ImportOptions { dims, input_shapes: shapes, bind, computed_dims: false };
                 (self.file.import(&options)?, options)
             }
         };

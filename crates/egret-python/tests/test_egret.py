@@ -423,7 +423,7 @@ class FreeDims(Refusals):
         self.assertIn("kernels", egret.explain(rounds_model(), at_most={"u0": 3}))
         session = egret.InferenceSession(rounds_model(), at_most={"u0": "2*n"})
         self.assertEqual(session.run(["y"], {"k": numpy.array(4), "x": x})[0].tolist(), [0, 1, 2, 3])
-        with self.refused("no dim `v` that a loop decides; those are `u0`"):
+        with self.refused("no dim `v` that a loop or a range decides; those are `u0`"):
             egret.compile(rounds_model(), at_most={"v": 1})
         with self.refused("the model has no free dim `m`; its free dims are n"):
             egret.compile(rounds_model(), at_most={"u0": "2*m"})

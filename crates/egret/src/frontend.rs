@@ -197,7 +197,13 @@ impl ModelFile {
     /// # Errors
     /// A model that is wrong or unsupported; decisions that do not fit it.
     pub fn import(&self, options: &ImportOptions) -> Result<Graph> {
-        Ok(self.graph(options)?)
+        let mut options = options.clone();
+        loop {
+            match self.graph(&options) {
+                Ok(graph) => return Ok(graph),
+                Err(e) => bind_more(&mut options, &BTreeMap::new(), e)?,
+            }
+        }
     }
 
     fn graph(&self, options: &ImportOptions) -> std::result::Result<Graph, egret_onnx::ImportError> {
@@ -208,7 +214,7 @@ impl ModelFile {
     }
 
     /// The graph for given inputs: dims take the inputs' shapes, and inputs whose values the compiler must know are bound to
-    /// them, those of `bind` always. Returns what was decided too.
+    /// them, those of `bind` always; what dims depend on and is not given is left to the run. Returns what was decided too.
     ///
     /// # Errors
     /// As [`ModelFile::import`].
@@ -219,7 +225,8 @@ impl ModelFile {
         bind: BTreeMap<String, Tensor>,
     ) -> Result<(Graph, ImportOptions)> {
         let input_shapes = inputs.iter().filter_map(|(n, v)| Some((n.clone(), shape(v.as_tensor()?))));
-        let mut options = ImportOptions { dims: dims.clone(), input_shapes: input_shapes.collect(), bind };
+        let input_shapes = input_shapes.collect();
+        let mut options = ImportOptions { dims: dims.clone(), input_shapes, bind, computed_dims: false };
         loop {
             match self.graph(&options) {
                 Ok(graph) => return Ok((graph, options)),
@@ -332,7 +339,8 @@ fn shape(t: &Tensor) -> Vec<i64> {
     t.shape().iter().map(|&d| d as i64).collect()
 }
 
-/// The inputs that a failed import wants to know are bound to their values; its error if there are none.
+/// The inputs that a failed import wants to know are bound to their values; where there are none, their dims are left to the run. Its error if they
+/// are already.
 fn bind_more(
     options: &mut ImportOptions,
     inputs: &BTreeMap<String, Value>,
@@ -346,7 +354,16 @@ fn bind_more(
             }
         }
     }
-    if options.bind.len() == before { Err(error.into()) } else { Ok(()) }
+    if options.bind.len() > before {
+        return Ok(());
+    }
+    match error.kind {
+        egret_onnx::ErrorKind::NeedsValue if !options.computed_dims => {
+            options.computed_dims = true;
+            Ok(())
+        }
+        _ => Err(error.into()),
+    }
 }
 
 /// A model whose inputs are declared with these symbols, and else with the dims that they have.

@@ -85,7 +85,7 @@ fn decided(graph: &Graph) -> Result<()> {
         let sources: Vec<&str> = node.sources.iter().map(String::as_str).collect();
         let sources =
             if sources.is_empty() { String::new() } else { format!(" of {}", sources.join(", ")) };
-        let room = match graph.stacked(name) {
+        let room = match graph.counted(name) {
             Some(_) => format!(" (--at-most {})", advice::word(&format!("{name}=N"))),
             None => String::new(),
         };

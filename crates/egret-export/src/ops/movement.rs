@@ -18,6 +18,7 @@ pub(super) fn spelling(op: M) -> Spelling {
         M::Dilate => Nodes("Reshape, Pad, Slice", dilate),
         M::Concat => Nodes("Concat", concat),
         M::Iota => Nodes("Range, Reshape, Expand", iota),
+        M::Range => Nodes("Range", range),
     }
 }
 
@@ -165,4 +166,11 @@ fn iota(c: &mut Call<'_, '_>) -> Written {
         y = c.op("Expand", &[&y, &to], vec![]);
     }
     Ok(vec![y])
+}
+
+/// One that is below 0 gives no elements there, where Egret's run fails.
+fn range(c: &mut Call<'_, '_>) -> Written {
+    let (zero, one) = (c.number(DType::I64, 0.0)?, c.number(DType::I64, 1.0)?);
+    let limit = c.opt(0);
+    Ok(vec![c.op("Range", &[&zero, &limit, &one], vec![])])
 }

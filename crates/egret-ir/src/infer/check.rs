@@ -6,6 +6,9 @@ use crate::{Attr, AttrInfo, Attrs, DType, Dim, Op, TensorType, Type};
 /// The largest stride, pad, kernel or count that an attribute may give; leaves room for arithmetic in `i64`.
 pub(super) const MAX_EXTENT: i64 = i32::MAX as i64;
 
+/// The most axes that a tensor has: as many as artifacts describe.
+const MAX_RANK: usize = 256;
+
 /// Hold a node against the op table: which attributes there are and of which kind, how many operands, how many regions.
 ///
 /// # Errors
@@ -29,7 +32,7 @@ pub fn check_node(op: Op, attrs: &Attrs, operands: &[Option<&Type>], regions: us
     let extra = attrs.0.iter().find(|(k, v)| {
         let declaration = **k == DECLARED && matches!(v, Attr::Symbols(_));
         let limits = **k == AT_MOST
-            && op == Op::Loop
+            && matches!(op, Op::Loop | Op::Range)
             && matches!(v, Attr::Dims(most) if most.len() <= attrs.declared().len());
         !declaration && !limits && !row.attrs.iter().any(|a| a.name == **k)
     });
@@ -78,6 +81,9 @@ pub(super) fn bound_text(bound: &str) -> &str {
 
 /// Refuse a tensor that has a negative dim or more bytes than can be addressed.
 pub(crate) fn size(t: &TensorType) -> Result<(), String> {
+    if t.rank() > MAX_RANK {
+        return Err(format!("a tensor of {} axes; {MAX_RANK} are the most", t.rank()));
+    }
     let mut bytes = i64::try_from(t.dtype.size().max(1)).unwrap_or(i64::MAX);
     for dim in &t.shape {
         if dim.is_saturated() {

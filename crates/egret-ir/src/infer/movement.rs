@@ -1,6 +1,6 @@
 //! Data movement at places known from the attributes, and tensors made from a shape.
 
-use super::{Call, check, dims, one};
+use super::{Call, check, dims, one, unknown};
 use crate::families::Movement;
 use crate::{DType, Dim, DimOp, Type};
 
@@ -17,6 +17,7 @@ pub(super) fn infer(op: Movement, call: &Call) -> Result<Vec<Type>, String> {
         Movement::Dilate => dilate(call),
         Movement::Concat => concat(call),
         Movement::Iota => iota(call),
+        Movement::Range => range(call),
     }
 }
 
@@ -168,6 +169,13 @@ fn concat(call: &Call) -> Result<Vec<Type>, String> {
         }
     }
     one(first.dtype, shape)
+}
+
+fn range(call: &Call) -> Result<Vec<Type>, String> {
+    let n = call.tensor(0)?;
+    call.expect_dtype(0, n, DType::I64)?;
+    call.expect_rank(0, n, 0)?;
+    one(DType::I64, vec![unknown()])
 }
 
 fn iota(call: &Call) -> Result<Vec<Type>, String> {

@@ -84,6 +84,11 @@ impl Around<'_> {
         let Some(t) = ty.as_tensor() else { return Ok(()) };
         let dims: Option<Vec<i64>> = t.shape.iter().map(|d| d.eval(self.env)).collect();
         let Some(dims) = dims.filter(|d| !d.contains(&0)) else { return Ok(()) };
+        if let Some(below) = dims.iter().find(|d| **d < 0) {
+            let what = if name.is_empty() { id.to_string() } else { format!("`{name}`") };
+            let message = format!("the value {what} ({t}) would have a dim of {below}");
+            return Err(EvalError { at: String::new(), message, fault: Fault::Model });
+        }
         let bytes = dims
             .iter()
             .try_fold(t.dtype.size().max(1) as u64, |a, &d| a.checked_mul(u64::try_from(d).ok()?));

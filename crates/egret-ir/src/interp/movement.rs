@@ -10,6 +10,7 @@ pub(super) fn eval(op: Movement, attrs: &Attrs, operands: &[Option<Value>]) -> R
     let x = || tensor(operands, 0);
     match op {
         Movement::Iota => iota(attrs),
+        Movement::Range => range(x()?),
         Movement::Concat => concat(attrs, operands),
         Movement::BitCast => bit_cast(x()?, attrs.dtype("to")),
         Movement::Shape => {
@@ -38,6 +39,13 @@ fn iota(attrs: &Attrs) -> Res<Tensor> {
     } else {
         from_ints(to, &shape, &at.map(|i| i as i128).collect::<Vec<_>>())
     })
+}
+
+fn range(n: &Tensor) -> Res<Tensor> {
+    let n = n.to_i64s().and_then(|n| n.first().copied()).unwrap_or(-1);
+    let Ok(length) = usize::try_from(n) else { return fail(format!("a dim cannot be {n}")) };
+    count(&[length], DType::I64.size())?;
+    Ok(Tensor::new(&[length], (0..n).collect()))
 }
 
 fn broadcast(x: &Tensor, shape: &[usize]) -> Res<Tensor> {

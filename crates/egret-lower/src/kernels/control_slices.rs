@@ -68,14 +68,10 @@ impl Slices {
 
     /// Behind the last round: what was written is as many as there are, or says how many those are.
     pub fn end(&self, ctx: &mut Ctx, rounds: Arg) -> Result<(), Unsupported> {
-        let counted = self.count.as_symbol().map(str::to_owned);
-        let finds = counted.is_some_and(|name| ctx.is_to_be_found(&name));
-        if finds {
-            let cell = ctx.words(1);
-            open::count_rounds(ctx, rounds, cell, &self.most(ctx))?;
-            return ctx.found(&self.count, cell);
+        match self.count.as_const() {
+            Some(_) => hold_round(ctx, rounds, [self.count.clone(), self.count.clone() + Dim::constant(1)]),
+            None => open::count_found(ctx, rounds, &self.count),
         }
-        hold_round(ctx, rounds, [self.count.clone(), self.count.clone() + Dim::constant(1)])
     }
 
     /// The same along free dims.

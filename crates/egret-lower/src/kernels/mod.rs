@@ -163,6 +163,7 @@ pub const KERNELS: &[KernelFamily] = &[
     row(these(&[Op::Tfidf]), tfidf::lower).open(open::of_numbers, open::rows::tfidf),
     row(these(&[Op::Lstm, Op::Gru, Op::Rnn]), recurrent::lower)
         .open(open::recurrent::takes, open::recurrent::lower),
+    without(these(&[Op::Range]), IS_OPEN).open(open::always, open::found::range),
     without(these(&[Op::Nonzero]), IS_OPEN).open(open::always, open::found::nonzero),
     without(these(&[Op::Compress]), IS_OPEN).open(open::always, open::found::compress),
     without(these(&[Op::Unique]), IS_OPEN).open(open::always, open::unique::lower),

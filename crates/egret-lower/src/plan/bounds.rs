@@ -10,7 +10,21 @@ impl Units {
             let length = self.lengths.iter().find(|l| l.name == name);
             Some(length.map_or_else(|| Dim::symbol(name), |l| l.most.clone()))
         };
-        dim.map_symbols(&of).unwrap_or_else(|| dim.clone())
+        let dim = self.without_broadcasts(dim);
+        dim.map_symbols(&of).unwrap_or(dim)
+    }
+
+    /// A dim with the larger one in place of what broadcasts along dims that data decides: it is no more, and has a value for the most of each.
+    fn without_broadcasts(&self, dim: &Dim) -> Dim {
+        let mut out = dim.clone();
+        for part in dim.as_sum().iter().flatten().flat_map(|(_, parts)| parts) {
+            if let DimPart::Op(DimOp::Broadcast, a, b) = part
+                && self.is_decided(&[(*a).clone(), (*b).clone()])
+            {
+                out = out.replace_op(&a.op(DimOp::Broadcast, b), &a.op(DimOp::Max, b));
+            }
+        }
+        out
     }
 
     /// Whether data decides one of these dims.
@@ -22,7 +36,7 @@ impl Units {
 
     /// Whether the most that a dim can be is what it is for the most of what data decides.
     pub(super) fn is_bounded(&self, dim: &Dim) -> bool {
-        !self.is_decided(std::slice::from_ref(dim)) || self.grows(dim, SPLITS)
+        !self.is_decided(std::slice::from_ref(dim)) || self.grows(&self.without_broadcasts(dim), SPLITS)
     }
 
     /// Whether a dim is none the smaller where data decides more: in the sum that it is, what data decides is added. With `splits` left extremes are told apart: `n - min(n, 4)` is the larger

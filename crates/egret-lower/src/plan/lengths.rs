@@ -30,7 +30,7 @@ pub fn of(graph: &Graph, id: NodeId, is_bounded: impl Fn(&Dim) -> bool) -> Vec<(
             };
             scores[0].clone() * scores[1].clone() * of_class
         }
-        Op::Loop => return stacked(graph, node, is_bounded),
+        Op::Loop | Op::Range => return counted(graph, node, is_bounded),
         _ => return vec![],
     };
     let mut out: Vec<(String, Dim)> = vec![];
@@ -45,10 +45,10 @@ pub fn of(graph: &Graph, id: NodeId, is_bounded: impl Fn(&Dim) -> bool) -> Vec<(
     out
 }
 
-/// The dims that a loop declares: it stacks as much as the node says, or else as often as it runs at most, if the dims of the graph's inputs
-/// decide that.
-fn stacked(graph: &Graph, node: &Node, is_bounded: impl Fn(&Dim) -> bool) -> Vec<(String, Dim)> {
-    let trips = match node.attrs.flag("has_trip_count") {
+/// The dims that a loop or a range declares: as many elements as the node says, or else as often as the loop runs at most, and what the range
+/// counts to, if the dims of the graph's inputs decide that.
+fn counted(graph: &Graph, node: &Node, is_bounded: impl Fn(&Dim) -> bool) -> Vec<(String, Dim)> {
+    let trips = match node.op == Op::Range || node.attrs.flag("has_trip_count") {
         true => rounds(graph, node.operand(0)).filter(&is_bounded),
         false => None,
     };
@@ -68,7 +68,7 @@ fn stacked(graph: &Graph, node: &Node, is_bounded: impl Fn(&Dim) -> bool) -> Vec
     out
 }
 
-/// The trip count of a loop, if it is made of dims.
+/// The trip count of a loop, or the number of elements of a range, if it is made of dims.
 fn rounds(graph: &Graph, trips: ValueId) -> Option<Dim> {
     symbolic::content(graph, trips)?.into_iter().next()
 }

@@ -117,9 +117,15 @@ impl<'g> Ctx<'g> {
             Some((c, factors)) => self.product(c, &factors),
             None => self.sum(dim),
         };
-        extent.ok_or_else(|| {
-            Unsupported::new(format!("has the dim {dim}, which has no value when a run begins"))
-        })
+        match extent {
+            Some(Extent::Const(below)) if below < 0 => Err(Unsupported::new(format!(
+                "has a dim of {below} where there is room for the most that was said (--at-most): say more"
+            ))),
+            Some(extent) => Ok(extent),
+            None => {
+                Err(Unsupported::new(format!("has the dim {dim}, which has no value when a run begins")))
+            }
+        }
     }
 
     /// So many rows, or none where a row has no element.

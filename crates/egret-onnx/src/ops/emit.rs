@@ -117,7 +117,7 @@ impl NodeCtx<'_> {
         let graph = &self.builder.graph;
         let own: Vec<&str> =
             graph.inputs().iter().take(self.own_inputs).map(|&i| graph.value(i).name.as_str()).collect();
-        let depends = crate::context::input_dependencies(graph, value);
+        let depends = graph.inputs_read_for(value);
         self.builder.known_dims(value).is_none()
             && (depends.is_empty() || depends.iter().any(|d| own.contains(&d.as_str())))
     }

@@ -6,6 +6,7 @@ use super::emit::dim;
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
+use crate::lengths::Lengths;
 use egret_ir::{Builder, DType, Dim, Op, TensorType, Type, ValueId};
 use std::collections::BTreeMap;
 
@@ -155,6 +156,8 @@ fn scanned(
         own_inputs: 0,
         named: BTreeMap::new(),
         attrs: BTreeMap::new(),
+        lengths: &mut Lengths::default(),
+        lengths_anywhere: ctx.lengths_anywhere,
         clamped: vec![],
     };
     let mut rows =

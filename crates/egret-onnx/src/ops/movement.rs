@@ -1,12 +1,12 @@
 //! The same elements at other places: Slice, Split, Concat, Pad, Transpose, Expand, Tile, DepthToSpace, ...
 
-use super::emit::{dim, is_negative};
+use super::emit::{dim, held, is_negative};
 use super::span::{FAR, span};
 use super::{OnnxOp, onnx};
 use crate::clamps::Clamped;
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
-use egret_ir::{DType, Dim, DimOp, Op, ValueId, attrs};
+use egret_ir::{DType, Dim, DimOp, Op, Tensor, ValueId, attrs};
 
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
@@ -31,7 +31,7 @@ fn slice(ctx: &mut NodeCtx) -> OpResult {
         let starts = as_dims(ctx.opt_ints("starts")?).ok_or_else(|| missing("starts"))?;
         let ends = as_dims(ctx.opt_ints("ends")?).ok_or_else(|| missing("ends"))?;
         (starts, ends, ctx.opt_ints("axes")?, None)
-    } else if ctx.only_at_run_time(ctx.input(1)?) || ctx.only_at_run_time(ctx.input(2)?) {
+    } else if ctx.is_computed(ctx.input(1)?) || ctx.is_computed(ctx.input(2)?) {
         return slice_at_run_time(ctx, x, &dims);
     } else {
         let starts = ctx.need_dims(ctx.input(1)?, "the starts of Slice")?;
@@ -89,7 +89,7 @@ fn slice_at_run_time(ctx: &mut NodeCtx, mut x: ValueId, dims: &[Dim]) -> OpResul
     if steps.len() != axes.len() || axes.len() as i64 != count {
         return Err(ImportError::invalid("starts, axes and steps of Slice differ in length"));
     }
-    if let Some(step) = steps.iter().find(|&&s| s != 1) {
+    if let Some(step) = steps.iter().find(|&&s| s < 1) {
         return Err(ImportError::unsupported(format!(
             "Slice by the step {step} with bounds that only the running model knows"
         )));
@@ -109,7 +109,15 @@ fn slice_at_run_time(ctx: &mut NodeCtx, mut x: ValueId, dims: &[Dim]) -> OpResul
         let places = ctx.iota_along(DType::I64, ctx.shape_of(x)?[axis].clone(), 0, 1)?;
         let after = ctx.binary(Op::LessEqual, ends[0], places)?;
         let before = ctx.binary(Op::Less, places, ends[1])?;
-        let inside = ctx.binary(Op::And, after, before)?;
+        let mut inside = ctx.binary(Op::And, after, before)?;
+        if steps[i] > 1 {
+            let (zero, step) = (ctx.zero(DType::I64), ctx.builder.constant(Tensor::scalar(steps[i])));
+            let first = ctx.binary(Op::Max, ends[0], zero)?;
+            let from = ctx.binary(Op::Sub, places, first)?;
+            let rest = ctx.emit(Op::Mod, attrs! { fmod: false }, &[from, step])?;
+            let met = ctx.binary(Op::Equal, rest, zero)?;
+            inside = ctx.binary(Op::And, inside, met)?;
+        }
         x = ctx.emit(Op::Compress, attrs! { axis: axis as i64 }, &[x, inside])?;
     }
     Ok(vec![x])
@@ -134,18 +142,24 @@ fn split(ctx: &mut NodeCtx) -> OpResult {
             ctx.outputs
         )));
     }
-    let mut start = dim(0);
-    let mut parts = vec![];
-    for size in sizes {
-        parts.push(ctx.narrow(x, axis, start.clone(), size.clone())?);
-        start = start + size;
-    }
-    if let (Some(end), Some(n)) = (start.as_const(), dims[axis].as_const())
+    let end = sizes.iter().fold(dim(0), |end, size| end + size.clone());
+    if let (Some(end), Some(n)) = (end.as_const(), dims[axis].as_const())
         && end != n
     {
         return Err(ImportError::invalid(format!(
             "the sizes of Split add up to {end}, but the axis has {n}"
         )));
+    }
+    // A run in which they do not add up has no value for where the first part begins.
+    let over = end - dims[axis].clone();
+    let holds = [held(&over, 0), held(&(dim(0) - over), 0)];
+    let first = holds.into_iter().flatten().fold(dim(0), |first, hold| first + hold);
+    let mut start = dim(0);
+    let mut parts = vec![];
+    for (i, size) in sizes.into_iter().enumerate() {
+        let from = if i == 0 { first.clone() } else { start.clone() };
+        parts.push(ctx.narrow(x, axis, from, size.clone())?);
+        start = start + size;
     }
     Ok(parts)
 }

@@ -221,6 +221,11 @@ fn resize(ctx: &mut NodeCtx) -> OpResult {
             sizes[axis] = size;
         }
         if policy != "stretch" {
+            if let Some(size) = axes.iter().map(|&a| &sizes[a]).find(|s| s.as_const().is_none()) {
+                let reason =
+                    format!("Resize that keeps the aspect ratio needs the size {size} as a constant");
+                return Err(ImportError::open(reason, size));
+            }
             let ratios = axes.iter().map(|&a| scales[a]);
             let scale = match policy.as_str() {
                 "not_larger" => ratios.fold(f64::INFINITY, f64::min),

@@ -4,8 +4,7 @@ use super::emit::{dim, product, zero_tensor};
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
-use egret_ir::{Builder, DType, Dim, DimOp, DimPart, Op, Tensor, Type, ValueId, attrs};
-use std::collections::BTreeSet;
+use egret_ir::{DType, Dim, DimOp, DimPart, Op, Tensor, ValueId, attrs};
 
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
@@ -77,9 +76,30 @@ fn reshape(ctx: &mut NodeCtx) -> OpResult {
     if let Some(at) = open {
         let others: Vec<Dim> =
             to.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, d)| d.clone()).collect();
-        to[at] = rest(&from, &others)?;
+        to[at] =
+            match others.iter().all(|d| ctx.is_told(d)) || target.iter().any(|d| d.as_const() == Some(0)) {
+                true => rest(&from, &others)?,
+                false => computed_rest(ctx, x)?,
+            };
     }
     Ok(vec![ctx.reshape(x, to)?])
+}
+
+/// The dim -1 beside dims that only a run knows: a quotient of what is there and of them would be the larger the smaller they are. The reshape holds
+/// the run to what comes out even.
+fn computed_rest(ctx: &mut NodeCtx, x: ValueId) -> Result<Dim, ImportError> {
+    let target = ctx.cast(ctx.input(1)?, DType::I64)?;
+    // That of all numbers, of which one is -1.
+    let others = ctx.reduce("prod", target, vec![0], false)?;
+    let others = ctx.unary(Op::Neg, others)?;
+    let one = ctx.builder.constant(Tensor::scalar(1i64));
+    let others = ctx.binary(Op::Max, others, one)?;
+    let count = ctx.element_count(x)?;
+    let rest = ctx.binary(Op::Div, count, others)?;
+    let most = product(&ctx.shape_of(x)?);
+    let most = ctx.is_told(&most).then_some(most);
+    let range = ctx.range(rest, most)?;
+    Ok(ctx.shape_of(range)?[0].clone())
 }
 
 /// Whether a dim is a choice, made by sizes, of which one is -1: a product with what is 0 or 1, less 1.
@@ -233,16 +253,17 @@ fn range(ctx: &mut NodeCtx) -> OpResult {
     }
     let compute = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
     let what = "a bound of Range";
-    if dtype.is_int()
-        && [start, limit].into_iter().any(|v| ctx.builder.known_dims(v).is_none() && predicted(ctx, v))
-        && let Some(delta) = ctx.builder.known_dims(delta).and_then(|d| d.first()?.as_const())
-        && delta != 0
-    {
-        return Ok(vec![counted_range(ctx, start, limit, delta)?]);
+    let bounds = [start, limit, delta];
+    let known = |ctx: &NodeCtx, v| ctx.builder.known_dims(v).is_some() || ctx.as_const(v).is_some();
+    if let Some(open) = bounds.into_iter().find(|&v| !known(ctx, v)) {
+        return match bounds.into_iter().any(|v| ctx.is_computed(v)) {
+            true => Ok(vec![computed_range(ctx, bounds)?]),
+            false => Err(ctx.needs_value(open, what)),
+        };
     }
     let count = if dtype.is_int() {
         let bound = |v| {
-            ctx.need_dims(v, what)?
+            ctx.told_dims(v, what)?
                 .first()
                 .cloned()
                 .ok_or_else(|| ImportError::invalid("a bound of Range is empty"))
@@ -277,53 +298,87 @@ fn range(ctx: &mut NodeCtx) -> OpResult {
     Ok(vec![ctx.cast(values, dtype)?])
 }
 
-/// Whether a value comes out of the network's own arithmetic, a sum of products at least: then binding an input, which would fix
-/// it, would fix the network's result too.
-fn predicted(ctx: &NodeCtx, value: ValueId) -> bool {
-    let graph = &ctx.builder.graph;
-    let (mut seen, mut work) = (BTreeSet::new(), vec![value]);
-    while let Some(node) = work.pop().and_then(|v| graph.producer(v)) {
-        if !seen.insert(node) {
-            continue;
-        }
-        let node = graph.node(node);
-        if matches!(node.op, Op::Matmul | Op::Conv | Op::ConvTranspose | Op::Lstm | Op::Gru | Op::Rnn) {
-            return true;
-        }
-        work.extend(node.operands.iter().flatten().filter(|v| graph.producer(**v).is_some()));
-    }
-    false
-}
+/// More elements than any tensor has.
+const MOST_COUNTED: f64 = (1u64 << 62) as f64;
 
-/// Integers whose number only the running model knows: what a loop counts, stacked.
-fn counted_range(
-    ctx: &mut NodeCtx,
-    start: ValueId,
-    limit: ValueId,
-    delta: i64,
-) -> Result<ValueId, ImportError> {
-    let dtype = ctx.dtype(start)?;
-    let whole = |ctx: &mut NodeCtx, v: ValueId| {
-        let v = ctx.single(v)?;
-        ctx.cast(v, DType::I64)
+/// Numbers that only a run knows how many there are of. A step of 0, and more of them than a tensor holds, fail there.
+fn computed_range(ctx: &mut NodeCtx, bounds: [ValueId; 3]) -> Result<ValueId, ImportError> {
+    let dtype = ctx.dtype(bounds[0])?;
+    let [start, limit, delta] = bounds;
+    let [start, limit, delta] = [ctx.single(start)?, ctx.single(limit)?, ctx.single(delta)?];
+    let is = |ctx: &NodeCtx, v, n| ctx.builder.known_dims(v).and_then(|d| d.first()?.as_const()) == Some(n);
+    // The common one, whose limit may be known to be no more than something.
+    if dtype.is_int() && is(ctx, start, 0) && is(ctx, delta, 1) {
+        let most = ctx.limit(limit, 0);
+        let (limit, none) = (ctx.cast(limit, DType::I64)?, ctx.zero(DType::I64));
+        let count = ctx.binary(Op::Max, limit, none)?;
+        let range = ctx.range(count, most)?;
+        return ctx.cast(range, dtype);
+    }
+    let count = match dtype.is_int() {
+        true => whole_steps(ctx, [start, limit, delta])?,
+        false => real_steps(ctx, [start, limit, delta])?,
     };
-    let (start, limit) = (whole(ctx, start)?, whole(ctx, limit)?);
-    let int = |ctx: &mut NodeCtx, v: i64| ctx.builder.constant(Tensor::scalar(v));
-    // The quotient rounded away from zero; a loop of less than one round has none.
-    let span = ctx.binary(Op::Sub, limit, start)?;
-    let (more, step) = (int(ctx, delta - delta.signum()), int(ctx, delta));
-    let span = ctx.binary(Op::Add, span, more)?;
-    let rounds = ctx.binary(Op::Div, span, step)?;
-    let mut body = Builder::new("count");
-    let i = body.input("i", Type::tensor(DType::I64, vec![]));
-    let going = body.input("going", Type::tensor(DType::Bool, vec![]));
-    body.output("going", going);
-    body.output("i", i);
-    let attrs = attrs! { carried: 0i64, has_trip_count: true, has_cond: false };
-    let counted = ctx.emit_node(Op::Loop, attrs, &[Some(rounds), None], vec![body.graph])?;
-    let offsets = ctx.binary(Op::Mul, counted[0], step)?;
+    let range = ctx.range(count, None)?;
+    let compute = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
+    let (steps, start, delta) =
+        (ctx.cast(range, compute)?, ctx.cast(start, compute)?, ctx.cast(delta, compute)?);
+    let offsets = ctx.binary(Op::Mul, steps, delta)?;
     let values = ctx.binary(Op::Add, offsets, start)?;
     ctx.cast(values, dtype)
+}
+
+/// How many steps of integers there are; -1 where there are none to count.
+fn whole_steps(ctx: &mut NodeCtx, bounds: [ValueId; 3]) -> Result<ValueId, ImportError> {
+    let int = |ctx: &mut NodeCtx, v: i64| ctx.builder.constant(Tensor::scalar(v));
+    let mut whole = bounds;
+    for v in &mut whole {
+        *v = ctx.cast(*v, DType::I64)?;
+    }
+    let ([start, limit, delta], [none, one, wrong]) = (whole, [0, 1, -1].map(|v| int(ctx, v)));
+    let down = ctx.binary(Op::Less, delta, none)?;
+    let (up, below) = (ctx.binary(Op::Sub, limit, start)?, ctx.binary(Op::Sub, start, limit)?);
+    let span = ctx.select(down, below, up)?;
+    let size = ctx.unary(Op::Abs, delta)?;
+    let step = ctx.binary(Op::Max, size, one)?;
+    let before = ctx.binary(Op::Sub, span, one)?;
+    let before = ctx.binary(Op::Div, before, step)?;
+    let count = ctx.binary(Op::Add, before, one)?;
+    let ahead = ctx.binary(Op::Less, none, span)?;
+    let count = ctx.select(ahead, count, none)?;
+    // A difference that i64 does not hold has wrapped.
+    let (start, limit) = (ctx.cast(start, DType::F64)?, ctx.cast(limit, DType::F64)?);
+    let wide = ctx.binary(Op::Sub, limit, start)?;
+    let wide = ctx.unary(Op::Abs, wide)?;
+    let most = ctx.scalar(DType::F64, MOST_COUNTED)?;
+    let fits = ctx.binary(Op::LessEqual, wide, most)?;
+    // Not 0, nor the number whose size i64 does not hold.
+    let moves = ctx.binary(Op::Less, none, size)?;
+    let fits = ctx.binary(Op::And, fits, moves)?;
+    ctx.select(fits, count, wrong)
+}
+
+/// The same of real numbers.
+fn real_steps(ctx: &mut NodeCtx, bounds: [ValueId; 3]) -> Result<ValueId, ImportError> {
+    let mut wide = bounds;
+    for v in &mut wide {
+        *v = ctx.cast(*v, DType::F64)?;
+    }
+    let [start, limit, delta] = wide;
+    let span = ctx.binary(Op::Sub, limit, start)?;
+    let count = ctx.binary(Op::Div, span, delta)?;
+    let count = ctx.unary(Op::Ceil, count)?;
+    let none = ctx.scalar(DType::F64, 0.0)?;
+    let count = ctx.binary(Op::Max, count, none)?;
+    // Neither is what is no number, nor what is divided by 0.
+    let most = ctx.scalar(DType::F64, MOST_COUNTED)?;
+    let fits = ctx.binary(Op::LessEqual, count, most)?;
+    let stands = ctx.binary(Op::Equal, delta, none)?;
+    let moves = ctx.unary(Op::Not, stands)?;
+    let fits = ctx.binary(Op::And, fits, moves)?;
+    let wrong = ctx.scalar(DType::F64, -1.0)?;
+    let count = ctx.select(fits, count, wrong)?;
+    ctx.cast(count, DType::I64)
 }
 
 fn one_hot(ctx: &mut NodeCtx) -> OpResult {

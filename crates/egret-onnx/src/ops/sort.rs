@@ -20,7 +20,8 @@ fn top_k(ctx: &mut NodeCtx) -> OpResult {
     let k = if ctx.opset < 10 {
         dim(ctx.opt_int("k")?.ok_or_else(|| ImportError::invalid("TopK needs its attribute `k`"))?)
     } else {
-        let k = ctx.need_dims(ctx.input(1)?, "the k of TopK")?;
+        let all = ctx.shape_of(x)?[axis as usize].clone();
+        let k = ctx.dims_within(ctx.input(1)?, "the k of TopK", Some(&all))?;
         k.first().cloned().ok_or_else(|| ImportError::invalid("the k of TopK is empty"))?
     };
     let (largest, _any_order_will_do) =

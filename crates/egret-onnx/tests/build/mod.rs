@@ -191,3 +191,9 @@ pub fn everything() -> ModelProto {
     )];
     m
 }
+
+pub fn tensor_attr(name: &str, t: TensorProto) -> AttributeProto {
+    let mut a = attribute(name, AttributeType::TENSOR);
+    a.t = Some(t).into();
+    a
+}

@@ -2,6 +2,7 @@
 //! writes them, once their number is known.
 
 use super::places::copy;
+use super::standing::{count_rounds, hold_round};
 use super::{Writer, indices_of, whole_dims};
 use crate::error::Unsupported;
 use crate::expr::convert::decode;
@@ -29,6 +30,39 @@ pub(super) fn count_up(k: &mut KernelBuilder, count: Local) -> V {
     let now = k.affine(&[(was, 1)], 1);
     k.set(count, now);
     was
+}
+
+/// Takes the number at a place for a dim: one that is still to be found is found to be it, and held to the most that it can be; another has to be it.
+pub fn count_found(ctx: &mut Ctx, number: Arg, dim: &Dim) -> Result<(), Unsupported> {
+    let finds = dim.as_symbol().is_some_and(|name| ctx.is_to_be_found(name));
+    if !finds {
+        return hold_round(ctx, number, [dim, &(dim.clone() + Dim::constant(1))]);
+    }
+    let cell = ctx.words(1);
+    let most = ctx.units.as_ref().map_or_else(|| dim.clone(), |u| u.most(dim));
+    count_rounds(ctx, number, cell, &most)?;
+    ctx.found(dim, cell)
+}
+
+/// `range`: the numbers below one that data gives, which becomes a length.
+pub fn range(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
+    let node = graph.node(n);
+    let (limit, result) = (node.operand(0), node.results[0]);
+    let length = graph.tensor_ty(result).shape[0].clone();
+    let limit = ctx.place(limit)?;
+    // There is room for the most that a limit can be; what it is this time may be less.
+    let decided =
+        |most: &&Dim| ctx.units.as_ref().is_some_and(|u| u.is_decided(std::slice::from_ref(*most)));
+    if let Some(most) = node.attrs.at_most(0).filter(decided) {
+        hold_round(ctx, limit, [&Dim::constant(0), &(most.clone() + Dim::constant(1))])?;
+    }
+    count_found(ctx, limit, &length)?;
+    let mut w = Writer::new(ctx, "range");
+    let to = w.value(result, Access::Write)?;
+    let len = w.dim(&length)?;
+    let zero = w.k.int(0);
+    w.k.for_values(zero, len, 1, |k, i| k.store(to, i, i));
+    w.finish_once()
 }
 
 /// `nonzero`: the indices of the elements that are not 0, a row for each axis.

@@ -36,7 +36,8 @@ mod walk;
 mod weights;
 mod window;
 
-pub use standing::{Rounds, copy_round, copy_standing, count_rounds, hold_round, standing};
+pub use found::count_found;
+pub use standing::{Rounds, copy_round, copy_standing, hold_round, standing};
 
 use crate::error::Unsupported;
 use crate::geometry::shape::{free_strides as strides, volume};

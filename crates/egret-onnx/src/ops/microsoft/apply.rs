@@ -47,6 +47,8 @@ fn applied_for(
         own_inputs,
         named: BTreeMap::new(),
         attrs,
+        lengths: &mut *ctx.lengths,
+        lengths_anywhere: ctx.lengths_anywhere,
         clamped: vec![],
     };
     let results = (row.import)(&mut inner)?;

@@ -1,0 +1,241 @@
+//! Operators whose dims are computed from data, with nothing bound: the conformance cases of which some input would have to be known
+//! give what they should, run by run, where their dims are found by the run; in compiled code too, as far as it has room for them.
+
+#[path = "../crates/egret-onnx/tests/build/mod.rs"]
+mod build;
+
+use egret::cases::{Case, DataSet};
+use egret::compare::{Tolerance, compare};
+use egret::frontend::ModelFile;
+use egret::ir::{Dim, Graph, Tensor, Value, interp};
+use egret::{Engine, Executable, ImportOptions, Options};
+use egret_onnx::import_in_memory;
+use egret_workspace::free::parse;
+use egret_workspace::guarded::Compiled;
+use egret_workspace::{classical, conformance};
+use onnx_protobuf::*;
+use std::collections::BTreeMap;
+
+/// The graph of a case whose inputs have the shapes that a data set says; none where no value would have to be known.
+fn computed(model: &ModelFile, set: &DataSet) -> Option<Graph> {
+    let shapes = set.inputs.iter().filter_map(|(name, value)| {
+        let shape = value.as_tensor()?.shape().iter().map(|&d| d as i64).collect();
+        Some((name.clone(), shape))
+    });
+    let options = ImportOptions { input_shapes: shapes.collect(), ..ImportOptions::default() };
+    let bound = model.import_for_inputs(&BTreeMap::new(), &set.inputs, BTreeMap::new()).ok()?.1.bind;
+    if bound.is_empty() {
+        return None;
+    }
+    model.import(&options).ok()
+}
+
+fn agrees(expected: &[Value], have: &[Value], tolerance: Tolerance) -> Result<(), String> {
+    expected.iter().zip(have).try_for_each(|(e, h)| compare(e, h, tolerance))
+}
+
+/// Every dim that data decides has room for so many elements.
+const ROOM: i64 = 64;
+
+fn with_room(graph: &Graph) -> Graph {
+    let mut graph = graph.clone();
+    let counted = |name: &&str| {
+        graph.counted(name).is_some_and(|(id, at)| graph.node(id).attrs.at_most(at).is_none())
+    };
+    let open: Vec<String> = graph.declarations().into_keys().filter(counted).map(str::to_owned).collect();
+    let most = open.into_iter().map(|name| (name, Dim::constant(ROOM))).collect();
+    graph.limit_dims(&most).expect("dims that may be limited");
+    graph
+}
+
+#[test]
+fn nothing_has_to_be_bound() {
+    let folders = [
+        conformance(env!("CARGO_TARGET_TMPDIR")).join("node"),
+        classical(env!("CARGO_TARGET_TMPDIR")).join("classical"),
+    ];
+    let (mut interpreted, mut compiled, mut refused, mut wrong) = (0, 0, BTreeMap::new(), vec![]);
+    for case in folders.iter().flat_map(|f| Case::find(f).expect("cases")) {
+        let Ok(model) = ModelFile::open_lean(&case.model()) else { continue };
+        let tolerance = case.tolerance().expect("a tolerance");
+        for set in case.data_sets().expect("data sets") {
+            let Some(graph) = computed(&model, &set) else { continue };
+            let inputs: Vec<Value> = graph
+                .inputs()
+                .iter()
+                .map(|&v| set.inputs.get(&graph.value(v).name).expect("an input").clone())
+                .collect();
+            let random = graph.node_ids().iter().any(|&n| graph.node(n).op.is_random());
+            match interp::run(&graph, &inputs) {
+                Ok(have) if random || agrees(&set.expected, &have, tolerance).is_ok() => interpreted += 1,
+                Ok(have) => {
+                    wrong.push(format!("{}: {:?}", case.name, agrees(&set.expected, &have, tolerance)))
+                }
+                Err(e) => {
+                    refused.insert(case.name.clone(), format!("interpreter: {e}"));
+                    continue;
+                }
+            }
+            let options = Options { threads: 1, ..Options::default() };
+            // On its own, not in parts beside the host: a library has no interpreter.
+            let native = egret::Native::jit(with_room(&graph), &options, &BTreeMap::new());
+            match native.and_then(|_| {
+                Executable::new(with_room(&graph), Engine::Jit, &options, &BTreeMap::new())?.run(&inputs)
+            }) {
+                Ok(have) if random || agrees(&set.expected, &have, tolerance).is_ok() => compiled += 1,
+                Ok(have) => wrong.push(format!(
+                    "{} (jit): {:?}",
+                    case.name,
+                    agrees(&set.expected, &have, tolerance)
+                )),
+                Err(e) => {
+                    refused.insert(case.name.clone(), e.to_string());
+                }
+            }
+        }
+    }
+    println!("{interpreted} by the interpreter, {compiled} compiled; refused:");
+    refused.iter().for_each(|(name, why)| println!("{name}: {why}"));
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(interpreted >= 71, "{interpreted}");
+    assert!(compiled >= 68, "{compiled}");
+}
+
+/// Numbers from 0 to the most are dims; those below and above are errors of the run, in every engine.
+#[test]
+fn a_range_counts_to_its_most() {
+    let graph = parse(
+        r#"graph @g(%0 "n": i64[], %1 "x": f32[3]) -> (%2 "places", %4 "rows") {
+  %2 = range(%0) {at_most = [9], dims = [u0]} : i64[u0]
+  %3 = reshape(%1) {shape = [3, 1]} : f32[3, 1]
+  %4 = broadcast(%3) {shape = [3, u0]} : f32[3, u0]
+}"#,
+    );
+    let options = Options { threads: 1, ..Options::default() };
+    let compiled = Compiled::new(graph.clone(), &options, &BTreeMap::new()).expect("compiled");
+    let x = Tensor::new(&[3], vec![1f32, 2.0, 3.0]);
+    for n in [0i64, 1, 7, 9] {
+        let inputs: [Value; 2] = [Tensor::scalar(n).into(), x.clone().into()];
+        let want = interp::run(&graph, &inputs).expect("a dim");
+        let (code, have) = compiled.run_both(&inputs).expect("a run");
+        assert_eq!(code, 0, "{n}");
+        for (want, have) in want.iter().zip(&have) {
+            assert_eq!(want.as_tensor().expect("a tensor").bytes(), &have[..], "{n}");
+        }
+    }
+    for n in [-1i64, 10, i64::MIN, i64::MAX] {
+        let inputs: [Value; 2] = [Tensor::scalar(n).into(), x.clone().into()];
+        let refused = interp::run(&graph, &inputs).expect_err("no dim").to_string();
+        assert!(refused.contains("range"), "{refused}");
+        assert_ne!(compiled.run_both(&inputs).expect("a run").0, 0, "{n}");
+    }
+}
+
+/// A model of opset 21 with these inputs (name, code of the element type, dims) and outputs, compiled with room for 16 of what data decides.
+struct Made {
+    graph: Graph,
+    compiled: Compiled,
+}
+
+impl Made {
+    fn new(inputs: &[(&str, i32, &[&str])], nodes: Vec<NodeProto>, outputs: &[&str]) -> Made {
+        let any = |name: &&str| ValueInfoProto { type_: None.into(), ..build::value(name, 1, &[]) };
+        let proto = GraphProto {
+            name: "g".into(),
+            input: inputs.iter().map(|(name, elem, dims)| build::value(name, *elem, dims)).collect(),
+            output: outputs.iter().map(any).collect(),
+            node: nodes,
+            ..GraphProto::new()
+        };
+        let opset = OperatorSetIdProto { version: 21, ..OperatorSetIdProto::new() };
+        let model = ModelProto {
+            ir_version: 10,
+            opset_import: vec![opset],
+            graph: Some(proto).into(),
+            ..ModelProto::new()
+        };
+        let options = ImportOptions { computed_dims: true, ..ImportOptions::default() };
+        let mut graph = import_in_memory(&model, &options).expect("imports");
+        let open = graph.declarations().into_keys().filter(|name| graph.counted(name).is_some());
+        let most = open.map(|name| (name.to_owned(), Dim::constant(16))).collect();
+        graph.limit_dims(&most).expect("dims that may be limited");
+        let options = Options { threads: 1, ..Options::default() };
+        let compiled = Compiled::new(graph.clone(), &options, &BTreeMap::new()).expect("compiles");
+        Made { graph, compiled }
+    }
+
+    /// The shapes of the outputs of a run, which compiled code gives the same elements of; none where both refuse it.
+    fn shapes(&self, inputs: Vec<Tensor>) -> Option<Vec<Vec<usize>>> {
+        let inputs: Vec<Value> = inputs.into_iter().map(Value::from).collect();
+        let want = interp::run(&self.graph, &inputs);
+        let ran = self.compiled.run_both(&inputs);
+        match want {
+            Ok(want) => {
+                let (code, have) = ran.expect("a run");
+                assert_eq!(code, 0, "{inputs:?}: {want:?}");
+                let tensors: Vec<&Tensor> = want.iter().map(|v| v.as_tensor().expect("a tensor")).collect();
+                for (want, have) in tensors.iter().zip(&have) {
+                    assert_eq!(want.bytes(), &have[..], "{inputs:?}");
+                }
+                Some(tensors.iter().map(|t| t.shape().to_vec()).collect())
+            }
+            Err(e) => {
+                assert!(ran.map_or(true, |(code, _)| code != 0), "{inputs:?}: {e}");
+                None
+            }
+        }
+    }
+}
+
+fn ints(values: &[i64]) -> Tensor {
+    Tensor::new(&[values.len()], values.to_vec())
+}
+
+#[test]
+fn parts_have_to_add_up() {
+    let split = build::node("Split", &["x", "s"], &["a", "b"], vec![build::int("axis", 0)]);
+    let made = Made::new(&[("x", 1, &["n"]), ("s", 7, &["2"])], vec![split], &["a", "b"]);
+    let x = Tensor::new(&[5], vec![1f32, 2.0, 3.0, 4.0, 5.0]);
+    assert_eq!(made.shapes(vec![x.clone(), ints(&[2, 3])]), Some(vec![vec![2], vec![3]]));
+    assert_eq!(made.shapes(vec![x.clone(), ints(&[5, 0])]), Some(vec![vec![5], vec![0]]));
+    for wrong in [[2, 2], [0, 0], [4, 2], [-1, 6]] {
+        assert_eq!(made.shapes(vec![x.clone(), ints(&wrong)]), None, "{wrong:?}");
+    }
+}
+
+/// What is only part of a sum may be below 0; sums of narrow integers wrap before they are dims.
+#[test]
+fn parts_of_sums_are_numbers() {
+    let ten = build::tensor("ten", 7, &[1], &10i64.to_le_bytes());
+    let constant = build::node("Constant", &[], &["ten"], vec![build::tensor_attr("value", ten)]);
+    let sum = build::node("Add", &["n", "ten"], &["m"], vec![]);
+    let zeros = build::node("ConstantOfShape", &["m"], &["y"], vec![]);
+    let made = Made::new(&[("n", 7, &["1"])], vec![constant, sum, zeros], &["y"]);
+    assert_eq!(made.shapes(vec![ints(&[-3])]), Some(vec![vec![7]]));
+    assert_eq!(made.shapes(vec![ints(&[6])]), Some(vec![vec![16]]));
+    assert_eq!(made.shapes(vec![ints(&[7])]), None);
+    assert_eq!(made.shapes(vec![ints(&[-11])]), None);
+
+    let square = build::node("Mul", &["n", "n"], &["s"], vec![]);
+    let wide = build::node("Cast", &["s"], &["m"], vec![build::int("to", 7)]);
+    let zeros = build::node("ConstantOfShape", &["m"], &["y"], vec![]);
+    let made = Made::new(&[("n", 2, &["1"])], vec![square, wide, zeros], &["y"]);
+    assert_eq!(made.shapes(vec![Tensor::new(&[1], vec![16u8])]), Some(vec![vec![0]]));
+    assert_eq!(made.shapes(vec![Tensor::new(&[1], vec![3u8])]), Some(vec![vec![9]]));
+}
+
+/// A -1 beside a computed dim is what is left, if that comes out even.
+#[test]
+fn what_is_left_beside_a_computed_dim() {
+    let left = build::tensor("left", 7, &[1], &(-1i64).to_le_bytes());
+    let constant = build::node("Constant", &[], &["left"], vec![build::tensor_attr("value", left)]);
+    let target = build::node("Concat", &["k", "left"], &["to"], vec![build::int("axis", 0)]);
+    let reshape = build::node("Reshape", &["x", "to"], &["y"], vec![]);
+    let made = Made::new(&[("x", 1, &["12"]), ("k", 7, &["1"])], vec![constant, target, reshape], &["y"]);
+    let x = Tensor::new(&[12], (0..12).map(|i| i as f32).collect::<Vec<_>>());
+    assert_eq!(made.shapes(vec![x.clone(), ints(&[3])]), Some(vec![vec![3, 4]]));
+    assert_eq!(made.shapes(vec![x.clone(), ints(&[12])]), Some(vec![vec![12, 1]]));
+    for wrong in [5, 0, -3] {
+        assert_eq!(made.shapes(vec![x.clone(), ints(&[wrong])]), None, "{wrong}");
+    }
+}
