@@ -121,7 +121,7 @@ fn the_tokenizer_beside_the_model_is_found() {
 #[test]
 fn what_is_no_tokenizer_is_refused() {
     let dir = temp();
-    let (model, small) = (model(&dir, 280), model(&dir, 264));
+    let model = model(&dir, 280);
     let sound = std::fs::read_to_string(bytes()).expect("the fixture");
     let of = |name: &str, text: &str| {
         let file = path(&dir, name);
@@ -154,9 +154,29 @@ fn what_is_no_tokenizer_is_refused() {
     refused(&args(&["--prompt", "!", "--stop", ""]), 1, &["--stop ''"]);
     refused(&args(&["--prompt", "!", "--eos", "<|no|>"]), 1, &["no such special token"]);
     refused(&args(&["--prompt", "!", "--tokens", "1"]), 1, &["cannot be used with"]);
-    refused(
-        &["generate", &small, "--tokenizer", &bytes, "--prompt", "!"],
-        1,
-        &["tokens up to 264", "knows 264", "another model"],
-    );
+}
+
+#[test]
+fn a_tokenizer_may_have_tokens_that_the_model_does_not_score() {
+    let dir = temp();
+    let (model, less, bytes) = (model(&dir, 264), model(&dir, 263), bytes());
+    let given = |model, more: &[&'static str]| {
+        [&["generate", model, "--engine", "interp", "--tokenizer", &*bytes], more].concat()
+    };
+    let out = egret(&given(&model, &["--prompt", "!"]));
+    assert_eq!(text(&out.stdout), format!("{SAID}\n"));
+    let said = text(&out.stderr);
+    assert!(said.contains("note: the tokenizer has tokens up to 264, and the model knows 264"), "{said}");
+    // Where none was asked for, the text does not end by what has no score.
+    let out = egret(&given(&less, &["--prompt", "!", "--count", "13"]));
+    assert_eq!(text(&out.stdout), format!("{SAID}\n"));
+    for more in [
+        &["--prompt", "<|turn|>"][..],
+        &["--tokens", "33,264"],
+        &["--prompt", "!", "--stop", "264"],
+        &["--prompt", "!", "--stop", "<|turn|>"],
+        &["--prompt", "!", "--eos", "<|turn|>"],
+    ] {
+        refused(&given(&model, more), 1, &["the token 264", "knows 264"]);
+    }
 }

@@ -105,9 +105,7 @@ pub fn run(args: &Args) -> Result<()> {
     let tokenizer = tokenizer(args, &model)?;
     let tokens = tokens(args, tokenizer.as_ref())?;
     let (mut stop, stops) = stops(args, tokenizer.as_ref())?;
-    stop.extend(ends(args, tokenizer.as_ref())?);
-    let vocabulary = tokenizer.as_ref().map(Tokenizer::size);
-    let settings = Settings { count: args.count, stop, vocabulary, choice };
+    let mut ends = ends(args, tokenizer.as_ref())?;
     let options = options(&args.options, args.threads)?;
     let imported = import(&Request { model, ..args.model.request() })?;
     let decoder = progress("compiling", || {
@@ -115,6 +113,20 @@ pub fn run(args: &Args) -> Result<()> {
             Executable::new(graph, args.engine, &options, &imported.bound)
         })
     })?;
+    // Checkpoints have tokens added to their tokenizer alone, such as one to fill batches up with.
+    if let (Some(have), Some(known)) = (tokenizer.as_ref().map(Tokenizer::size), decoder.known())
+        && have > known
+    {
+        note(format_args!(
+            "note: the tokenizer has tokens up to {}, and the model knows {known}, from 0 on: tokens were added, or it is another model's",
+            have - 1
+        ));
+        if args.eos.is_empty() {
+            ends.retain(|token| usize::try_from(*token).is_ok_and(|token| token < known));
+        }
+    }
+    stop.extend(ends);
+    let settings = Settings { count: args.count, stop, choice };
     let show = |text: &str| -> Result<()> {
         if args.format == "text" && !text.is_empty() {
             say_text!("{text}");

@@ -43,8 +43,6 @@ pub struct Settings {
     pub count: usize,
     /// Tokens that end it; the one that does is the last.
     pub stop: Vec<i64>,
-    /// How many tokens the tokenizer knows that the text is made by, if there is one: a model that scores fewer is another one's.
-    pub vocabulary: Option<usize>,
     /// How each is chosen.
     pub choice: Choice,
 }
@@ -138,10 +136,15 @@ impl Decoder {
         Ok(Decoder { executable: make(graph)?, inputs, held, rows, scores, known })
     }
 
+    /// How many tokens have a score, where the model's types say so.
+    pub fn known(&self) -> Option<usize> {
+        self.known
+    }
+
     /// Goes on with a text; `each` gets every token when it is known, and says whether another one is wanted.
     ///
     /// # Errors
-    /// A text without tokens; a token that the model does not know, or a tokenizer of more; what a run or `each` fails by; scores that are no numbers.
+    /// A text without tokens; a token that the model does not know; what a run or `each` fails by; scores that are no numbers.
     pub fn generate(
         &self,
         text: &[i64],
@@ -270,14 +273,8 @@ fn held(port: &Port, value: &Value) -> Result<Made> {
     Made::of(tensor)
 }
 
-/// That a model which scores so many tokens knows those of a text, those that end it, and all of its tokenizer.
+/// That a model which scores so many tokens knows those of a text and those that end it.
 fn fits(text: &[i64], settings: &Settings, known: usize) -> Result<()> {
-    if let Some(count) = settings.vocabulary.filter(|count| *count > known) {
-        return Err(Error::user(format!(
-            "the tokenizer has tokens up to {}, and the model knows {known}, from 0 on: it is the tokenizer of another model",
-            count - 1
-        )));
-    }
     let unknown = |t: &&i64| usize::try_from(**t).is_ok_and(|t| t >= known);
     let what = match (text.iter().find(unknown), settings.stop.iter().find(unknown)) {
         (Some(token), _) => format!("the token {token}"),
