@@ -27,9 +27,10 @@ const LINE: u64 = 64;
 /// Compile and define the functions of all kernels.
 pub(crate) fn kernels<M: Module>(out: &mut Output<'_, M>) -> Result<Vec<FuncId>> {
     let (jobs, ids) = declare(out)?;
-    let unoptimized = out.options.target.clif(out.module.isa().flags().is_pic(), false)?;
-    let compiler =
-        Compiler { options: out.options, optimized: out.module.isa(), unoptimized: &*unoptimized };
+    // The module may be for a lower level than the kernels are.
+    let clif = |optimize| out.options.target.clif(out.module.isa().flags().is_pic(), optimize);
+    let (optimized, unoptimized) = (clif(true)?, clif(false)?);
+    let compiler = Compiler { options: out.options, optimized: &*optimized, unoptimized: &*unoptimized };
     let codes = egret_threads::map(&jobs, out.options.threads, |job| compiler.code(job));
     for (job, code) in jobs.iter().zip(codes) {
         let code = code?;
@@ -112,8 +113,9 @@ struct Code {
 /// What compiles functions, on any thread.
 struct Compiler<'a> {
     options: &'a Options,
+    /// The target of the kernels.
     optimized: &'a dyn TargetIsa,
-    /// The target without the optimiser.
+    /// It without the optimiser.
     unoptimized: &'a dyn TargetIsa,
 }
 

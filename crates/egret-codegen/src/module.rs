@@ -68,7 +68,7 @@ pub(crate) fn compile<M: Module>(
     Ok(Exports { plan, shape, bind, run, info: tables.info, weights, weights_hash: hash })
 }
 
-/// Write a program that is one level of an artifact of several: what its front calls. `hash` is that of the weights, which all levels share.
+/// Write a program that is one level of an artifact of several: what its front calls. The module is for the lowest level. `hash` is that of the weights, which all levels share.
 pub(crate) fn compile_level<M: Module>(
     module: &mut M,
     program: &Program,

@@ -9,6 +9,7 @@ use egret_loop::{Program, Weights};
 use egret_runtime::abi::ALIGN;
 
 use crate::error::{CodegenError, Result, broken};
+use crate::isa::Target;
 use crate::module::{self, WeightsData};
 use crate::options::Options;
 use std::fmt::Display;
@@ -35,12 +36,18 @@ pub fn object_into(
     streamed(program, options, file, |section| build(program, options, section))
 }
 
-/// The object of one of several levels, see [`crate::levels`]. `weights_hash` is what [`front_into`] gave.
+/// The object of one of several levels, see [`crate::levels`]. All but its kernels is for the target of the lowest level, as its `plan` is
+/// called on any CPU that the artifact is for. `weights_hash` is what [`front_into`] gave.
 ///
 /// # Errors
 /// What the code generator cannot do.
-pub fn level_object(program: &Program, options: &Options, weights_hash: [u8; 32]) -> Result<Vec<u8>> {
-    let written = built(program, options, &[], |module| {
+pub fn level_object(
+    program: &Program,
+    options: &Options,
+    lowest: &Target,
+    weights_hash: [u8; 32],
+) -> Result<Vec<u8>> {
+    let written = built(program, lowest, &[], |module| {
         module::compile_level(module, program, options, weights_hash)?;
         Ok((None, weights_hash))
     });
@@ -58,7 +65,7 @@ pub fn front_into(
 ) -> Result<io::Result<[u8; 32]>> {
     let lowest = levels.first().ok_or_else(|| broken("an artifact without levels"))?;
     streamed(front, lowest, file, |section| {
-        built(front, lowest, section, |module| module::compile_front(module, front, levels))
+        built(front, &lowest.target, section, |module| module::compile_front(module, front, levels))
     })
 }
 
@@ -126,20 +133,20 @@ fn build<'p>(
     options: &Options,
     weights: &'p [u8],
 ) -> Result<(Object<'p>, [u8; 32], bool)> {
-    built(program, options, weights, |module| {
+    built(program, &options.target, weights, |module| {
         let exports = module::compile(module, program, options, WeightsData::Define)?;
         Ok((exports.weights, exports.weights_hash))
     })
 }
 
-/// As [`build`]; `write` writes into the module, and gives the symbol of embedded weights and the hash.
+/// As [`build`]; `write` writes into the module, which is for a target, and gives the symbol of embedded weights and the hash.
 fn built<'p>(
     program: &Program,
-    options: &Options,
+    target: &Target,
     weights: &'p [u8],
     write: impl FnOnce(&mut ObjectModule) -> Result<(Option<DataId>, [u8; 32])>,
 ) -> Result<(Object<'p>, [u8; 32], bool)> {
-    let isa = options.target.clif(true, true)?;
+    let isa = target.clif(true, true)?;
     let builder =
         ObjectBuilder::new(isa, program.name.as_str(), cranelift_module::default_libcall_names())?;
     let mut module = ObjectModule::new(builder);

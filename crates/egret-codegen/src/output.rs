@@ -34,9 +34,9 @@ pub(crate) fn import(id: FuncId, params: usize, func: &mut Function) -> FuncRef 
     func.import_function(ExtFuncData { name, signature, colocated: true, patchable: false })
 }
 
-/// What the symbols of a level begin with.
+/// What the symbols of a level begin with: no name of another model, which is an identifier of C.
 pub(crate) fn level_prefix(program: &Program, options: &Options) -> String {
-    format!("{}_{}", program.name, options.isa().name.replace('-', "_"))
+    format!("{}.{}", program.name, options.isa().name.replace('-', "_"))
 }
 
 /// What is shared by everything that is written into a module.

@@ -426,14 +426,16 @@ pub fn front_into(
     Ok(egret_codegen::front_into(front, &levels, file)?)
 }
 
-/// The object of a level; its options are one of those of [`Options::each_level`].
+/// The object of a level; its options are one of those of [`Options::each_level`], of which the first are those of the lowest.
 pub fn level_object(
     program: &Program,
     options: &Options,
+    lowest: &Options,
     object: &ObjectOptions,
     weights_hash: [u8; 32],
 ) -> Result<Vec<u8>> {
-    Ok(egret_codegen::level_object(program, &codegen_options(options, object)?, weights_hash)?)
+    let lowest = codegen_options(lowest, object)?.target;
+    Ok(egret_codegen::level_object(program, &codegen_options(options, object)?, &lowest, weights_hash)?)
 }
 
 /// A static library of object files by name.

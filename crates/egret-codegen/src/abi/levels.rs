@@ -1,7 +1,7 @@
 //! The functions of an artifact that holds several levels of an instruction set, which go on in those of its levels.
 //!
-//! What is planned is enough for any level, so that `plan` asks no CPU: it is called before a model is bound too, and often. Which level runs is
-//! chosen once, by `bind`, and is in the bound weights; `run` takes these to the level that they name.
+//! What is planned is enough for any level, so that `plan` asks no CPU: it is called before a model is bound too, and often. It calls the `plan` of
+//! each level, on whatever CPU: all code but that of kernels is for the lowest level. Which level runs is chosen once, by `bind`, and is in the bound weights; `run` takes these to the level that they name.
 
 use cranelift::prelude::*;
 use cranelift_module::{DataId, FuncId, Linkage, Module};

@@ -263,7 +263,7 @@ fn files(
     if linked || wants(Emit::Obj) {
         objects.push((object_name.clone(), if linked { out.read(&object_name)? } else { vec![] }));
         for (level, program, name) in &levels {
-            let object = pipeline::level_object(program, level, &options, weights_hash)?;
+            let object = pipeline::level_object(program, level, &levels[0].0, &options, weights_hash)?;
             if wants(Emit::Obj) {
                 out.write(name, &object)?;
             }
