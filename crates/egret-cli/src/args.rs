@@ -64,17 +64,12 @@ impl ModelArgs {
         self.given.request(&self.model)
     }
 
-    /// That what is found out about it takes the place of none of the files that are read for it.
+    /// As [`GivenArgs::apart`].
     ///
     /// # Errors
     /// As of [`files::apart`].
     pub fn apart<'p>(&'p self, output: impl IntoIterator<Item = &'p PathBuf>) -> egret::Result<()> {
-        let named = self.given.input.iter().chain(&self.given.bind).filter_map(|(_, given)| given.file());
-        let read: Vec<&Path> = named
-            .chain(self.given.inputs.iter().map(PathBuf::as_path))
-            .chain([self.model.as_path()])
-            .collect();
-        output.into_iter().try_for_each(|path| files::apart(path, read.iter().copied()))
+        self.given.apart(&self.model, output)
     }
 }
 
@@ -102,6 +97,21 @@ pub struct GivenArgs {
 }
 
 impl GivenArgs {
+    /// That what is found out about a model takes the place of none of the files that are read for it.
+    ///
+    /// # Errors
+    /// As of [`files::apart`].
+    pub fn apart<'p>(
+        &'p self,
+        model: &'p Path,
+        output: impl IntoIterator<Item = &'p PathBuf>,
+    ) -> egret::Result<()> {
+        let named = self.input.iter().chain(&self.bind).filter_map(|(_, given)| given.file());
+        let read: Vec<&Path> =
+            named.chain(self.inputs.iter().map(PathBuf::as_path)).chain([model]).collect();
+        output.into_iter().try_for_each(|path| files::apart(path, read.iter().copied()))
+    }
+
     /// What is decided about a model; nothing is made up.
     pub fn request(&self, model: &Path) -> Request {
         Request {

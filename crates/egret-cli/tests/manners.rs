@@ -223,7 +223,7 @@ fn a_full_disk_leaves_no_half_file() {
         format!("explain '{cnn}' --format html --output y.npz"),
         format!("compile '{cnn}' --out-dir out"),
         format!("compile '{cnn}' --out-dir . --report y.npz"),
-        format!("opt '{cnn}' --stages 2 --out-dir out"),
+        format!("partition '{cnn}' --stages 2 --out-dir out"),
     ] {
         let out = limited(&args);
         assert_eq!(out.status.code(), Some(1), "{args}: {}", text(&out.stderr));

@@ -66,7 +66,7 @@ fn counts_are_counts() {
             &["check", &cnn, "--threads", value],
             &["compile", &cnn, "--out-dir", &out, "--threads", value],
             &["test", "nowhere", "--jobs", value],
-            &["opt", &cnn, "--out-dir", &out, "--stages", value],
+            &["partition", &cnn, "--out-dir", &out, "--stages", value],
             &["attribute", &cnn, "--method", "integrated-gradients", "--random", "1", "--steps", value],
         ] {
             refused(args, 1, &[&format!("invalid value '{value}'"), "at least 1"]);

@@ -72,7 +72,7 @@ pub const PASSES: &[Pass] = &[
     },
     Pass {
         name: "partition",
-        doc: "The place at which a graph is split into stages, where that is asked for (`partition::split`, `egret opt --stages N`).",
+        doc: "The place at which a graph is split into stages, where that is asked for (`partition::split`, `egret partition --stages N`).",
         tier: Tier::Exact,
         kind: PassKind::Rules(&[]),
     },

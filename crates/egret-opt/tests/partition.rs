@@ -2,7 +2,7 @@
 
 use egret_ir::{Graph, Tensor, Value, interp, text};
 use egret_opt::CostModel;
-use egret_opt::partition::{PartitionError, cost, received, split};
+use egret_opt::partition::{self, PartitionError, Stages};
 use egret_testkit::compare;
 use std::collections::BTreeMap;
 
@@ -10,10 +10,15 @@ fn graph(body: &str) -> Graph {
     text::parse(body, &|_| None).unwrap()
 }
 
+/// Stages whose kernels are one node each.
+fn split(graph: &Graph, stages: usize) -> Result<Stages, PartitionError> {
+    partition::split(graph, &[], stages, CostModel::widest())
+}
+
 /// Run stages by the names of their inputs and outputs.
-fn run(stages: &[Graph], inputs: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+fn run(stages: &Stages, inputs: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
     let mut known = inputs.clone();
-    for s in stages {
+    for s in stages.stages.iter().map(|s| &s.graph) {
         let given: Vec<Value> = s.inputs().iter().map(|&v| known[&s.value(v).name].clone()).collect();
         let results = interp::run(s, &given).unwrap_or_else(|e| panic!("{e:?}\n{}", text::print(s)));
         known.extend(s.output_names().iter().cloned().zip(results));
@@ -21,9 +26,9 @@ fn run(stages: &[Graph], inputs: &BTreeMap<String, Value>) -> BTreeMap<String, V
     known
 }
 
-fn same(whole: &Graph, stages: usize, inputs: &[Tensor]) -> Vec<Graph> {
-    let parts = split(whole, stages, CostModel::widest()).unwrap();
-    assert_eq!(parts.len(), stages);
+fn same(whole: &Graph, stages: usize, inputs: &[Tensor]) -> Stages {
+    let parts = split(whole, stages).unwrap();
+    assert_eq!(parts.stages.len(), stages);
     let inputs: Vec<Value> = inputs.iter().cloned().map(Value::from).collect();
     let named = whole.inputs().iter().map(|&v| whole.value(v).name.clone()).zip(inputs.clone()).collect();
     let wanted = interp::run(whole, &inputs).unwrap();
@@ -32,9 +37,9 @@ fn same(whole: &Graph, stages: usize, inputs: &[Tensor]) -> Vec<Graph> {
         let (a, b) = (wanted.as_tensor().unwrap(), found[name].as_tensor().unwrap());
         compare::assert_same(a, b, name);
     }
-    let nodes: usize = parts.iter().map(Graph::node_count).sum();
-    assert_eq!(nodes, whole.node_count());
-    assert!(parts.iter().all(|p| p.node_count() > 0));
+    let nodes = parts.stages.iter().map(|s| s.graph.node_count());
+    assert_eq!(nodes.clone().sum::<usize>(), whole.node_count());
+    assert!(nodes.clone().all(|n| n > 0));
     parts
 }
 
@@ -56,9 +61,11 @@ const HOURGLASS: &str = "graph @hourglass(%0 \"x\": f32[n, 64]) -> (%20 \"y\") {
 #[test]
 fn the_cut_is_at_the_waist() {
     let parts = same(&graph(HOURGLASS), 2, &[random(&[5, 64])]);
-    assert_eq!(parts[0].output_names(), ["waist"]);
-    assert_eq!(received(&parts, 1), 64 * 4 * 4);
-    let (a, b) = (cost(&parts[0], CostModel::widest()) as f64, cost(&parts[1], CostModel::widest()) as f64);
+    assert_eq!(parts.stages[0].graph.output_names(), ["waist"]);
+    assert_eq!(parts.cuts[0].bytes(), 64 * 4 * 4);
+    let reason = &parts.cuts[0].reason;
+    assert!(reason.even > 1 && reason.in_the_way.is_none() && reason.tried >= reason.even, "{reason:?}");
+    let (a, b) = (parts.stages[0].cost as f64, parts.stages[1].cost as f64);
     assert!((a / (a + b) - 0.5).abs() < 0.13, "{a} {b}");
 }
 
@@ -81,8 +88,8 @@ fn a_value_with_two_users_crosses_once_and_skips_are_not_cut_needlessly() {
 }";
     let parts = same(&graph(body), 2, &[random(&[8, 64])]);
     // The output that crosses keeps its name.
-    assert_eq!(parts[0].output_names(), ["half"]);
-    assert_eq!(received(&parts, 1), 8 * 2 * 4);
+    assert_eq!(parts.stages[0].graph.output_names(), ["half"]);
+    assert_eq!(parts.cuts[0].bytes(), 8 * 2 * 4);
 }
 
 #[test]
@@ -100,7 +107,7 @@ fn one_to_eight_stages_of_branches_with_inputs_and_constants_everywhere() {
 }";
     let whole = graph(body);
     for stages in 1..=8 {
-        let parts = split(&whole, stages, CostModel::widest()).unwrap();
+        let parts = split(&whole, stages).unwrap();
         let inputs = [("x", random(&[4, 16])), ("input1", random(&[4, 16])), ("idle", random(&[1]))];
         let wanted = interp::run(&whole, &inputs.clone().map(|(_, t)| Value::from(t))).unwrap();
         let found = run(&parts, &inputs.into_iter().map(|(n, t)| (n.to_owned(), t.into())).collect());
@@ -111,25 +118,93 @@ fn one_to_eight_stages_of_branches_with_inputs_and_constants_everywhere() {
                 "{stages} {name}"
             );
         }
-        assert!(parts.iter().all(|p| p.node_count() > 0));
+        assert!(parts.stages.iter().all(|s| s.graph.node_count() > 0));
+        passed_on(&parts);
     }
-    assert_eq!(
-        split(&whole, 9, CostModel::widest()).unwrap_err(),
-        PartitionError::Stages { stages: 9, nodes: 8 }
-    );
-    assert!(split(&whole, 0, CostModel::widest()).is_err());
+    let e = split(&whole, 9).unwrap_err();
+    assert_eq!(e, PartitionError::Stages { stages: 9, nodes: 8, units: 8 });
+    assert!(e.to_string().contains("1 to 8 stages, not into 9"), "{e}");
+    assert!(split(&whole, 0).is_err());
+}
+
+/// Every value of a cut stands in every cut between where it is made and where it is used last, and in no other.
+fn passed_on(parts: &Stages) {
+    for (k, cut) in parts.cuts.iter().enumerate() {
+        let made: usize = (0..=k).map(|s| parts.stages[s].graph.outputs().len()).sum();
+        assert!(cut.values.len() <= made);
+        for v in &cut.values {
+            let last = *v.used.last().unwrap();
+            assert!(v.made <= k && last > k, "{v:?}");
+            for (j, other) in parts.cuts.iter().enumerate() {
+                let there = other.values.iter().any(|o| o.name == v.name);
+                assert_eq!(there, v.made <= j && last > j, "{j} {v:?}");
+            }
+        }
+    }
 }
 
 #[test]
-fn a_dim_that_no_input_tells_is_refused() {
-    let body = "graph @flat(%0 \"x\": f32[n, 4]) -> (%3 \"y\") {
+fn a_value_that_is_used_further_on_crosses_every_cut_between() {
+    // `early` is wide, and the first and the last node use it.
+    let body = "graph @far(%0 \"x\": f32[4, 16]) -> (%15 \"y\") {
+  %3 = const f32[16, 16] random(1)
+  %10 \"early\" = matmul(%0, %3)
+  %11 = matmul(%10, %3)
+  %12 = matmul(%11, %3)
+  %13 = matmul(%12, %3)
+  %15 = add(%13, %10)
+}";
+    let parts = same(&graph(body), 4, &[random(&[4, 16])]);
+    passed_on(&parts);
+    let far = parts.cuts.iter().filter(|c| c.values.iter().any(|v| v.name == "early")).count();
+    assert_eq!(far, 3);
+    let early = &parts.cuts[0].values.iter().find(|v| v.name == "early").unwrap();
+    assert_eq!((early.made, *early.used.last().unwrap(), early.bytes), (0, 3, 256));
+}
+
+#[test]
+fn kernels_stay_whole() {
+    let whole = graph(HOURGLASS);
+    let order = whole.topological().unwrap();
+    // All but the first and the last node are one kernel.
+    let e = partition::split(&whole, &[order[1..7].to_vec()], 4, CostModel::widest()).unwrap_err();
+    assert_eq!(e, PartitionError::Stages { stages: 4, nodes: 8, units: 3 });
+    let parts = partition::split(&whole, &[order[1..7].to_vec()], 3, CostModel::widest()).unwrap();
+    assert_eq!(parts.stages.iter().map(|s| s.graph.node_count()).collect::<Vec<_>>(), [1, 6, 1]);
+    // Nothing else is possible, and the kernel in the way is named.
+    let reason = &parts.cuts[0].reason;
+    assert_eq!(reason.even, 0);
+    assert!(reason.in_the_way.as_ref().unwrap().0.contains("matmul"), "{reason:?}");
+}
+
+#[test]
+fn a_dim_that_no_used_input_tells_comes_with_one_that_does() {
+    let body = "graph @flat(%0 \"x\": f32[n, 4], %9 \"small\": f32[n]) -> (%3 \"y\", %8 \"z\") {
   %1 = reshape(%0) {shape = [4*n]}
   %2 = neg(%1)
   %3 = reshape(%2) {shape = [n, 4]}
+  %8 = neg(%9)
 }";
-    let e = split(&graph(body), 3, CostModel::widest()).unwrap_err();
-    assert!(matches!(&e, PartitionError::Dim { symbol, .. } if symbol == "n"), "{e}");
-    assert!(e.to_string().contains("--dim n=N"));
+    let parts = same(&graph(body), 4, &[random(&[3, 4]), random(&[3])]);
+    let with_small: Vec<bool> = parts
+        .stages
+        .iter()
+        .map(|s| s.graph.inputs().iter().any(|&v| s.graph.value(v).name == "small"))
+        .collect();
+    assert!(with_small.iter().filter(|with| **with).count() > 1, "{with_small:?}");
+}
+
+#[test]
+fn a_dim_that_only_an_earlier_stage_finds_is_refused() {
+    let body = "graph @found(%0 \"x\": f32[6]) -> (%4 \"y\") {
+  %1 = nonzero(%0) : i64[1, u0]
+  %3 = concat(%1, %1) {axis = 1}
+  %5 = neg(%3)
+  %4 = reshape(%5) {shape = [2, u0]}
+}";
+    let e = split(&graph(body), 4).unwrap_err();
+    assert!(matches!(&e, PartitionError::Dim { symbol, free: false, .. } if symbol == "u0"), "{e}");
+    assert!(e.to_string().contains("fewer stages"), "{e}");
 }
 
 fn random(shape: &[usize]) -> Tensor {
@@ -140,11 +215,8 @@ fn random(shape: &[usize]) -> Tensor {
 #[test]
 fn stages_are_the_same_on_every_run() {
     let print = || {
-        split(&graph(HOURGLASS), 3, CostModel::widest())
-            .unwrap()
-            .iter()
-            .map(text::print)
-            .collect::<Vec<_>>()
+        let parts = split(&graph(HOURGLASS), 3).unwrap();
+        parts.stages.iter().map(|s| text::print(&s.graph)).collect::<Vec<_>>()
     };
     assert_eq!(print(), print());
 }

@@ -239,6 +239,11 @@ fn may_be_negative(dim: &Dim) -> bool {
     dim.as_const().is_none() && dim.as_sum().is_some_and(|terms| terms.iter().any(|(c, _)| *c < 0))
 }
 
+/// The sizes that no run of a graph may make negative, see [`LowerOptions::sizes`].
+pub(crate) fn not_negative(graph: &Graph) -> Vec<Dim> {
+    differences(graph).into_iter().map(|held| held.dim).collect()
+}
+
 /// The dims of a graph that are negative for small values of its free ones, such as what a slice from element 3 on leaves of `N`; and where
 /// slices begin, and what they leave at the end, which must not be. Rules make one slice of several, and leave out what is not read.
 fn differences(graph: &Graph) -> Vec<Held> {

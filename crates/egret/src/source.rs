@@ -129,25 +129,7 @@ impl Request {
         }
         inputs.extend(bind);
         let file = match read {
-            Read::Text(mut graph) => {
-                let (files, opsets) = (vec![model.clone()], vec![]);
-                let mut dims = dims_of_inputs(&graph, &inputs, &self.dims)?;
-                dims.extend(self.dims.clone());
-                bind_dims(&mut graph, &model, &dims, &self.dims)?;
-                let (mut defaulted, mut notes) = (vec![], vec![]);
-                if let (Some(default), free) = (self.default_dim, graph.free_dims())
-                    && !free.is_empty()
-                {
-                    let set = free.iter().map(|d| (d.clone(), default)).collect();
-                    bind_dims(&mut graph, &model, &set, &set).map_err(|e| because_of(e, &free, default))?;
-                    dims.extend(set);
-                    notes.push(set_by_default(&free, default));
-                    defaulted = free;
-                }
-                limits::set(&mut graph, &self.at_most, &dims)?;
-                let bound = fixed;
-                return Ok(Imported { model, files, opsets, graph, bound, inputs, defaulted, notes });
-            }
+            Read::Text(graph) => return self.of_graph(graph, model, inputs, fixed),
             Read::Onnx(file) => file,
         };
         let (mut graph, mut options) = file.import_for_inputs(&self.dims, &inputs, fixed.clone())?;
@@ -173,6 +155,32 @@ impl Request {
         Ok(Imported { model, files, opsets, graph, bound, inputs, defaulted, notes })
     }
 
+    /// A graph of text IR, with the dims that inputs of these values and the request decide.
+    fn of_graph(
+        &self,
+        mut graph: Graph,
+        model: PathBuf,
+        inputs: BTreeMap<String, Value>,
+        bound: BTreeMap<String, Tensor>,
+    ) -> Result<Imported> {
+        let (files, opsets) = (vec![model.clone()], vec![]);
+        let mut dims = dims_of_inputs(&graph, &inputs, &self.dims)?;
+        dims.extend(self.dims.clone());
+        bind_dims(&mut graph, &model, &dims, &self.dims)?;
+        let (mut defaulted, mut notes) = (vec![], vec![]);
+        if let (Some(default), free) = (self.default_dim, graph.free_dims())
+            && !free.is_empty()
+        {
+            let set = free.iter().map(|d| (d.clone(), default)).collect();
+            bind_dims(&mut graph, &model, &set, &set).map_err(|e| because_of(e, &free, default))?;
+            dims.extend(set);
+            notes.push(set_by_default(&free, default));
+            defaulted = free;
+        }
+        limits::set(&mut graph, &self.at_most, &dims)?;
+        Ok(Imported { model, files, opsets, graph, bound, inputs, defaulted, notes })
+    }
+
     /// Whether some inputs are given, by name or by a test case.
     pub fn gives_inputs(&self) -> bool {
         self.model.is_dir() || !self.inputs.is_empty() || !self.bind.is_empty()
@@ -183,7 +191,20 @@ impl Request {
     /// # Errors
     /// As [`Request::import`]; an input without a value.
     pub fn prepare(&self) -> Result<Prepared> {
-        let Imported { graph, bound, inputs, defaulted, notes, .. } = self.import()?;
+        self.complete(self.import()?)
+    }
+
+    /// As [`Request::prepare`], for a graph that is there already: the model's path is for messages.
+    ///
+    /// # Errors
+    /// Inputs that do not fit the graph; an input without a value.
+    pub(crate) fn prepare_for(&self, graph: Graph) -> Result<Prepared> {
+        let inputs = self.inputs.read(&declared_of(&graph))?;
+        self.complete(self.of_graph(graph, self.model.clone(), inputs, BTreeMap::new())?)
+    }
+
+    fn complete(&self, imported: Imported) -> Result<Prepared> {
+        let Imported { graph, bound, inputs, defaulted, notes, .. } = imported;
         let ports = graph.inputs().iter().map(|&v| (graph.value(v).name.as_str(), graph.ty(v)));
         let values = complete(ports, &inputs, self.random)
             .map_err(|e| self.default_dim.map_or(e.clone(), |d| because_of(e, &defaulted, d)))?;

@@ -18,6 +18,7 @@ mod grad;
 mod inspect;
 mod join;
 mod opt;
+mod partition;
 mod print;
 mod prune;
 mod quantize;
@@ -38,7 +39,7 @@ pub enum Command {
     /// Compile a model to a static library, header and Rust module
     #[command(after_help = EXIT_CODES)]
     Compile(compile::Args),
-    /// Run a model, or the folder that `compile --emit so` filled
+    /// Run a model, the folder that `compile --emit so` filled, or a plan of stages
     #[command(after_help = EXIT_CODES)]
     Run(run::Args),
     /// Measure how long a model takes
@@ -56,6 +57,9 @@ pub enum Command {
     /// Run passes on a model or a text IR file and print the result
     #[command(after_help = EXIT_CODES)]
     Opt(opt::Args),
+    /// Cut a model into stages that run one behind the other, and write them and a plan of what crosses between them
+    #[command(after_help = partition::EXAMPLE)]
+    Partition(partition::Args),
     /// Show a model's inputs, outputs, operators and sizes
     #[command(after_help = EXIT_CODES)]
     Inspect(inspect::Args),
@@ -121,6 +125,7 @@ pub fn dispatch(command: &Command) -> Result<()> {
         Command::Check(a) => check::run(a),
         Command::Print(a) => print::run(a),
         Command::Opt(a) => opt::run(a),
+        Command::Partition(a) => partition::run(a),
         Command::Inspect(a) => inspect::run(a),
         Command::Doctor(a) => doctor::run(a),
         Command::Cache(a) => cache::run(a),

@@ -1,20 +1,29 @@
 //! `egret run`.
 
-use crate::args::{CompileOptions, ModelArgs, count, seed};
+use crate::args::{CompileOptions, GivenArgs, count, seed};
 use crate::common::{interpret, note, options, progress};
 use crate::{say, say_text};
 use egret::ir::{DType, Tensor, Value};
 use egret::profile::Profile;
 use egret::source::Request;
-use egret::{Engine, Error, Executable, Result, compare, npz, ready};
-use std::path::PathBuf;
+use egret::stages::Staged;
+use egret::{Engine, Error, Executable, Options, Result, compare, npz, ready};
+use std::path::{Path, PathBuf};
 
 /// `egret run`
 #[derive(clap::Args)]
 pub struct Args {
-    /// The model.
+    /// The .onnx or .egret file, or a test-case folder (its first inputs are given then)
+    #[arg(required_unless_present = "plan")]
+    pub model: Option<PathBuf>,
+    /// Run the stages of a plan that `egret partition` wrote, one behind the other, in place of a model: results are those of the whole to the bit
+    #[arg(long, value_name = "PLAN.toml", conflicts_with_all = [
+        "model", "at_most", "bind", "engine", "max_trips", "profile", "passes", "tier", "budget", "without", "rules",
+    ])]
+    pub plan: Option<PathBuf>,
+    /// What is decided.
     #[command(flatten)]
-    pub model: ModelArgs,
+    pub given: GivenArgs,
     /// Make up the inputs that are not given, from this seed
     #[arg(long, value_name = "SEED", value_parser = seed, allow_negative_numbers = true)]
     pub random: Option<u64>,
@@ -43,18 +52,23 @@ pub struct Args {
 
 /// `egret run`
 pub fn run(args: &Args) -> Result<()> {
+    let model = args.plan.as_ref().or(args.model.as_ref());
+    let model = model.ok_or_else(|| Error::user("give a model, or --plan"))?;
     if let Some(path) = &args.output {
         npz::check_name(path)?;
-        args.model.apart([path])?;
+        args.given.apart(model, [path])?;
         egret::files::writable(path)?;
     }
     let options = options(&args.options, args.threads)?;
     let default_dim = args.random.map(|_| 1);
-    let request = Request { random: args.random, default_dim, ..args.model.request() };
+    let request = Request { random: args.random, default_dim, ..args.given.request(model) };
+    if let Some(plan) = &args.plan {
+        return run_plan(args, plan, &request, &options);
+    }
     let ready = progress("compiling", || ready(&request, args.engine, &options))?;
     let native = ready.executable.native();
     if let Some(threads) = ready.executable.threads() {
-        note(format_args!("{threads} thread{}", if threads == 1 { "" } else { "s" }));
+        note(threads_line(threads));
     }
     for line in &ready.notes {
         note(format_args!("note: {line}"));
@@ -81,13 +95,35 @@ pub fn run(args: &Args) -> Result<()> {
         },
     };
     // The file comes first: whoever reads what is printed may stop reading.
-    if let Some(path) = &args.output {
-        npz::write(path, &npz::tensors(&ready.outputs, &outputs)?)?;
-    }
+    write(args, &ready.outputs, &outputs)?;
     if let Some(profile) = profile {
         say_text!("{profile}");
     }
-    for (name, value) in ready.outputs.iter().zip(&outputs) {
+    print(&ready.outputs, &outputs)
+}
+
+/// `egret run --plan`
+fn run_plan(args: &Args, plan: &Path, request: &Request, options: &Options) -> Result<()> {
+    let staged = progress("compiling", || Staged::open(plan, options))?;
+    note(threads_line(staged.threads()));
+    let (inputs, notes) = staged.prepare(request)?;
+    notes.iter().for_each(|line| note(format_args!("note: {line}")));
+    let outputs = progress("running", || staged.run(&inputs))?;
+    write(args, staged.outputs(), &outputs)?;
+    print(staged.outputs(), &outputs)
+}
+
+fn threads_line(threads: usize) -> String {
+    format!("{threads} thread{}", if threads == 1 { "" } else { "s" })
+}
+
+/// Write outputs to the file that is asked for, if one is.
+fn write(args: &Args, names: &[String], outputs: &[Value]) -> Result<()> {
+    args.output.as_ref().map_or(Ok(()), |path| npz::write(path, &npz::tensors(names, outputs)?))
+}
+
+fn print(names: &[String], outputs: &[Value]) -> Result<()> {
+    for (name, value) in names.iter().zip(outputs) {
         say!("{name}: {}", summary(value));
     }
     Ok(())

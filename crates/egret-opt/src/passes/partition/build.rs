@@ -1,14 +1,34 @@
 //! Builds the graphs of stages.
 
+use super::{Crossing, bytes};
 use crate::rebuild::topological;
 use egret_ir::{Def, Graph, NodeId, ValueId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Builds the stages from the assignment of nodes to them.
-pub(super) fn build(graph: &Graph, stage_of: &HashMap<NodeId, usize>, stages: usize) -> Vec<Graph> {
-    let split = Split { graph, stage_of, last: stages - 1, order: topological(graph) };
-    let names = split.names();
-    (0..stages).map(|k| split.stage(k, &names)).collect()
+/// Builds the stages from the assignment of nodes to them, and what crosses between them, in the order in which it is made.
+pub(super) fn build(
+    graph: &Graph,
+    stage_of: &HashMap<NodeId, usize>,
+    stages: usize,
+) -> (Vec<Graph>, Vec<Crossing>) {
+    let split =
+        Split { graph, stage_of, last: stages - 1, order: topological(graph), inputs: input_names(graph) };
+    let crossing = split.crossing();
+    let graphs = (0..stages).map(|k| split.whole_stage(k, &crossing)).collect();
+    (graphs, crossing.into_iter().map(|(_, c)| c).collect())
+}
+
+/// The names that stages have for the inputs of a graph: its own, and numbered ones for inputs without a name.
+pub fn input_names(graph: &Graph) -> Vec<String> {
+    let own: Vec<&String> = graph.inputs().iter().map(|&v| &graph.value(v).name).collect();
+    let mut out: Vec<String> = vec![];
+    for (i, &name) in own.iter().enumerate() {
+        let numbered =
+            || (i..).map(|i| format!("input{i}")).find(|n| !own.contains(&n) && !out.contains(n));
+        let name = if name.is_empty() { numbered() } else { None }.unwrap_or_else(|| name.clone());
+        out.push(name);
+    }
+    out
 }
 
 struct Split<'a> {
@@ -16,6 +36,8 @@ struct Split<'a> {
     stage_of: &'a HashMap<NodeId, usize>,
     last: usize,
     order: Vec<NodeId>,
+    /// Names of the inputs; those without one are numbered.
+    inputs: Vec<String>,
 }
 
 impl Split<'_> {
@@ -24,47 +46,59 @@ impl Split<'_> {
         self.graph.producer(v).map(|n| self.stage_of[&n])
     }
 
-    /// The values that cross stages, in the order in which they are made, with unique names.
-    fn names(&self) -> Vec<(ValueId, String)> {
+    /// The values that cross stages, in the order in which they are made.
+    fn crossing(&self) -> Vec<(ValueId, Crossing)> {
         let graph = self.graph;
-        let mut cut: BTreeSet<ValueId> = BTreeSet::new();
+        let mut used: BTreeMap<ValueId, BTreeSet<usize>> = BTreeMap::new();
         for &n in &self.order {
-            let operands = graph.node(n).operands.iter().flatten();
-            cut.extend(operands.filter(|&&v| self.made(v).is_some_and(|made| made != self.stage_of[&n])));
+            for &v in graph.node(n).operands.iter().flatten() {
+                if self.made(v).is_some_and(|made| made != self.stage_of[&n]) {
+                    used.entry(v).or_default().insert(self.stage_of[&n]);
+                }
+            }
         }
         let mut outputs: BTreeMap<ValueId, &String> = BTreeMap::new();
         for (name, &v) in graph.output_names().iter().zip(graph.outputs()) {
-            outputs.entry(v).or_insert(name);
-        }
-        let mut taken: BTreeSet<String> = graph.output_names().iter().cloned().collect();
-        taken.extend((0..graph.inputs().len()).map(|i| self.input_name(i)));
-        let made = self.order.iter().flat_map(|&n| graph.node(n).results.iter().copied());
-        let mut names = vec![];
-        for v in made.filter(|v| cut.contains(v)) {
-            if let Some(&name) = outputs.get(&v) {
-                names.push((v, name.clone()));
-                continue;
+            if !self.inputs.contains(name) {
+                outputs.entry(v).or_insert(name);
             }
-            let own = &graph.value(v).name;
-            let numbered = (0..).map(|i| format!("cut{i}"));
-            let name = Some(own.clone())
-                .filter(|n| !n.is_empty())
-                .into_iter()
-                .chain(numbered)
-                .find(|n| !taken.contains(n));
-            let name = name.unwrap_or_default();
-            taken.insert(name.clone());
-            names.push((v, name));
         }
-        names
+        let mut taken: BTreeSet<String> =
+            graph.output_names().iter().chain(&self.inputs).cloned().collect();
+        let made = self.order.iter().flat_map(|&n| graph.node(n).results.iter().copied());
+        let mut out = vec![];
+        for v in made {
+            let Some(used) = used.remove(&v) else { continue };
+            let own = Some(graph.value(v).name.clone()).filter(|n| !n.is_empty());
+            let mut free =
+                own.into_iter().chain((0..).map(|i| format!("cut{i}"))).filter(|n| !taken.contains(n));
+            // What is an output too has the output's name.
+            let name = outputs.get(&v).map(|&n| n.clone()).or_else(|| free.next()).unwrap_or_default();
+            taken.insert(name.clone());
+            let ty = graph.ty(v).clone();
+            let (bytes, made) = (bytes(&ty), self.made(v).unwrap_or(0));
+            out.push((v, Crossing { name, ty, bytes, made, used: used.into_iter().collect() }));
+        }
+        out
     }
 
-    fn input_name(&self, i: usize) -> String {
-        let name = &self.graph.value(self.graph.inputs()[i]).name;
-        if name.is_empty() { format!("input{i}") } else { name.clone() }
+    /// A stage that has what binds its symbols.
+    fn whole_stage(&self, k: usize, crossing: &[(ValueId, Crossing)]) -> Graph {
+        let stage = self.stage(k, crossing, &BTreeSet::new());
+        let unbound = stage.free_symbols();
+        let binds = |v: ValueId, s: &str| {
+            self.graph.ty(v).fixed_dims().iter().any(|d| d.as_symbol().is_some_and(|symbol| symbol == s))
+        };
+        let of = |s: &String| {
+            let all = self.graph.inputs().iter().copied().filter(|&v| binds(v, s));
+            all.min_by_key(|&v| bytes(self.graph.ty(v)))
+        };
+        let further: BTreeSet<ValueId> = unbound.iter().filter_map(of).collect();
+        if further.is_empty() { stage } else { self.stage(k, crossing, &further) }
     }
 
-    fn stage(&self, k: usize, names: &[(ValueId, String)]) -> Graph {
+    /// A stage. `further`: inputs that it has beside those that it uses.
+    fn stage(&self, k: usize, crossing: &[(ValueId, Crossing)], further: &BTreeSet<ValueId>) -> Graph {
         let graph = self.graph;
         let nodes: Vec<NodeId> = self.order.iter().copied().filter(|n| self.stage_of[n] == k).collect();
         let outputs: Vec<(&String, ValueId)> =
@@ -81,14 +115,12 @@ impl Split<'_> {
         let mut new = Graph::new(&format!("{}_stage{k}", graph.name));
         let mut map: HashMap<ValueId, ValueId> = HashMap::new();
         for (i, &v) in graph.inputs().iter().enumerate() {
-            if used.contains(&v) || k == 0 && idle(v) {
-                map.insert(v, new.add_input(&self.input_name(i), graph.ty(v).clone()));
+            if used.contains(&v) || further.contains(&v) || k == 0 && idle(v) {
+                map.insert(v, new.add_input(&self.inputs[i], graph.ty(v).clone()));
             }
         }
-        for (v, name) in
-            names.iter().filter(|(v, _)| used.contains(v) && self.made(*v).is_some_and(|made| made < k))
-        {
-            map.insert(*v, new.add_input(name, graph.ty(*v).clone()));
+        for (v, c) in crossing.iter().filter(|(_, c)| c.used.contains(&k)) {
+            map.insert(*v, new.add_input(&c.name, c.ty.clone()));
         }
         for &v in &used {
             if let Def::Const(t) = &graph.value(v).def {
@@ -118,9 +150,9 @@ impl Split<'_> {
         for (name, v) in &own {
             new.add_output(name, map[v]);
         }
-        let is_output = |v: ValueId| own.iter().any(|(_, o)| *o == v);
-        for (v, name) in names.iter().filter(|(v, _)| self.made(*v) == Some(k) && !is_output(*v)) {
-            new.add_output(name, map[v]);
+        let is_output = |c: &Crossing| own.iter().any(|(name, _)| **name == c.name);
+        for (v, c) in crossing.iter().filter(|(_, c)| c.made == k && !is_output(c)) {
+            new.add_output(&c.name, map[v]);
         }
         new
     }

@@ -1,0 +1,135 @@
+//! A model in stages that run one behind the other: files of text IR with their large constants beside them, and the plan that says what
+//! goes where.
+//!
+//! The graph is cut when all passes have run, between kernels: no rewrite looks across a cut that was not there, and no fusion is undone. Stages are
+//! compiled as they are ([`Staged`]), so that results are those of the whole to the bit.
+
+mod constants;
+mod plan;
+mod run;
+
+pub use constants::constant;
+pub use plan::{Crossing, Cut, Plan, Port, Stage};
+pub use run::Staged;
+
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::source::Imported;
+use crate::{files, pipeline};
+use egret_ir::{Graph, text};
+use egret_opt::partition::{self, Reason, TOLERANCE};
+use std::path::Path;
+
+/// The name of the plan in its folder.
+pub const PLAN: &str = "plan.toml";
+
+/// Optimise a model, split it into stages that take about the same time on the target of the options, and write `stage0.egret`,
+/// `stage1.egret`, .. and `plan.toml` into a folder.
+///
+/// # Errors
+/// What cannot be compiled, as a whole or in so many stages; the folder cannot be written.
+pub fn write(model: Imported, stages: usize, dir: &Path, options: &Options) -> Result<Plan> {
+    let Imported { model: file, graph, bound, .. } = model;
+    if let Some(name) = bound.keys().next() {
+        return Err(Error::unsupported(format!(
+            "the input `{name}` is fixed to a value, which a plan does not hold yet; make it a constant of the model first"
+        )));
+    }
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let free = graph.free_dims();
+    let sizes = pipeline::not_negative(&graph).into_iter().filter(|dim| {
+        let mut symbols = vec![];
+        dim.collect_symbols(&mut symbols);
+        // Those with dims that data decides are a matter of the stage that has the node.
+        symbols.iter().all(|s| free.contains(s))
+    });
+    let not_negative = sizes.map(|dim| dim.to_string()).collect();
+    let whole = pipeline::lower(graph, options, &bound)?;
+    let cost = pipeline::cost_model(options)?;
+    let parts = partition::split(&whole.graph, &whole.nodes, stages, cost)
+        .map_err(|e| Error::user(e.to_string()))?;
+    let target = pipeline::target_name(options)?;
+    let mut plan = Plan::new(&name, target, options.denormals().to_string());
+    plan.not_negative = not_negative;
+    let inputs = partition::input_names(&whole.graph).into_iter().zip(whole.graph.inputs());
+    plan.inputs = inputs.map(|(name, &v)| Port { name, ty: whole.graph.ty(v).to_string() }).collect();
+    let outputs = whole.graph.output_names().iter().zip(whole.graph.outputs());
+    plan.outputs =
+        outputs.map(|(name, &v)| Port { name: name.clone(), ty: whole.graph.ty(v).to_string() }).collect();
+    let all: u64 = parts.stages.iter().map(|s| s.cost).sum();
+    for (k, stage) in parts.stages.iter().enumerate() {
+        let lowered = run::lower(stage.graph.clone(), options);
+        let lowered = lowered
+            .map_err(|e| e.at(format!("stage {k} cannot be compiled by itself; ask for fewer stages")))?;
+        plan.stages.push(Stage {
+            file: format!("stage{k}.egret"),
+            nodes: stage.graph.node_count(),
+            kernels: lowered.program.calls.len(),
+            microseconds: microseconds(stage.cost),
+            share: (stage.cost as f64 / all.max(1) as f64 * 1e3).round() / 1e3,
+        });
+    }
+    for (k, cut) in parts.cuts.iter().enumerate() {
+        let value = |v: &partition::Crossing| Crossing {
+            name: v.name.clone(),
+            ty: v.ty.to_string(),
+            bytes: v.bytes,
+            made: v.made,
+            used: v.used.clone(),
+        };
+        plan.cuts.push(Cut {
+            behind: k,
+            bytes: cut.bytes(),
+            why: why(k, cut.bytes(), &cut.reason),
+            values: cut.values.iter().map(value).collect(),
+        });
+    }
+    let graphs: Vec<Graph> = parts.stages.into_iter().map(|s| s.graph).collect();
+    plan.fits(&graphs).map_err(|e| Error::internal(e.message))?;
+    constants::write(dir, graphs.iter())?;
+    // A plan never stands beside stages that are not its own.
+    let file = dir.join(PLAN);
+    if file.is_file() {
+        std::fs::remove_file(&file).map_err(|e| Error::io("replace", &file, &e))?;
+    }
+    for (stage, graph) in plan.stages.iter().zip(&graphs) {
+        files::write(&dir.join(&stage.file), text::print(graph).as_bytes())?;
+    }
+    files::write(&file, plan.text()?.as_bytes())?;
+    Ok(plan)
+}
+
+fn microseconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e3
+}
+
+/// Why a cut is where it is, in a sentence.
+fn why(stage: usize, bytes: u64, reason: &Reason) -> String {
+    let Reason { tried, even, share, most_even, in_the_way } = reason;
+    let percent = TOLERANCE * 100.0;
+    let near =
+        format!("within {percent:.0} % of an even share of the time left ({} us)", microseconds(*share));
+    match in_the_way {
+        Some((nodes, cost)) => {
+            const SHOWN: usize = 3;
+            let mut names: Vec<String> = nodes.iter().take(SHOWN).cloned().collect();
+            if let Some(more) = nodes.len().checked_sub(SHOWN).filter(|n| *n > 0) {
+                names.push(format!("{more} more"));
+            }
+            format!(
+                "None of {tried} places tried leaves stage {stage} {near}, and this one is the most even: the longest kernel there, of {}, takes {} us.",
+                names.join(", "),
+                microseconds(*cost)
+            )
+        }
+        None => {
+            let end = match *most_even == bytes {
+                true => "the most even one sends as many".to_owned(),
+                false => format!("the most even one sends {most_even}"),
+            };
+            format!(
+                "{even} of {tried} places tried leave stage {stage} {near}, and none of those sends fewer bytes than this one ({bytes}); {end}."
+            )
+        }
+    }
+}
