@@ -2,7 +2,6 @@
 
 use crate::clamps::Clamped;
 use crate::error::{ErrorKind, ImportError};
-use crate::lengths::Lengths;
 use egret_ir::{Attr, Attrs, Builder, DType, Dim, Graph, Op, Tensor, TensorType, ValueId};
 use std::collections::BTreeMap;
 
@@ -30,6 +29,13 @@ pub enum OnnxAttr {
     Strings(Vec<String>),
     /// TYPE_PROTO
     Type(egret_ir::Type),
+}
+
+/// The dims that an importer has made of data.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lengths {
+    /// Of which elements of which values, so that one that is asked for twice is one dim.
+    pub(crate) made: BTreeMap<(ValueId, usize), Dim>,
 }
 
 /// One ONNX node while it is imported.

@@ -3,14 +3,7 @@
 use crate::context::NodeCtx;
 use crate::error::ImportError;
 use egret_ir::{AT_MOST, Attr, Attrs, DType, Dim, DimOp, Graph, Node, Op, ValueId};
-use std::collections::{BTreeMap, BTreeSet};
-
-/// What an importer knows of such dims.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Lengths {
-    /// The dims that elements of values were taken for, so that one which is asked for twice is one dim.
-    made: BTreeMap<(ValueId, usize), Dim>,
-}
+use std::collections::BTreeSet;
 
 /// Sums and products are followed through so many operations at most; what is behind them is computed by the run.
 const DEPTH: usize = 5;

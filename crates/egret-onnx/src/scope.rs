@@ -1,6 +1,6 @@
 //! Names and levels while a model is imported: what a value name means where, and what sub-graphs capture.
 
-use crate::lengths::Lengths;
+use crate::context::Lengths;
 use egret_ir::{Builder, Graph, Op, Type, ValueId};
 use onnx_protobuf::AttributeProto;
 use std::collections::{BTreeMap, HashMap};

@@ -28,6 +28,7 @@ pub mod bench;
 pub mod bisect;
 pub mod cases;
 pub mod compare;
+mod constants;
 pub mod diff;
 mod engine;
 mod error;

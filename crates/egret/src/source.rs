@@ -1,12 +1,12 @@
 //! What a command is given: a model or a text IR file, inputs for it, and what is made up where the user gives none.
 
 use crate::cases::{self, Case};
+use crate::constants;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::frontend::{DeclaredInput, ModelFile};
 use crate::inputs::{self, Given, Inputs};
 use crate::limits;
-use crate::stages;
 use egret_ir::rng::Rng;
 use egret_ir::{DType, Dim, DimEnv, Graph, Tensor, TensorType, Type, Value, advice, text, verify};
 use egret_onnx::ImportOptions;
@@ -339,7 +339,7 @@ pub fn graph(path: &Path, options: &ImportOptions) -> Result<Graph> {
 
 fn parse_text(path: &Path) -> Result<Graph> {
     let source = files::read_text(path, "text IR")?;
-    let parsed = text::parse(&source, &|hash| stages::constant(path, hash))
+    let parsed = text::parse(&source, &|hash| constants::constant(path, hash))
         .map_err(|e| Error::user(format!("{}:{e}", path.display())))?;
     sound(&parsed, path)?;
     Ok(parsed)

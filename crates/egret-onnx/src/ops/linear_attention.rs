@@ -4,9 +4,8 @@ use super::attention::{head_size_to, join_heads, repeat_heads, split_heads};
 use super::control::{Sequences, emit_scan};
 use super::emit::dim;
 use super::{OnnxOp, onnx};
-use crate::context::{NodeCtx, OpResult};
+use crate::context::{Lengths, NodeCtx, OpResult};
 use crate::error::ImportError;
-use crate::lengths::Lengths;
 use egret_ir::{Builder, DType, Dim, Op, TensorType, Type, ValueId};
 use std::collections::BTreeMap;
 

@@ -4,14 +4,13 @@
 //! The graph is cut when all passes have run, between kernels: no rewrite looks across a cut that was not there, and no fusion is undone. Stages are
 //! compiled as they are ([`Staged`]), so that results are those of the whole to the bit.
 
-mod constants;
 mod plan;
 mod run;
 
-pub use constants::constant;
 pub use plan::{Crossing, Cut, Plan, Port, Stage};
 pub use run::Staged;
 
+use crate::constants;
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::source::Imported;

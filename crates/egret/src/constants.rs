@@ -21,7 +21,7 @@ fn file_name(hash: &str, dtype: DType) -> String {
 ///
 /// # Errors
 /// They cannot be written, or are strings.
-pub(super) fn write<'g>(dir: &Path, graphs: impl Iterator<Item = &'g Graph>) -> Result<()> {
+pub(crate) fn write<'g>(dir: &Path, graphs: impl Iterator<Item = &'g Graph>) -> Result<()> {
     let constants: BTreeMap<String, Tensor> = graphs.flat_map(text::constants).collect();
     if let Some((hash, _)) = constants.iter().find(|(_, t)| t.dtype() == DType::String) {
         return Err(Error::unsupported(format!(
@@ -37,7 +37,7 @@ pub(super) fn write<'g>(dir: &Path, graphs: impl Iterator<Item = &'g Graph>) -> 
 }
 
 /// The constant of a text IR file that is spelt by this hash, if it lies beside it and has it.
-pub fn constant(file: &Path, hash: &str) -> Option<Tensor> {
+pub(crate) fn constant(file: &Path, hash: &str) -> Option<Tensor> {
     if !hash.chars().all(|c| c.is_ascii_hexdigit()) {
         return None;
     }
