@@ -25,7 +25,7 @@
 //! step: its bodies are interpreted as a whole.
 //!
 //! **Sizes that only a loop's end tells.** Where a model cannot be compiled as a whole, and its control flow declares sizes of results (a `loop` that
-//! stacks a value of each round, of which no most number is known), `jit` cuts it there too ([`Cut::Counted`]).
+//! stacks a value of each round, of which no most number is known; a `range` likewise), `jit` cuts it there too ([`Cut::Counted`]).
 //!
 //! **Passes** run on the whole graph before it is cut, so that host nodes which they find unneeded cost nothing, and on each part for its sizes.
 //! (Where inputs have free dims, on the parts alone.)

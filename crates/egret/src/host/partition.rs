@@ -2,7 +2,7 @@
 
 use super::part::Part;
 use crate::error::{Error, Result};
-use egret_ir::{DType, Graph, NodeId, Type};
+use egret_ir::{DType, Graph, NodeId, Op, Type};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A step of a run.
@@ -18,8 +18,8 @@ pub enum Step {
 pub enum Cut {
     /// Those that touch host values.
     Values,
-    /// Those, and control flow the size of whose results only its end tells: compiled code has no room for such a result unless it knows
-    /// the most rounds.
+    /// Those, and control flow and ranges the size of whose results only a run tells: compiled code has no room for such a result unless it knows
+    /// the most rounds, or the most that a range counts.
     Counted,
 }
 
@@ -97,10 +97,10 @@ pub(super) fn is_host(graph: &Graph, n: NodeId) -> bool {
         })
 }
 
-/// Whether a node is control flow that declares sizes of its results.
+/// Whether a node is control flow, or a range, that declares sizes of its results.
 fn is_counted(graph: &Graph, n: NodeId) -> bool {
     let node = graph.node(n);
-    !node.regions.is_empty() && node.attrs.declared().iter().any(Option::is_some)
+    (node.op == Op::Range || !node.regions.is_empty()) && node.attrs.declared().iter().any(Option::is_some)
 }
 
 /// For each node those that must run before it: who makes its operands, and who declares its symbols.
