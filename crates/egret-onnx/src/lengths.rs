@@ -10,7 +10,7 @@ const DEPTH: usize = 5;
 
 impl NodeCtx<'_> {
     /// The dims in an integer tensor of rank 0 or 1: symbolic where dims of inputs decide them, and where only a run does (see
-    /// [`NodeCtx::is_computed`]) those of ranges. A run in which such a number is below 0 fails.
+    /// `is_computed`) those of ranges. A run in which such a number is below 0 fails.
     ///
     /// # Errors
     /// They must be known before a run, and are not.

@@ -62,7 +62,7 @@ pub struct Args {
     #[arg(long, value_name = "TOKEN|TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
     /// The token that the model ends a text by, as a number or as the tokenizer writes it; `none`: it ends by none. May be repeated
-    /// [default: the tokenizer's special tokens of such a name, e.g. </s>, <|endoftext|>, <|im_end|>]
+    /// (by itself: the special tokens of the tokenizer of such a name, e.g. `</s>`, `<|endoftext|>` or `<|im_end|>`)
     #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     pub eos: Vec<String>,
     /// Draw each token by the softmax of the scores divided by this, instead of taking the highest
