@@ -201,12 +201,16 @@ fn runs(cases: Vec<(String, String)>, all: &[(i64, i64)], may_be_none: &dyn Fn(i
         let graph = graph((&inputs, &nodes));
         let mut rng = Rng::new(3);
         let (compiled, mut right) = (compiled(&graph), 0);
-        for &(n, m) in all {
+        // Every size twice: with small numbers alone, and with infinities and NaN among them.
+        for (&(n, m), special) in all.iter().flat_map(|size| [(size, false), (size, true)]) {
             let (sizes, what) = (sizes(n, m), format!("{n}, {m} of {inputs} {nodes}"));
             let mut draw = |i: usize| {
                 let whole = graph.tensor_ty(graph.inputs()[i]).dtype.is_int();
                 let mut number = || match whole {
                     true => rng.below(n.min(3) as usize + 1) as f64,
+                    false if special && rng.below(24) == 0 => {
+                        [f64::INFINITY, f64::NEG_INFINITY, f64::NAN][rng.below(3)]
+                    }
                     false => f64::from(2.0 * rng.unit() - 1.0),
                 };
                 input(&graph, i, &sizes, &mut number)

@@ -193,6 +193,20 @@ impl Dim {
         self.at_least().is_some_and(|v| v > 0)
     }
 
+    /// Whether it is below 0 for every size that was tried: the sign of an expression such as `seq - 5` is open, and such a dim
+    /// counts as not negative.
+    pub fn is_negative(&self) -> bool {
+        if let Some(value) = self.as_const() {
+            return value < 0;
+        }
+        let mut symbols = vec![];
+        self.collect_symbols(&mut symbols);
+        [1i64, 16, 1 << 20].into_iter().all(|size| {
+            let sizes = symbols.iter().map(|s| (s.clone(), size)).collect();
+            self.eval(&sizes).is_some_and(|value| value < 0)
+        })
+    }
+
     fn range(&self) -> Range {
         let terms = match &self.0 {
             Repr::Overflow => return Range(None, None),

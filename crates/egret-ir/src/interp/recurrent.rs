@@ -215,11 +215,12 @@ pub(super) fn eval(op: Recurrent, attrs: &Attrs, operands: &[Option<Value>]) -> 
     let mut h_end = cell.h0.clone();
     let mut c_end =
         if op == Recurrent::Lstm { sized(optional(operands, 6)?, &state_shape, "c0")? } else { vec![] };
-    let peep = if op == Recurrent::Lstm {
-        sized(optional(operands, 7)?, &[cell.directions, 3 * n], "p")?
-    } else {
-        vec![]
+    // Without peepholes an infinite state is no part of the gates: zeros in their place would make NaN of it.
+    let peepholes = match op {
+        Recurrent::Lstm => optional(operands, 7)?,
+        _ => None,
     };
+    let peepholes = peepholes.map(|p| sized(Some(p), &[cell.directions, 3 * n], "p")).transpose()?;
     for d in 0..cell.directions {
         let backward = d == 1 || attrs.str("direction") == "reverse";
         for b in 0..cell.batch {
@@ -236,7 +237,7 @@ pub(super) fn eval(op: Recurrent, attrs: &Attrs, operands: &[Option<Value>]) -> 
                         b,
                         &h,
                         &mut c_end[at..at + n],
-                        &peep[d * 3 * n..(d + 1) * 3 * n],
+                        peepholes.as_ref().map(|p| &p[d * 3 * n..(d + 1) * 3 * n]),
                     ),
                     Recurrent::Gru => gru(&cell, attrs, d, t, b, &h),
                     Recurrent::Rnn => {
@@ -266,7 +267,7 @@ fn lstm(
     b: usize,
     h: &[f64],
     c: &mut [f64],
-    p: &[f64],
+    peepholes: Option<&[f64]>,
 ) -> Vec<f64> {
     let n = cell.hidden;
     let r = if attrs.flag("rounded_state") {
@@ -280,11 +281,12 @@ fn lstm(
     (0..n)
         .map(|k| {
             let gate = |i: usize| x[i * n + k] + r[i * n + k];
-            let input = f.apply(cell.clipped(gate(0) + p[k] * c[k]));
-            let forget =
-                if coupled { 1.0 - input } else { f.apply(cell.clipped(gate(2) + p[2 * n + k] * c[k])) };
+            // ONNX's order of peepholes is i, o, f.
+            let peeping = |i: usize, c: f64| gate(i) + peepholes.map_or(0.0, |p| p[i * n + k] * c);
+            let input = f.apply(cell.clipped(peeping(0, c[k])));
+            let forget = if coupled { 1.0 - input } else { f.apply(cell.clipped(peeping(2, c[k]))) };
             c[k] = forget * c[k] + input * g.apply(cell.clipped(gate(3)));
-            f.apply(cell.clipped(gate(1) + p[n + k] * c[k])) * out.apply(c[k])
+            f.apply(cell.clipped(peeping(1, c[k]))) * out.apply(c[k])
         })
         .collect()
 }
@@ -360,12 +362,21 @@ mod tests {
         let out = eval(
             Recurrent::Lstm,
             &a,
-            &[x.clone(), w, r, None, None, None, of(&[1, 1, 1], &[2.0]), None, None],
+            &[x.clone(), w.clone(), r.clone(), None, None, None, of(&[1, 1, 1], &[2.0]), None, None],
         )
         .unwrap();
         let c = 0.5 * 2.0 + 0.5 * 1f64.tanh();
         assert_eq!(out[2].data::<f64>(), [c]);
         assert_eq!(out[1].data::<f64>(), [0.5 * c.tanh()]);
+        // An infinite state is kept, or let go, by the gates alone where there are no peepholes.
+        let infinite = of(&[1, 1, 1], &[f64::INFINITY]);
+        let out = eval(
+            Recurrent::Lstm,
+            &a,
+            &[x.clone(), w.clone(), r.clone(), None, None, None, infinite, None, None],
+        )
+        .unwrap();
+        assert_eq!((out[1].data::<f64>(), out[2].data::<f64>()), (&[0.5][..], &[f64::INFINITY][..]));
         // Without w, x is what it would give; rows of r with a scale.
         let shares = of(&[1, 1, 4], &[0.0, 1.0, 2.0, 3.0]);
         let state = || of(&[1, 1, 1], &[0.5]);

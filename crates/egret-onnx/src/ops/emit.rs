@@ -2,7 +2,7 @@
 
 use crate::context::NodeCtx;
 use crate::error::ImportError;
-use egret_ir::{Attr, Attrs, DType, Dim, DimEnv, DimOp, Op, Tensor, ValueId, attrs};
+use egret_ir::{Attr, Attrs, DType, Dim, DimOp, Op, Tensor, ValueId, attrs};
 
 type Emitted = Result<ValueId, ImportError>;
 
@@ -14,20 +14,6 @@ pub(crate) fn dim(value: i64) -> Dim {
 /// The product of dims.
 pub(crate) fn product(dims: &[Dim]) -> Dim {
     dims.iter().fold(dim(1), |a, d| a * d.clone())
-}
-
-/// Whether a dim is negative for every size that was tried: the sign of an expression such as `seq - 5` is open, and
-/// such a dim counts as not negative.
-pub(crate) fn is_negative(d: &Dim) -> bool {
-    if let Some(c) = d.as_const() {
-        return c < 0;
-    }
-    let mut symbols = vec![];
-    d.collect_symbols(&mut symbols);
-    [1i64, 16, 1 << 20].into_iter().all(|size| {
-        let env: DimEnv = symbols.iter().map(|s| (s.clone(), size)).collect();
-        d.eval(&env).is_some_and(|v| v < 0)
-    })
 }
 
 /// 0 where a dim is at least `least`; where it is less it has no value, so that no run accepts it. Nothing where it is known never to be.

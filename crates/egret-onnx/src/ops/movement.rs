@@ -1,6 +1,6 @@
 //! The same elements at other places: Slice, Split, Concat, Pad, Transpose, Expand, Tile, DepthToSpace, ...
 
-use super::emit::{dim, held, is_negative};
+use super::emit::{dim, held};
 use super::span::{FAR, span};
 use super::{OnnxOp, onnx};
 use crate::clamps::Clamped;
@@ -268,7 +268,7 @@ fn crop_first(
         starts[axis] = taken(&mut low[axis]);
         sizes[axis] = sizes[axis].clone() - starts[axis].clone() - taken(&mut high[axis]);
     }
-    if sizes.iter().any(is_negative) {
+    if sizes.iter().any(Dim::is_negative) {
         return Err(ImportError::invalid("Pad takes more away than there is"));
     }
     let steps = vec![1i64; sizes.len()];

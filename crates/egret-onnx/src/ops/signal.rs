@@ -1,7 +1,7 @@
 //! Signals: DFT, STFT, windows and mel weights. Transforms become products with matrices of cosines and sines, which are constants unless a
 //! length is free.
 
-use super::emit::{dim, held, is_negative, product};
+use super::emit::{dim, held, product};
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
@@ -225,7 +225,7 @@ fn stft(ctx: &mut NodeCtx) -> OpResult {
         (None, None) => length.clone(),
     };
     let onesided = ctx.flag("onesided", true)?;
-    if step < 1 || is_negative(&(frame.clone() - dim(1))) || is_negative(&(length.clone() - frame.clone()))
+    if step < 1 || (frame.clone() - dim(1)).is_negative() || (length.clone() - frame.clone()).is_negative()
     {
         return Err(ImportError::invalid(format!(
             "STFT with frames of {frame} every {step} in a signal of {length}"

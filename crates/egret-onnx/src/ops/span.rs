@@ -1,6 +1,6 @@
 //! The elements that `start:end:step` names along an axis, whose size and bounds may be symbols.
 
-use super::emit::{dim, held, is_negative};
+use super::emit::{dim, held};
 use crate::clamps::Clamps;
 use egret_ir::{Dim, DimOp};
 
@@ -37,7 +37,7 @@ fn place(size: &Dim, bound: &Dim, (floor, below_end): (i64, i64)) -> Place {
             None if b == 0 => dim(0),
             None => dim(b).op(DimOp::Min, &ceiling),
         },
-        None if is_negative(bound) => {
+        None if bound.is_negative() => {
             // What is not negative after all, `-M` for M = 0, counts from the front; which is the same on an axis of no elements.
             let back = dim(0) - bound.clone();
             let same = (back.clone() - size.clone()).at_least().is_some_and(|d| d >= 0);
@@ -86,7 +86,7 @@ pub(super) fn span(size: &Dim, start: &Dim, end: &Dim, step: i64) -> Span {
     let mut holds: Vec<Dim> = first.from_end.into_iter().chain(last.from_end).collect();
     let far_back = match start.as_const() {
         Some(s) => s < -1 && s > -FAR && size.as_const().is_none(),
-        None => is_negative(start),
+        None => start.is_negative(),
     };
     if !forward && far_back {
         // A start before the first element is the first one.
