@@ -1,6 +1,6 @@
 //! Shared helpers of the workspace tests: where fixtures are, the conformance archive unpacked, the graphs of file tests, random
-//! graphs without control flow and with it, special numbers, compiled models run between unmapped pages and those with free dims at many
-//! sizes, and the law that holds compiled code to Loop IR's interpreter.
+//! graphs without control flow and with it, special numbers, compiled models run between unmapped pages, those with free dims at many
+//! sizes and those in which data decides dims on many data, and the law that holds compiled code to Loop IR's interpreter.
 
 #[cfg(unix)]
 pub mod faults;
@@ -11,6 +11,8 @@ pub mod free;
 #[cfg(unix)]
 pub mod guarded;
 pub mod law;
+#[cfg(unix)]
+pub mod lengths;
 pub mod random;
 pub mod special;
 

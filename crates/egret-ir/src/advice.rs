@@ -35,31 +35,36 @@ pub fn to_be_constant<'a>(of: impl IntoIterator<Item = &'a Dim>, free: &[String]
     }
 }
 
-/// As [`to_be_constant`], where there only has to be room: for a dim that a loop of the whole graph stacks, or a range counts, the most that it may be. Nothing is
-/// said of those in sub-graphs, which no option names.
+/// As [`to_be_constant`], where there only has to be room: for a dim that a loop of the graph stacks, or a range counts, the most that it may be. In a
+/// sub-graph (`within`) it is called by the ONNX node that decides it.
 pub fn to_have_room<'a>(
     of: impl IntoIterator<Item = &'a Dim> + Clone,
-    whole: Option<&Graph>,
+    graph: &Graph,
+    within: bool,
     free: &[String],
 ) -> String {
     let mut symbols = vec![];
     of.clone().into_iter().for_each(|d| d.collect_symbols(&mut symbols));
-    let counted = |s: &String| (!free.contains(s)).then(|| whole?.counted(s)).flatten();
+    let counted = |s: &String| (!free.contains(s)).then(|| graph.counted(s)).flatten();
     let Some((s, (node, place))) = symbols.iter().find_map(|s| Some((s, counted(s)?))) else {
         return to_be_constant(of, free);
     };
-    if let Some(most) = whole.and_then(|g| g.node(node).attrs.at_most(place)) {
+    let node = graph.node(node);
+    if let Some(most) = node.attrs.at_most(place) {
         return format!(
             "`{s}` {TOLD_BY_RUNS}, and that it is at most {most} does not tell how large they may be"
         );
     }
-    let option = word(&format!("{s}=N"));
+    let by_node = node
+        .sources
+        .first()
+        .filter(|_| within)
+        .map(|s| s.split_once(':').map_or(s.as_str(), |(_, name)| name));
+    let option = word(&format!("{}=N", by_node.unwrap_or(s)));
     let mut says = format!("`{s}` {TOLD_BY_RUNS}: say how large it may be, --at-most {option}");
     // A range is as long as a number says; where that is an input's, it may be fixed as well.
-    let number = whole
-        .filter(|g| g.node(node).op == Op::Range)
-        .and_then(|g| Some((g, g.node(node).operands.first()?.as_ref()?)));
-    let inputs = number.map(|(g, &v)| g.inputs_read_for(v)).unwrap_or_default();
+    let number = node.operands.first().copied().flatten().filter(|_| node.op == Op::Range && !within);
+    let inputs = number.map(|v| graph.inputs_read_for(v)).unwrap_or_default();
     if !inputs.is_empty() {
         let binds: Vec<String> =
             inputs.iter().map(|name| format!("--bind {}", word(&format!("{name}=value.npy")))).collect();

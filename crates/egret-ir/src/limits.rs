@@ -8,19 +8,12 @@ impl Graph {
     /// Says of dims that loops of the graph stack, and ranges count, how many elements they have at most, each a number or made of the free dims: what has to be
     /// known for compiled code to have room for them. A run in which one has more fails. A dim is called by its symbol, or by the ONNX node that
     /// decides it (`Range:/encoder/Range` or `/encoder/Range`), whose name stays whatever else of the model is fixed, and which means all that
-    /// it decides.
+    /// it decides. In sub-graphs a symbol means all that are called so.
     ///
     /// # Errors
-    /// A name that is no such dim; a number below 0; what is made of anything but free dims.
+    /// A name that is no such dim; a number below 0; what is made of anything but free dims, or in a sub-graph of a dim that is another one there.
     pub fn limit_dims(&mut self, most: &BTreeMap<String, Dim>) -> Result<(), String> {
         for (name, most) in most {
-            let all = self.counted(name).map_or_else(|| self.counted_from(name), |one| vec![one]);
-            if all.is_empty() {
-                return Err(format!(
-                    "the model has no dim `{name}` that a loop or a range decides; {}",
-                    self.known()
-                ));
-            }
             if most.is_negative() {
                 return Err(format!("the dim `{name}` cannot be at most {most}"));
             }
@@ -29,6 +22,23 @@ impl Graph {
             }
             let (mut symbols, free) = (vec![], self.free_dims());
             most.collect_symbols(&mut symbols);
+            let limit = Limit { name, most, symbols: &symbols };
+            let limited = match self.counted(name) {
+                Some(place) => {
+                    self.limit_one(place, &limit);
+                    Ok(true)
+                }
+                None => self.limit_where(&limit, Graph::counted_from).and_then(|any| match any {
+                    true => Ok(true),
+                    false => self.limit_where(&limit, |g, name| g.counted(name).into_iter().collect()),
+                }),
+            };
+            if !limited? {
+                return Err(format!(
+                    "the model has no dim `{name}` that a loop or a range decides; {}",
+                    self.known()
+                ));
+            }
             if let Some(unknown) = symbols.iter().find(|s| !free.contains(s)) {
                 let known = match free.is_empty() {
                     true => "all its dims are fixed".to_owned(),
@@ -38,16 +48,43 @@ impl Graph {
                     "`{name}` at most `{most}`: the model has no free dim `{unknown}`; {known}"
                 ));
             }
-            for (id, place) in all {
-                let attrs = &mut self.node_mut(id).attrs;
-                let mut all: Vec<Dim> = (0..attrs.declared().len())
-                    .map(|i| attrs.at_most(i).cloned().unwrap_or(Dim::constant(-1)))
-                    .collect();
-                all[place] = most.clone();
-                attrs.0.insert(AT_MOST, Attr::Dims(all));
-            }
         }
         Ok(())
+    }
+
+    /// Limits the dims at the places that `places` finds in the graph and its sub-graphs; whether there are any.
+    fn limit_where(&mut self, limit: &Limit, places: Places) -> Result<bool, String> {
+        let mut any = false;
+        for place in places(self, limit.name) {
+            self.limit_one(place, limit);
+            any = true;
+        }
+        for id in self.node_ids() {
+            for region in &mut self.node_mut(id).regions {
+                let within = region.limit_where(limit, places)?;
+                let own = |s: &&String| {
+                    region.input_symbols().contains(s.as_str())
+                        || region.declarations().contains_key(s.as_str())
+                };
+                if let Some(own) = limit.symbols.iter().find(own).filter(|_| within) {
+                    return Err(format!(
+                        "`{}` at most `{}`: in the sub-graph where it is decided, `{own}` is another dim",
+                        limit.name, limit.most
+                    ));
+                }
+                any |= within;
+            }
+        }
+        Ok(any)
+    }
+
+    fn limit_one(&mut self, (id, place): (NodeId, usize), limit: &Limit) {
+        let attrs = &mut self.node_mut(id).attrs;
+        let mut all: Vec<Dim> = (0..attrs.declared().len())
+            .map(|i| attrs.at_most(i).cloned().unwrap_or(Dim::constant(-1)))
+            .collect();
+        all[place] = limit.most.clone();
+        attrs.0.insert(AT_MOST, Attr::Dims(all));
     }
 
     /// The loop that decides a dim by what it stacks, or the range that counts it, and the dim's place among those that the node declares.
@@ -79,21 +116,39 @@ impl Graph {
 
     /// The dims that may be limited, with the ONNX nodes that decide them.
     fn known(&self) -> String {
-        let one = |name: &str| {
-            let (id, _) = self.counted(name)?;
-            let sources: Vec<&str> = self.node(id).sources.iter().map(String::as_str).collect();
-            Some(match sources.is_empty() {
-                true => format!("`{name}`"),
-                false => format!("`{name}` ({})", sources.join(", ")),
-            })
-        };
-        let all: Vec<String> = self.declarations().into_keys().filter_map(one).collect();
+        let mut all = vec![];
+        self.collect_known(&mut all);
         match all.is_empty() {
             true => "it has none".to_owned(),
             false => format!("those are {}", all.join(", ")),
         }
     }
+
+    fn collect_known(&self, out: &mut Vec<String>) {
+        for name in self.declarations().into_keys() {
+            let Some((id, _)) = self.counted(name) else { continue };
+            let sources: Vec<&str> = self.node(id).sources.iter().map(String::as_str).collect();
+            out.push(match sources.is_empty() {
+                true => format!("`{name}`"),
+                false => format!("`{name}` ({})", sources.join(", ")),
+            });
+        }
+        for id in self.node_ids() {
+            self.node(id).regions.iter().for_each(|r| r.collect_known(out));
+        }
+    }
 }
+
+/// What a dim is at most.
+struct Limit<'a> {
+    name: &'a str,
+    most: &'a Dim,
+    /// What that is made of.
+    symbols: &'a [String],
+}
+
+/// The dims that a name means: the nodes of a graph that decide them, and their places among those that each declares.
+type Places = fn(&Graph, &str) -> Vec<(NodeId, usize)>;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! Symbols of a graph under other names, or as numbers and sums: a graph that is put into another one, or is given its sizes.
 
-use crate::{Dim, DimEnv, Graph};
+use crate::attr::DECLARED;
+use crate::{Attr, Dim, DimEnv, Graph};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Graph {
@@ -36,6 +37,38 @@ impl Graph {
             node.attrs = node.attrs.substitute(env);
             node.regions.iter_mut().for_each(|r| r.map_free_symbols(&inner));
         }
+    }
+
+    /// Gives symbols that nodes declare other names where these are taken.
+    pub fn rename_declared(&mut self, taken: &BTreeSet<String>) {
+        let declared: Vec<String> = self.declarations().into_keys().map(str::to_owned).collect();
+        let mut all: BTreeSet<String> = taken.union(&self.all_symbols()).cloned().collect();
+        let mut names: BTreeMap<String, String> = BTreeMap::new();
+        for name in declared.into_iter().filter(|name| taken.contains(name)) {
+            let mut other = format!("{name}_");
+            while !all.insert(other.clone()) {
+                other.push('_');
+            }
+            names.insert(name, other);
+        }
+        if names.is_empty() {
+            return;
+        }
+        for id in self.node_ids() {
+            let attrs = &mut self.node_mut(id).attrs;
+            let mut declared = attrs.declared().to_vec();
+            for name in declared.iter_mut().flatten() {
+                if let Some(other) = names.get(name) {
+                    name.clone_from(other);
+                }
+            }
+            if !declared.is_empty() {
+                attrs.0.insert(DECLARED, Attr::Symbols(declared));
+            }
+        }
+        self.substitute_symbols(
+            &names.into_iter().map(|(name, other)| (name, Dim::symbol(&other))).collect(),
+        );
     }
 
     /// Replaces every dim by what `map` gives for it. Regions keep theirs.

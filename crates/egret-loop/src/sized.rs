@@ -87,6 +87,28 @@ fn lengths(program: &Program) -> Result<(), BrokenRule> {
         Extent::Size(s) => found.get(s.0 as usize).copied().flatten(),
     };
     let at_begin = |e: Extent| found_by(e).is_none();
+    // A call that may not run, or that runs again, finds a length for the calls behind it that run as often: those that the same guards hold.
+    let scope_of = |call: usize| {
+        let around = program.guards.iter().filter(|g| g.calls.contains(&call));
+        around.map(|g| g.calls.end).min()
+    };
+    let scopes: Vec<Option<usize>> = program.lengths.iter().map(|l| scope_of(l.call)).collect();
+    let mut until: Vec<Option<usize>> = vec![];
+    for size in &program.sizes {
+        let first = |a: Option<usize>, b: Option<usize>| a.into_iter().chain(b).min();
+        until.push(match *size {
+            Size::Symbol(_) | Size::Const(_) => None,
+            Size::Length(i) => scopes[i],
+            Size::Op(_, a, b) => first(until[a.0 as usize], until[b.0 as usize]),
+        });
+    }
+    let is_known = |e: Extent, call: usize| match e {
+        Extent::Const(_) => true,
+        Extent::Size(s) => {
+            let of = |all: &[Option<usize>]| all.get(s.0 as usize).copied().flatten();
+            of(&found).is_none_or(|by| by < call) && of(&until).is_none_or(|end| call < end)
+        }
+    };
     for Length { name, most, call, at } in &program.lengths {
         let known = matches!(most, Extent::Const(_))
             || matches!(most, Extent::Size(s) if (s.0 as usize) < found.len());
@@ -97,10 +119,6 @@ fn lengths(program: &Program) -> Result<(), BrokenRule> {
         let is_word = buffer.is_some_and(|b| b.elem == Elem::I64 && b.times.is_none() && at.offset < b.len);
         if *call >= program.calls.len() || !is_word {
             return broken(format!("`{name}` is found by call {call} in no i64 of a buffer"));
-        }
-        // A call that may not run, or that runs again, finds nothing that others can rely on.
-        if program.guards.iter().any(|g| g.calls.contains(call)) {
-            return broken(format!("`{name}` is found by call {call}, which a guard holds"));
         }
     }
     let places = program.buffers.iter().flat_map(|b| {
@@ -115,20 +133,29 @@ fn lengths(program: &Program) -> Result<(), BrokenRule> {
     if let Some(e) = memory.into_iter().find(|e| !at_begin(*e)) {
         return broken(format!("{e}, which is made of a length, says how much memory is needed"));
     }
+    for port in &program.outputs {
+        if let Some(e) = port.found.iter().flatten().find(|e| !is_known(**e, usize::MAX)) {
+            return broken(format!(
+                "`{}` is as long as {e}, which only calls under a guard know",
+                port.name
+            ));
+        }
+    }
     for (i, call) in program.calls.iter().enumerate() {
         let repeat = call.repeat.iter().flat_map(|r| [r.first, Extent::Size(r.runs)]);
         let used = call.tasks.map(Extent::Size).into_iter().chain(repeat);
-        if used.into_iter().any(|e| found_by(e).is_some_and(|by| by >= i)) {
-            return broken(format!("call {i} is as long as what a later call finds"));
+        if used.into_iter().any(|e| !is_known(e, i)) {
+            return broken(format!("call {i} is as long as what no call before it is sure to have found"));
         }
         let params = program.kernels.get(call.kernel.0 as usize).map_or(&[][..], |k| &k.params[..]);
         for (arg, param) in call.args.iter().zip(params) {
             let is_size =
                 program.buffers.get(arg.buffer.0 as usize).is_some_and(|b| b.storage == Storage::Sizes);
-            let read = arg.offset..arg.offset.saturating_add(param.len).min(found.len());
-            if is_size && found.get(read).unwrap_or_default().iter().any(|by| by.is_some_and(|by| by >= i))
-            {
-                return broken(format!("call {i} reads a size that a later call finds"));
+            let mut read = arg.offset..arg.offset.saturating_add(param.len).min(found.len());
+            if is_size && read.any(|s| !is_known(Extent::Size(SizeId(s as u32)), i)) {
+                return broken(format!(
+                    "call {i} reads a size that no call before it is sure to have found"
+                ));
             }
         }
     }

@@ -45,7 +45,7 @@ pub fn lower_traced(
     options: &LowerOptions,
     trace: Option<&mut Trace>,
 ) -> Result<Lowered, LowerError> {
-    let prepared = prepare(graph, options, None)?;
+    let prepared = prepare(graph, options, false, None)?;
     let (graph, origins) = (prepared.graph.as_ref(), prepared.origins);
     let all_closed = prepared.units.as_ref().is_none_or(Units::all_closed);
     let mut ctx = Ctx::new(graph, options, prepared.units)?;
@@ -81,10 +81,12 @@ struct Prepared<'g> {
     refusals: Vec<Refusal>,
 }
 
-/// Decomposes what has no kernel of its own, and looks for what cannot be compiled. `around`: the units of the graph around a sub-graph.
+/// Decomposes what has no kernel of its own, and looks for what cannot be compiled. `around`: the units of the graph around one that is
+/// `within` it.
 fn prepare<'g>(
     graph: &'g Graph,
     options: &LowerOptions,
+    within: bool,
     around: Option<&Units>,
 ) -> Result<Prepared<'g>, LowerError> {
     let broken = |e: TypeError| LowerError { refusals: vec![Refusal::of_graph(e.to_string())] };
@@ -115,7 +117,7 @@ fn prepare<'g>(
         origins.insert(new, was);
     }
     let never = legalize::refused(&graph, kernels::refusal);
-    let (graph, units, blocks) = match units::plan(&graph, around, kernels::takes_open) {
+    let (graph, units, blocks) = match units::plan(&graph, within, around, kernels::takes_open) {
         Ok(None) => (graph, None, vec![]),
         Ok(Some(mut units)) => {
             units.windows = windows;
@@ -209,6 +211,8 @@ fn sub_graph(
     outputs: &[Standing],
 ) -> Result<Vec<Standing>, Unsupported> {
     let mut graph = graph.clone();
+    // What data decides in it is called otherwise than what it decides elsewhere: each is a length of the program.
+    graph.rename_declared(&ctx.dim_names());
     let (mut places, mut given, mut symbols) = (vec![], vec![], BTreeMap::new());
     for (&inside, operand) in graph.inputs().to_vec().iter().zip(operands) {
         let (constant, dims) = match operand {
@@ -250,11 +254,7 @@ fn sub_graph(
         let reason = e.refusals.first().map_or_else(|| "it cannot be lowered".into(), ToString::to_string);
         Unsupported::new(format!("holds a sub-graph that cannot be compiled: {reason}"))
     };
-    if let Some(finder) = graph.declarations().into_values().min() {
-        let reason = "data decides a dim of its result, which is compiled outside of sub-graphs only";
-        return Err(inside(LowerError { refusals: vec![Refusal::of_node(&graph, finder, reason)] }));
-    }
-    let prepared = prepare(&graph, ctx.options, ctx.units.as_ref()).map_err(inside)?;
+    let prepared = prepare(&graph, ctx.options, true, ctx.units.as_ref()).map_err(inside)?;
     ctx.within(&prepared.graph, prepared.units, &places, outputs, |ctx| {
         hold_windows(ctx)?;
         groups(ctx, &prepared.blocks, prepared.refusals).map_err(inside)?;

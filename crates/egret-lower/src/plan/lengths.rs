@@ -53,9 +53,16 @@ fn counted(graph: &Graph, node: &Node, is_bounded: impl Fn(&Dim) -> bool) -> Vec
         false => None,
     };
     let trips = trips.map(|trips| trips.op(DimOp::Max, &Dim::constant(0)));
-    let dims = node.results.iter().flat_map(|&v| graph.ty(v).fixed_dims());
+    // A loop counts what it stacks: the first dim of the results behind those that it carries.
+    let carried = if node.op == Op::Loop { node.attrs.index("carried") } else { 0 };
+    let dims = node.results.iter().enumerate().flat_map(|(i, &v)| {
+        graph.ty(v).fixed_dims().iter().enumerate().map(move |(axis, dim)| (dim, i >= carried && axis == 0))
+    });
     let mut out: Vec<(String, Dim)> = vec![];
-    for (place, (name, dim)) in node.attrs.declared().iter().zip(dims).enumerate() {
+    for (place, (name, (dim, is_counted))) in node.attrs.declared().iter().zip(dims).enumerate() {
+        if !is_counted {
+            continue;
+        }
         let said = node.attrs.at_most(place).filter(|most| is_bounded(most)).cloned();
         if let (Some(name), Some(most)) = (name, said.or_else(|| trips.clone()))
             // Where passes have found out what a dim is, nothing has to be found.

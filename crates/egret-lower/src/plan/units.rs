@@ -176,12 +176,17 @@ enum Form {
     Open(Count),
 }
 
-/// The units of a graph whose inputs have free dims; nothing where no dim is free. The dims of a sub-graph are made of those that the
-/// graph `around` it knows.
+/// The units of a graph whose inputs have free dims; nothing where no dim is free. The dims of a sub-graph (`within` another one) are made of
+/// those that the graph `around` it knows, if it knows any.
 ///
 /// # Errors
 /// Inputs and nodes that have neither units nor a kernel with free dims.
-pub fn plan(graph: &Graph, around: Option<&Units>, takes: Takes) -> Result<Option<Units>, Vec<Refusal>> {
+pub fn plan(
+    graph: &Graph,
+    within: bool,
+    around: Option<&Units>,
+    takes: Takes,
+) -> Result<Option<Units>, Vec<Refusal>> {
     let is_free = match around {
         Some(_) => !graph.all_symbols().is_empty(),
         None => !graph.free_dims().is_empty() || !graph.declarations().is_empty(),
@@ -218,8 +223,7 @@ pub fn plan(graph: &Graph, around: Option<&Units>, takes: Takes) -> Result<Optio
     }
     let names: Vec<String> =
         free.iter().cloned().chain(units.lengths.iter().map(|l| l.name.clone())).collect();
-    let whole = around.is_none().then_some(graph);
-    let mut planner = Planner { graph, whole, free: &free, names: &names, takes, units };
+    let mut planner = Planner { graph, within, free: &free, names: &names, takes, units };
     let mut refusals = vec![];
     for &v in graph.inputs() {
         let Some(ty) = graph.ty(v).as_tensor() else { continue };
@@ -268,8 +272,8 @@ pub type Takes = fn(&Graph, NodeId) -> bool;
 
 struct Planner<'g> {
     graph: &'g Graph,
-    /// It, if it is no sub-graph.
-    whole: Option<&'g Graph>,
+    /// Whether it is a sub-graph.
+    within: bool,
     /// The dims that inputs tell: what a user may give a value.
     free: &'g [String],
     /// Those, and those that data decides.
@@ -286,7 +290,7 @@ impl Planner<'_> {
         let Some(count) = self.units.count(&ty.shape) else {
             return Err(format!(
                 "has the shape {ty}, and compiled code has no value for its dims: {}",
-                advice::to_have_room(&ty.shape[..], self.whole, self.free)
+                advice::to_have_room(&ty.shape[..], self.graph, self.within, self.free)
             ));
         };
         let free = |d: &Dim| d.as_const().is_none();

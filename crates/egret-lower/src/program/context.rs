@@ -82,6 +82,8 @@ pub struct Ctx<'g> {
     pub(super) sizes: Sizes,
     /// The first of them of which it is not noted who needs it.
     pub(super) unnoted: usize,
+    /// The guarded call before which it is to be seen whether those sizes have a value of which that is not seen yet.
+    pub(super) held_from: usize,
     /// How many units the calls and buffers from now on have.
     pub(super) count: Option<SizeId>,
     /// Which of them the calls from now on do.
@@ -117,13 +119,15 @@ impl<'g> Ctx<'g> {
             panels: BTreeMap::new(),
             copies: BTreeMap::new(),
             sizes: Sizes::default(),
+            held_from: 0,
             unnoted: 0,
             count: None,
             repeat: None,
             sizes_buffer: None,
         };
         ctx.program.symbols = ctx.units.as_ref().map_or(vec![], |u| u.symbols.clone());
-        ctx.program.lengths = ctx.lengths()?;
+        let refused = |e: Unsupported| LowerError { refusals: vec![Refusal::of_graph(e.reason)] };
+        ctx.add_lengths().map_err(refused)?;
         for (i, &v) in graph.inputs().iter().enumerate() {
             let name = &graph.value(v).name;
             let ty = graph.tensor_ty(v);
@@ -420,11 +424,13 @@ impl<'g> Ctx<'g> {
     ) -> Result<(), Unsupported> {
         self.note_sizes();
         let (begin, around) = (self.program.calls.len(), self.sizes.begin());
+        let held_around = std::mem::replace(&mut self.held_from, begin);
         let added = calls(self);
         self.note_sizes();
         let held = self.sizes.end(around);
+        let from = std::mem::replace(&mut self.held_from, held_around);
         added?;
-        self.hold_from(begin, held);
+        self.hold_from(from, held);
         let calls = begin..self.program.calls.len();
         if !calls.is_empty() {
             self.program.guards.push(Guard { cond, holds, calls, repeats });

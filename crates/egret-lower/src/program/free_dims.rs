@@ -7,6 +7,7 @@ use crate::geometry::shape::{free_strides, volume};
 use egret_ir::geometry::Axis;
 use egret_ir::{Dim, DimOp, DimPart, Graph, ValueId};
 use egret_loop::{Arg, Buffer, BufferId, Elem, Extent, Kernel, Length, Repeat, SizeId, SizeOp, Storage};
+use std::collections::BTreeSet;
 
 impl<'g> Ctx<'g> {
     /// How many units a value is kept in, if that is known only when a run begins.
@@ -58,7 +59,7 @@ impl<'g> Ctx<'g> {
         if let Some(i) = units.symbols.iter().position(|s| s.name == name) {
             return Some(self.sizes.symbol(i));
         }
-        let length = units.lengths.iter().position(|l| l.name == name)?;
+        let length = self.program.lengths.iter().position(|l| l.name == name)?;
         Some(self.sizes.length(length))
     }
 
@@ -296,6 +297,8 @@ impl<'g> Ctx<'g> {
 
     /// The last call has found a dim that data decides, and has written it to an i64.
     pub fn found(&mut self, dim: &Dim, at: Arg) -> Result<(), Unsupported> {
+        // What is needed of sizes so far is looked at before, and what is needed of those that are made of the dim, behind it.
+        self.hold_so_far();
         let Some(call) = self.program.calls.len().checked_sub(1) else {
             return Err(Unsupported::bug("finds a dim without a call"));
         };
@@ -305,18 +308,22 @@ impl<'g> Ctx<'g> {
         Ok(())
     }
 
-    /// The lengths of the program, which no call has found yet.
-    pub(super) fn lengths(&mut self) -> Result<Vec<Length>, LowerError> {
+    /// The names of the program's free dims and lengths.
+    pub fn dim_names(&self) -> BTreeSet<String> {
+        let lengths = self.program.lengths.iter().map(|l| &l.name);
+        self.program.symbols.iter().map(|s| &s.name).chain(lengths).cloned().collect()
+    }
+
+    /// Adds the lengths of the graph to the program, which no call has found yet.
+    pub(super) fn add_lengths(&mut self) -> Result<(), Unsupported> {
         let decided = self.units.as_ref().map_or(vec![], |u| u.lengths.clone());
         let nowhere = Arg { buffer: BufferId(u32::MAX), offset: 0 };
-        let refused = |e: Unsupported| LowerError { refusals: vec![Refusal::of_graph(e.reason)] };
-        decided
-            .into_iter()
-            .map(|d| {
-                let most = self.extent(&d.most).map_err(refused)?;
-                Ok(Length { name: d.name, most, call: usize::MAX, at: nowhere })
-            })
-            .collect()
+        // Those of graphs around are there.
+        for d in decided.into_iter().filter(|d| d.found_by.is_some()) {
+            let most = self.extent(&d.most)?;
+            self.program.lengths.push(Length { name: d.name, most, call: usize::MAX, at: nowhere });
+        }
+        Ok(())
     }
 
     /// An argument that is a size: an i64.

@@ -45,6 +45,11 @@ impl Sizes {
         std::mem::replace(&mut self.held, around).unwrap_or_default()
     }
 
+    /// What is needed of the sizes of guarded calls so far, of which nothing is needed from now on; nothing outside of such calls.
+    pub fn so_far(&mut self) -> Option<Held> {
+        self.held.as_mut().map(std::mem::take)
+    }
+
     /// What was added to what is needed is needed by these nodes.
     pub fn note(&mut self, nodes: &BTreeSet<String>) {
         let Some(held) = &mut self.held else { return };

@@ -43,6 +43,7 @@ impl<'g> Ctx<'g> {
             panels: BTreeMap::new(),
             copies: BTreeMap::new(),
             sizes: take(&mut self.sizes),
+            held_from: self.held_from,
             unnoted: self.unnoted,
             count: None,
             repeat: None,
@@ -58,7 +59,7 @@ impl<'g> Ctx<'g> {
                 inner.places[root.0 as usize].get_or_insert(to.at);
             }
         }
-        let result = add(&mut inner);
+        let result = inner.add_lengths().and_then(|()| add(&mut inner));
         inner.note_sizes();
         self.program = inner.program;
         self.by_hash = inner.by_hash;
@@ -66,6 +67,7 @@ impl<'g> Ctx<'g> {
         self.in_place = inner.in_place;
         self.worked = inner.worked;
         self.sizes = inner.sizes;
+        self.held_from = inner.held_from;
         self.unnoted = inner.unnoted;
         self.sizes_buffer = inner.sizes_buffer;
         result
@@ -87,6 +89,15 @@ impl<'g> Ctx<'g> {
             && self.count_of(root) == self.count_of(v)
     }
 
+    /// What was needed of the sizes of guarded calls so far is held to before them; nothing where no guard holds the calls.
+    pub(super) fn hold_so_far(&mut self) {
+        self.note_sizes();
+        if let Some(held) = self.sizes.so_far() {
+            self.hold_from(self.held_from, held);
+            self.held_from = self.program.calls.len();
+        }
+    }
+
     /// Puts a call before the one that was to be `begin`, which fails unless sizes have what is needed of them.
     pub(super) fn hold_from(&mut self, begin: usize, held: Held) {
         let Held { needs, first, .. } = held;
@@ -105,6 +116,8 @@ impl<'g> Ctx<'g> {
         for guard in self.program.guards.iter_mut().filter(|g| g.calls.start >= begin) {
             guard.calls = guard.calls.start + 1..guard.calls.end + 1;
         }
+        let found = self.program.lengths.iter_mut().filter(|l| l.call >= begin && l.call != usize::MAX);
+        found.for_each(|l| l.call += 1);
         self.in_place.iter_mut().filter(|i| i.call >= begin).for_each(|i| i.call += 1);
     }
 }

@@ -97,10 +97,12 @@ pub(super) fn is_host(graph: &Graph, n: NodeId) -> bool {
         })
 }
 
-/// Whether a node is control flow, or a range, that declares sizes of its results.
+/// Whether a node is control flow, or a range, that declares sizes of its results, itself or within a region.
 fn is_counted(graph: &Graph, n: NodeId) -> bool {
     let node = graph.node(n);
-    (node.op == Op::Range || !node.regions.is_empty()) && node.attrs.declared().iter().any(Option::is_some)
+    let counts = node.op == Op::Range || !node.regions.is_empty();
+    counts && node.attrs.declared().iter().any(Option::is_some)
+        || node.regions.iter().any(|r| r.node_ids().into_iter().any(|inner| is_counted(r, inner)))
 }
 
 /// For each node those that must run before it: who makes its operands, and who declares its symbols.

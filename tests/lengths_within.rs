@@ -1,0 +1,128 @@
+//! Dims that data decides within If, Loop and Scan: found in every round anew, or in the branch that is taken, and known behind there.
+#![cfg(unix)]
+
+use egret::ir::{Tensor, Value, interp};
+use egret::{Options, pipeline};
+use egret_workspace::free::parse;
+use egret_workspace::guarded::Compiled;
+use egret_workspace::lengths::holds;
+use std::collections::BTreeMap;
+
+/// Each branch finds a number of its own; both are called as that of the graph around them.
+#[test]
+fn branches_find_what_they_need() {
+    holds(
+        r#"graph @g(%0 "x": f32[N, 3], %1 "go": bool[]) -> (%5 "sum", %2 "places") {
+  %2 = nonzero(%0) : i64[2, u0]
+  %5 = if(%1, %0, %2) : f32[3]
+    then graph @then(%0 "x": f32[N, 3], %1 "places": i64[2, u0]) -> (%5) {
+      %2 = nonzero(%0) : i64[2, u1]
+      %3 = transpose(%2) {perm = [1, 0]} : i64[u1, 2]
+      %4 = gather_nd(%0, %3) {batch_dims = 0} : f32[u1]
+      %6 = tanh(%4) : f32[u1]
+      %7 = reduce(%6) {axes = [0], keepdims = 1, kind = "sum"} : f32[1]
+      %5 = broadcast(%7) {shape = [3]} : f32[3]
+    }
+    else graph @else(%0 "x": f32[N, 3], %1 "places": i64[2, k]) -> (%5) {
+      %2 = const f32[] [0.25]
+      %3 = reduce(%0) {axes = [1], keepdims = 0, kind = "max"} : f32[N]
+      %4 = less(%2, %3) : bool[N]
+      %6 = compress(%0, %4) {axis = 0} : f32[u0, 3]
+      %5 = reduce(%6) {axes = [0], keepdims = 0, kind = "sum"} : f32[3]
+    }
+}"#,
+    );
+}
+
+/// What a round finds is more or less than what the round before it has found, and a second number is found in what is left.
+#[test]
+fn rounds_find_numbers_of_their_own() {
+    holds(
+        r#"graph @g(%0 "x": f32[N, 7], %1 "w": f32[7]) -> (%2 "last", %3 "sums") {
+  %2, %3 = scan(%1, %0) {carried = 1, input_axes = [0], input_reverse = [0], output_axes = [0], output_reverse = [0], scans = 1} : f32[7], f32[N]
+    body graph @body(%0 "s": f32[7], %1 "row": f32[7]) -> (%12, %10) {
+      %2 = const f32[] [0.25]
+      %3 = less(%2, %1) : bool[7]
+      %4 = compress(%1, %3) {axis = 0} : f32[u0]
+      %5 = compress(%0, %3) {axis = 0} : f32[u1]
+      %6 = reshape(%5) {shape = [u1, 1]} : f32[u1, 1]
+      %7 = mul(%6, %4) : f32[u1, u0]
+      %8 = reduce(%7) {axes = [0, 1], keepdims = 0, kind = "sum"} : f32[]
+      %9 = nonzero(%4) : i64[1, u2]
+      %13 = cast(%9) {round = "nearest", saturate = 1, to = f32} : f32[1, u2]
+      %14 = reduce(%13) {axes = [0, 1], keepdims = 0, kind = "sum"} : f32[]
+      %10 = add(%8, %14) : f32[]
+      %11 = tanh(%10) : f32[]
+      %12 = add(%1, %11) : f32[7]
+    }
+}"#,
+    );
+}
+
+/// A branch within a round is held to sizes that are made of what the round has found, where it is taken.
+#[test]
+fn a_branch_within_a_round_needs_what_was_found() {
+    holds(
+        r#"graph @g(%0 "x": f32[N, 6]) -> (%2 "sums") {
+  %2 = scan(%0) {carried = 0, input_axes = [0], input_reverse = [1], output_axes = [0], output_reverse = [0], scans = 1} : f32[N]
+    body graph @body(%0 "row": f32[6]) -> (%9) {
+      %1 = nonzero(%0) : i64[1, u0]
+      %2 = reshape(%1) {shape = [u0]} : i64[u0]
+      %3 = gather(%0, %2) {axis = 0} : f32[u0]
+      %4 = shape(%3) : i64[1]
+      %5 = reshape(%4) {shape = []} : i64[]
+      %6 = const i64[] [2]
+      %7 = less(%6, %5) : bool[]
+      %9 = if(%7, %3) : f32[]
+        then graph @many(%0 "v": f32[k]) -> (%3) {
+          %1 = slice(%0) {sizes = [k - 2], starts = [2], steps = [1]} : f32[k - 2]
+          %2 = exp(%1) : f32[k - 2]
+          %3 = reduce(%2) {axes = [0], keepdims = 0, kind = "sum"} : f32[]
+        }
+        else graph @few(%0 "v": f32[k]) -> (%3) {
+          %3 = reduce(%0) {axes = [0], keepdims = 0, kind = "sum"} : f32[]
+        }
+    }
+}"#,
+    );
+}
+
+/// A range in the rounds of a loop, of which there is room for so many: as long as the number of the round.
+fn triangle(most: &str) -> String {
+    format!(
+        r#"graph @g(%0 "n": i64[], %1 "x": f32[N]) -> (%2 "sum") {{
+  %3 = const f32[] [0.0]
+  %2 = loop(%0, _, %3) {{carried = 1, has_cond = 0, has_trip_count = 1}} : f32[]
+    body graph @body(%0 "i": i64[], %1 "go": bool[], %2 "s": f32[]) -> (%1, %6) {{
+      %3 = range(%0) {{{most}dims = [u0]}} : i64[u0] from "Range:/count"
+      %4 = cast(%3) {{round = "nearest", saturate = 1, to = f32}} : f32[u0]
+      %5 = reduce(%4) {{axes = [0], keepdims = 0, kind = "sum"}} : f32[]
+      %6 = add(%2, %5) : f32[]
+    }}
+}}"#
+    )
+}
+
+#[test]
+fn rounds_that_count() {
+    holds(&triangle("at_most = [3], "));
+    let graph = parse(&triangle("at_most = [4], "));
+    let options = Options { threads: 1, ..Options::default() };
+    let compiled = Compiled::new(graph.clone(), &options, &BTreeMap::new()).expect("it compiles");
+    for (n, fits) in [(0, true), (5, true), (6, false)] {
+        let inputs: Vec<Value> =
+            vec![Tensor::scalar(n as i64).into(), Tensor::new(&[1], vec![1f32]).into()];
+        assert_eq!(compiled.run_both(&inputs).expect("alike").0 == 0, fits, "{n} rounds");
+        assert_eq!(interp::run(&graph, &inputs).is_ok(), fits, "{n} rounds");
+    }
+}
+
+/// The remedy names the ONNX node: symbols of sub-graphs are their own.
+#[test]
+fn a_range_without_a_bound_is_refused() {
+    let options = Options { threads: 1, ..Options::default() };
+    let Err(e) = pipeline::lower(parse(&triangle("")), &options, &BTreeMap::new()) else {
+        panic!("is compiled")
+    };
+    assert!(e.to_string().contains("say how large it may be, --at-most /count=N"), "{e}");
+}
