@@ -126,3 +126,71 @@ fn a_range_without_a_bound_is_refused() {
     };
     assert!(e.to_string().contains("say how large it may be, --at-most /count=N"), "{e}");
 }
+
+/// Branches of different sizes: the one that is taken decides how long the result is, and what follows is as long.
+#[test]
+fn a_branch_decides_how_long_the_result_is() {
+    for (of_else, else_nodes) in [
+        ("%2", "%2 = const i64[0, 2] []"),
+        ("%2", "%2 = const i64[5, 2] [0, 0, 1, 1, 2, 2, 0, 2, 1, 0]"),
+        (
+            "%4",
+            "%2 = nonzero(%0) : i64[2, u0]\n      %3 = transpose(%2) {perm = [1, 0]} : i64[u0, 2]\n      %4 = concat(%3, %3) {axis = 0} : i64[2*u0, 2]",
+        ),
+        ("%3", "%2 = const i64[2] [0, 1]\n      %3 = broadcast(%2) {shape = [N, 2]} : i64[N, 2]"),
+    ] {
+        holds(&format!(
+            r#"graph @g(%0 "x": f32[N, 3], %1 "go": bool[], %9 "w": f32[3, 4]) -> (%2 "places", %6 "rows", %8 "number") {{
+  %2 = if(%1, %0) {{dims = [u1]}} : i64[u1, 2]
+    then graph @then(%0 "x": f32[N, 3]) -> (%5) {{
+      %2 = const f32[] [0.25]
+      %3 = less(%2, %0) : bool[N, 3]
+      %4 = nonzero(%3) : i64[2, u1]
+      %5 = transpose(%4) {{perm = [1, 0]}} : i64[u1, 2]
+    }}
+    else graph @else(%0 "x": f32[N, 3]) -> ({of_else}) {{
+      {else_nodes}
+    }}
+  %3 = cast(%2) {{round = "nearest", saturate = 1, to = f32}} : f32[u1, 2]
+  %4 = const f32[2, 8] random(1)
+  %5 = matmul(%3, %4) : f32[u1, 8]
+  %6 = tanh(%5) : f32[u1, 8]
+  %7 = shape(%6) : i64[2]
+  %8 = add(%7, %7) : i64[2]
+}}"#
+        ));
+    }
+}
+
+/// Two results of an If in a round, whose lengths are found anew in each: one of a branch that finds, one along a dim of the graph.
+#[test]
+fn a_branch_of_a_round_decides_how_long_a_result_is() {
+    holds(
+        r#"graph @g(%0 "x": f32[N, 6]) -> (%2 "sums") {
+  %2 = scan(%0) {carried = 0, input_axes = [0], input_reverse = [0], output_axes = [0], output_reverse = [0], scans = 1} : f32[N]
+    body graph @body(%0 "row": f32[6]) -> (%13) {
+      %1 = reduce(%0) {axes = [0], keepdims = 0, kind = "sum"} : f32[]
+      %2 = const f32[] [0.5]
+      %3 = less(%2, %1) : bool[]
+      %4, %5 = if(%3, %0) {dims = [u0, u1]} : f32[u0], f32[u1]
+        then graph @found(%0 "row": f32[6]) -> (%3, %6) {
+          %1 = nonzero(%0) : i64[1, u0]
+          %2 = reshape(%1) {shape = [u0]} : i64[u0]
+          %3 = gather(%0, %2) {axis = 0} : f32[u0]
+          %4 = const f32[] [1.0]
+          %5 = less(%4, %0) : bool[6]
+          %6 = compress(%0, %5) {axis = 0} : f32[u1]
+        }
+        else graph @all(%0 "row": f32[6]) -> (%0, %1) {
+          %1 = const f32[2] [0.5, -0.5]
+        }
+      %6 = reshape(%5) {shape = [u1, 1]} : f32[u1, 1]
+      %7 = mul(%6, %4) : f32[u1, u0]
+      %8 = tanh(%7) : f32[u1, u0]
+      %9 = reduce(%8) {axes = [0, 1], keepdims = 0, kind = "sum"} : f32[]
+      %10 = reduce(%4) {axes = [0], keepdims = 0, kind = "sum"} : f32[]
+      %13 = add(%9, %10) : f32[]
+    }
+}"#,
+    );
+}

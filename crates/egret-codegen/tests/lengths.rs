@@ -189,7 +189,19 @@ fn lengths_keep_to_their_rules() {
     assert!(broken(&|p| p.lengths[0].call = 1).contains("call 1 is as long"));
     assert!(broken(&|p| p.buffers[3].times = Some(s(1))).contains("how much memory"));
     assert!(broken(&|p| p.outputs[0].dims = vec![Extent::Size(s(1))]).contains("how much memory"));
+    // What is found under a guard is known to the calls behind it that the guard holds, and to no others.
     let guard =
-        Guard { cond: Arg { buffer: BufferId(2), offset: 0 }, holds: true, calls: 0..1, repeats: false };
-    assert!(broken(&|p| p.guards.push(guard.clone())).contains("which a guard holds"));
+        |calls| Guard { cond: Arg { buffer: BufferId(2), offset: 0 }, holds: true, calls, repeats: true };
+    assert!(broken(&|p| p.guards.push(guard(0..3))).contains("which only calls under a guard know"));
+    let within = |calls| {
+        let mut program = sample();
+        program.guards.push(guard(calls));
+        program.outputs.iter_mut().for_each(|port| port.found = None);
+        sized::check(&program)
+    };
+    assert_eq!(within(0..3), Ok(()));
+    for (calls, says) in [(0..1, "call 1 is as long as what no call"), (0..2, "call 2 ")] {
+        let e = within(calls).expect_err("a rule is broken").0;
+        assert!(e.contains(says), "{e}");
+    }
 }

@@ -6,14 +6,13 @@ use crate::options::LowerOptions;
 use crate::plan::blocks::{self, Block};
 use crate::plan::fusion::FusionGroup;
 use crate::plan::units::{self, Units};
-use crate::plan::{constant_indices, decompose, fusion, half_floats, halo, legalize, rows, views};
+use crate::plan::{constant_indices, decompose, fusion, half_floats, halo, legalize, lengths, rows, views};
 use crate::program::context::{Ctx, Standing, SubOperand};
 use crate::remarks;
 use egret_ir::{Dim, Graph, NodeId, TypeError, ValueId};
 use egret_loop::Program;
 use egret_trace::Trace;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A program, and whose work it does.
@@ -213,18 +212,12 @@ fn sub_graph(
     let mut graph = graph.clone();
     // What data decides in it is called otherwise than what it decides elsewhere: each is a length of the program.
     graph.rename_declared(&ctx.dim_names());
-    let (mut places, mut given, mut symbols) = (vec![], vec![], BTreeMap::new());
+    let (mut places, mut given) = (vec![], vec![]);
     for (&inside, operand) in graph.inputs().to_vec().iter().zip(operands) {
         let (constant, dims) = match operand {
             SubOperand::Value(v) => (ctx.graph.as_const(*v), ctx.dims_of(*v)),
             SubOperand::At(standing) => (None, standing.dims.clone()),
         };
-        let shape = graph.ty(inside).as_tensor().map(|t| t.shape.clone()).unwrap_or_default();
-        for (s, d) in shape.iter().zip(&dims) {
-            if let Some(name) = s.as_symbol() {
-                symbols.entry(name.to_owned()).or_insert_with(|| d.clone());
-            }
-        }
         if let Some(tensor) = constant {
             let constant = graph.add_const(tensor.clone());
             graph.replace_uses(inside, constant);
@@ -237,7 +230,7 @@ fn sub_graph(
         });
         given.push(dims);
     }
-    graph.substitute_symbols(&symbols);
+    graph.substitute_symbols(&lengths::symbols_given(&graph, &given));
     for (&inside, dims) in graph.inputs().iter().zip(&given) {
         let taken = graph.ty(inside).as_tensor().map_or(&[][..], |t| &t.shape[..]);
         let open = |dims: &[Dim]| dims.iter().any(|d| d.as_const().is_none());

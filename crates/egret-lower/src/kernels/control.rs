@@ -10,6 +10,7 @@ use crate::plan::fusion::FusionGroup;
 use crate::program::context::{Ctx, Standing, SubOperand};
 use egret_ir::{Dim, Graph, Node, NodeId, Op, ValueId};
 use egret_loop::{Access, Arg, BinOp, Cmp, Elem, Extent, V};
+use std::collections::BTreeMap;
 
 /// A group of `if`, `loop` or `scan`.
 pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
@@ -38,19 +39,46 @@ fn lower_node(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
     }
 }
 
-/// Each branch under a guard of its own.
+/// Each branch under a guard of its own. Dims in which branches differ are found behind both: the one that is taken says what they are.
 fn if_(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
     let cond = ctx.place(node.operand(0))?;
     let captures = values(node, 1)?;
     let places = results(ctx, &node.results)?;
+    let mut told: BTreeMap<String, Arg> = BTreeMap::new();
+    for dim in places.iter().flat_map(|p| &p.dims) {
+        if let Some(name) = dim.as_symbol().filter(|name| ctx.is_to_be_found(name)) {
+            let cell = ctx.words(1);
+            told.entry(name.to_owned()).or_insert(cell);
+        }
+    }
     for (branch, holds) in node.regions.iter().zip([true, false]) {
         ctx.guarded(cond, holds, false, |ctx| {
             let found = (ctx.lower_sub_graph)(ctx, branch, &captures, &places)?;
             for ((&result, to), from) in node.results.iter().zip(&places).zip(&found) {
-                copy_to(ctx, ctx.elem(result)?, from, to)?;
+                let cells: Vec<Option<Arg>> =
+                    to.dims.iter().map(|d| told.get(d.as_symbol()?).copied()).collect();
+                let elem = ctx.elem(result)?;
+                if cells.iter().all(Option::is_none) {
+                    copy_to(ctx, elem, from, to)?;
+                    continue;
+                }
+                let mut to = to.clone();
+                for ((dim, have), cell) in to.dims.iter_mut().zip(&from.dims).zip(cells) {
+                    if let Some(cell) = cell {
+                        open::tell(ctx, have, cell)?;
+                        dim.clone_from(have);
+                    }
+                }
+                for (a, b) in from.dims.iter().zip(&to.dims) {
+                    ctx.hold_equal(a, b)?;
+                }
+                open::copy_standing(ctx, elem, from, &to)?;
             }
             Ok(())
         })?;
+    }
+    for (name, cell) in &told {
+        open::count_found(ctx, *cell, &Dim::symbol(name))?;
     }
     Ok(())
 }

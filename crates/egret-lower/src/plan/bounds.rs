@@ -1,13 +1,27 @@
 //! How large dims can be that are made of lengths, which data decides: memory has room for that.
 
-use crate::plan::units::Units;
-use egret_ir::{Dim, DimOp, DimPart};
+use egret_ir::{Dim, DimOp, DimPart, NodeId};
 
-impl Units {
+/// A dim that data decides.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// Its name.
+    pub name: String,
+    /// The most that it can be, made of dims that inputs tell.
+    pub most: Dim,
+    /// The node that finds it; none in a sub-graph, where a graph around it has it found.
+    pub found_by: Option<NodeId>,
+}
+
+/// The dims that data decides.
+#[derive(Clone, Debug, Default)]
+pub struct Lengths(pub Vec<Decided>);
+
+impl Lengths {
     /// A dim with the most in place of what data decides, which it is larger for if that is larger.
     pub fn most(&self, dim: &Dim) -> Dim {
         let of = |name: &str| {
-            let length = self.lengths.iter().find(|l| l.name == name);
+            let length = self.0.iter().find(|l| l.name == name);
             Some(length.map_or_else(|| Dim::symbol(name), |l| l.most.clone()))
         };
         let dim = self.without_broadcasts(dim);
@@ -31,11 +45,11 @@ impl Units {
     pub fn is_decided(&self, dims: &[Dim]) -> bool {
         let mut names = vec![];
         dims.iter().for_each(|d| d.collect_symbols(&mut names));
-        names.iter().any(|name| self.lengths.iter().any(|l| l.name == *name))
+        names.iter().any(|name| self.0.iter().any(|l| l.name == *name))
     }
 
     /// Whether the most that a dim can be is what it is for the most of what data decides.
-    pub(super) fn is_bounded(&self, dim: &Dim) -> bool {
+    pub fn is_bounded(&self, dim: &Dim) -> bool {
         !self.is_decided(std::slice::from_ref(dim)) || self.grows(&self.without_broadcasts(dim), SPLITS)
     }
 
@@ -44,7 +58,7 @@ impl Units {
     fn grows(&self, dim: &Dim, splits: usize) -> bool {
         let Some(terms) = dim.as_sum() else { return false };
         let decides = |part: &DimPart| match part {
-            DimPart::Symbol(name) => self.lengths.iter().any(|l| l.name == *name),
+            DimPart::Symbol(name) => self.0.iter().any(|l| l.name == *name),
             DimPart::Op(_, a, b) => self.is_decided(&[(*a).clone(), (*b).clone()]),
         };
         // Neither is a quotient, or an extreme, of what is none the smaller; as a factor it has to be none below 0.

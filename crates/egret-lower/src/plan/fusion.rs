@@ -56,7 +56,7 @@ pub fn build(graph: &Graph, options: &LowerOptions, units: Option<&Units>) -> Ve
     for &v in graph.outputs() {
         builder.need(v);
     }
-    for found_by in units.iter().flat_map(|u| &u.lengths).filter_map(|l| l.found_by) {
+    for found_by in units.iter().flat_map(|u| &u.lengths.0).filter_map(|l| l.found_by) {
         builder.need(graph.node(found_by).results[0]);
     }
     let mut groups = vec![];

@@ -1,11 +1,36 @@
 //! Dims that data decides: how many elements a node can find at most.
 
 use crate::geometry::shape::volume;
+use crate::plan::bounds::{Decided, Lengths};
 use egret_ir::{Dim, DimOp, Graph, Node, NodeId, Op, ValueId, symbolic};
+use std::collections::BTreeMap;
 
-/// The dims of a node's results that data decides, and the most that each can be; each once. `is_bounded`: whether a dim is at most what it is
-/// for the most of what data decides before the node.
-pub fn of(graph: &Graph, id: NodeId, is_bounded: impl Fn(&Dim) -> bool) -> Vec<(String, Dim)> {
+/// Adds the dims that data decides in a graph to those that are known around it.
+pub fn find(graph: &Graph, lengths: &mut Lengths) {
+    for id in graph.topological().unwrap_or_default() {
+        for (name, most) in of(graph, id, lengths) {
+            let most = lengths.most(&most);
+            lengths.0.push(Decided { name, most, found_by: Some(id) });
+        }
+    }
+}
+
+/// What the symbols of a sub-graph's inputs are, given the dims of what it is given.
+pub fn symbols_given(graph: &Graph, dims: &[Vec<Dim>]) -> BTreeMap<String, Dim> {
+    let mut symbols = BTreeMap::new();
+    for (&input, dims) in graph.inputs().iter().zip(dims) {
+        let shape = graph.ty(input).as_tensor().map_or(&[][..], |t| &t.shape[..]);
+        for (symbol, dim) in shape.iter().zip(dims) {
+            if let Some(name) = symbol.as_symbol() {
+                symbols.entry(name.to_owned()).or_insert_with(|| dim.clone());
+            }
+        }
+    }
+    symbols
+}
+
+/// The dims of a node's results that data decides, and the most that each can be, made of what is known before it; each once.
+fn of(graph: &Graph, id: NodeId, known: &Lengths) -> Vec<(String, Dim)> {
     let node = graph.node(id);
     let shape = |v: ValueId| graph.ty(v).as_tensor().map_or(vec![], |t| t.shape.to_vec());
     let x = node.operands.first().copied().flatten().map_or(vec![], shape);
@@ -30,7 +55,8 @@ pub fn of(graph: &Graph, id: NodeId, is_bounded: impl Fn(&Dim) -> bool) -> Vec<(
             };
             scores[0].clone() * scores[1].clone() * of_class
         }
-        Op::Loop | Op::Range => return counted(graph, node, is_bounded),
+        Op::Loop | Op::Range => return counted(graph, node, known),
+        Op::If => return branched(graph, node, known),
         _ => return vec![],
     };
     let mut out: Vec<(String, Dim)> = vec![];
@@ -47,9 +73,9 @@ pub fn of(graph: &Graph, id: NodeId, is_bounded: impl Fn(&Dim) -> bool) -> Vec<(
 
 /// The dims that a loop or a range declares: as many elements as the node says, or else as often as the loop runs at most, and what the range
 /// counts to, if the dims of the graph's inputs decide that.
-fn counted(graph: &Graph, node: &Node, is_bounded: impl Fn(&Dim) -> bool) -> Vec<(String, Dim)> {
+fn counted(graph: &Graph, node: &Node, known: &Lengths) -> Vec<(String, Dim)> {
     let trips = match node.op == Op::Range || node.attrs.flag("has_trip_count") {
-        true => rounds(graph, node.operand(0)).filter(&is_bounded),
+        true => rounds(graph, node.operand(0)).filter(|trips| known.is_bounded(trips)),
         false => None,
     };
     let trips = trips.map(|trips| trips.op(DimOp::Max, &Dim::constant(0)));
@@ -63,7 +89,7 @@ fn counted(graph: &Graph, node: &Node, is_bounded: impl Fn(&Dim) -> bool) -> Vec
         if !is_counted {
             continue;
         }
-        let said = node.attrs.at_most(place).filter(|most| is_bounded(most)).cloned();
+        let said = node.attrs.at_most(place).filter(|most| known.is_bounded(most)).cloned();
         if let (Some(name), Some(most)) = (name, said.or_else(|| trips.clone()))
             // Where passes have found out what a dim is, nothing has to be found.
             && dim.as_symbol() == Some(name)
@@ -73,6 +99,50 @@ fn counted(graph: &Graph, node: &Node, is_bounded: impl Fn(&Dim) -> bool) -> Vec
         }
     }
     out
+}
+
+/// The dims that an If declares, each at most what the larger one of its branches has.
+fn branched(graph: &Graph, node: &Node, known: &Lengths) -> Vec<(String, Dim)> {
+    let taken = graph.all_symbols();
+    let given: Vec<Vec<Dim>> = node.operands.iter().skip(1).map(|v| dims(graph, *v)).collect();
+    // For each branch the most of each dim of each result.
+    let of_branch = |branch: &Graph| -> Vec<Vec<Option<Dim>>> {
+        let mut branch = branch.clone();
+        branch.rename_declared(&taken);
+        branch.substitute_symbols(&symbols_given(&branch, &given));
+        let mut known = known.clone();
+        find(&branch, &mut known);
+        let most = |d: &Dim| {
+            let mut names = vec![];
+            let most = known.most(d);
+            most.collect_symbols(&mut names);
+            // A name of the branch's own that is left is one of which nothing is known.
+            let is_known = known.is_bounded(d) && names.iter().all(|name| taken.contains(name));
+            is_known.then_some(most)
+        };
+        branch.outputs().iter().map(|&v| dims(&branch, Some(v)).iter().map(most).collect()).collect()
+    };
+    let all: Vec<_> = node.regions.iter().map(of_branch).collect();
+    let mut names = node.attrs.declared().iter();
+    let mut out: Vec<(String, Dim)> = vec![];
+    for (i, &v) in node.results.iter().enumerate() {
+        for (axis, dim) in graph.ty(v).fixed_dims().iter().enumerate() {
+            let name = names.next().and_then(Option::as_ref).filter(|name| dim.as_symbol() == Some(name));
+            let of = |branch: &Vec<Vec<Option<Dim>>>| branch.get(i)?.get(axis)?.clone();
+            let each = all.iter().map(of).collect::<Option<Vec<Dim>>>();
+            let most = each.and_then(|each| each.into_iter().reduce(|a, b| a.op(DimOp::Max, &b)));
+            if let (Some(name), Some(most)) = (name, most)
+                && out.iter().all(|(n, _)| n != name)
+            {
+                out.push((name.clone(), most));
+            }
+        }
+    }
+    out
+}
+
+fn dims(graph: &Graph, v: Option<ValueId>) -> Vec<Dim> {
+    v.and_then(|v| graph.ty(v).as_tensor()).map_or(vec![], |t| t.shape.to_vec())
 }
 
 /// The trip count of a loop, or the number of elements of a range, if it is made of dims.

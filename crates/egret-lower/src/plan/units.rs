@@ -15,6 +15,7 @@
 use crate::error::Refusal;
 use crate::geometry::access::Views;
 use crate::geometry::shape::volume;
+use crate::plan::bounds::Lengths;
 use crate::plan::lengths;
 use egret_ir::{Attr, Dim, Graph, Node, NodeId, Op, TensorType, ValueId, advice, geometry};
 use egret_loop::Symbol;
@@ -30,7 +31,7 @@ pub struct Units {
     /// The free dims that inputs tell.
     pub symbols: Vec<Symbol>,
     /// Those that data decides.
-    pub lengths: Vec<Decided>,
+    pub lengths: Lengths,
     /// What dims are products of, numbered by [`Count`]s: both kinds of free dims, one after the other, and then sums and quotients of
     /// them (`past + seq`).
     factors: Vec<Dim>,
@@ -46,17 +47,6 @@ pub struct Units {
     pub written: Views,
     /// Axes of windows, of how many elements, and at how many positions windows are: what runs are held to.
     pub windows: Vec<(geometry::Axis, [Dim; 2])>,
-}
-
-/// A dim that data decides.
-#[derive(Clone, Debug)]
-pub struct Decided {
-    /// Its name.
-    pub name: String,
-    /// The most that it can be, made of dims that inputs tell.
-    pub most: Dim,
-    /// The node that finds it; none in a sub-graph, where a graph around it has it found.
-    pub found_by: Option<NodeId>,
 }
 
 impl Units {
@@ -128,6 +118,16 @@ impl Units {
         &self.factors[number]
     }
 
+    /// As [`Lengths::most`].
+    pub fn most(&self, dim: &Dim) -> Dim {
+        self.lengths.most(dim)
+    }
+
+    /// As [`Lengths::is_decided`].
+    pub fn is_decided(&self, dims: &[Dim]) -> bool {
+        self.lengths.is_decided(dims)
+    }
+
     /// Takes note of the sums and quotients that a dim is a product of.
     fn note_factors(&mut self, dim: &Dim) {
         let Some((_, factors)) = dim.as_factors() else { return };
@@ -138,7 +138,7 @@ impl Units {
             let mut names = vec![];
             factor.collect_symbols(&mut names);
             let known = names.iter().all(|name| self.factors.contains(&Dim::symbol(name)));
-            if known && self.is_bounded(&factor) {
+            if known && self.lengths.is_bounded(&factor) {
                 self.factors.push(factor);
             }
         }
@@ -196,11 +196,12 @@ pub fn plan(
     }
     let symbols = around.map_or_else(|| symbols(graph), |u| Ok(u.symbols.clone()))?;
     let free: Vec<String> = symbols.iter().map(|s| s.name.clone()).collect();
-    let mut lengths = around.map_or(vec![], |u| u.lengths.clone());
-    lengths.iter_mut().for_each(|l| l.found_by = None);
-    let names = free.iter().chain(lengths.iter().map(|l| &l.name));
+    let mut lengths = around.map_or_else(Lengths::default, |u| u.lengths.clone());
+    lengths.0.iter_mut().for_each(|l| l.found_by = None);
+    lengths::find(graph, &mut lengths);
+    let names: Vec<String> = free.iter().chain(lengths.0.iter().map(|l| &l.name)).cloned().collect();
     let mut units = Units {
-        factors: names.map(|name| Dim::symbol(name)).collect(),
+        factors: names.iter().map(|name| Dim::symbol(name)).collect(),
         symbols,
         lengths,
         graph: Arc::new(graph.clone()),
@@ -210,19 +211,10 @@ pub fn plan(
         written: Views::new(),
         windows: vec![],
     };
-    for id in graph.topological().unwrap_or_default() {
-        for (name, most) in lengths::of(graph, id, |dim| units.is_bounded(dim)) {
-            let most = units.most(&most);
-            units.factors.push(Dim::symbol(&name));
-            units.lengths.push(Decided { name, most, found_by: Some(id) });
-        }
-    }
     for v in graph.value_ids() {
         let shape = graph.ty(v).as_tensor().map_or(vec![], |t| t.shape.to_vec());
         shape.iter().for_each(|d| units.note_factors(d));
     }
-    let names: Vec<String> =
-        free.iter().cloned().chain(units.lengths.iter().map(|l| l.name.clone())).collect();
     let mut planner = Planner { graph, within, free: &free, names: &names, takes, units };
     let mut refusals = vec![];
     for &v in graph.inputs() {

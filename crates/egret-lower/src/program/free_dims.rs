@@ -316,7 +316,7 @@ impl<'g> Ctx<'g> {
 
     /// Adds the lengths of the graph to the program, which no call has found yet.
     pub(super) fn add_lengths(&mut self) -> Result<(), Unsupported> {
-        let decided = self.units.as_ref().map_or(vec![], |u| u.lengths.clone());
+        let decided = self.units.as_ref().map_or(vec![], |u| u.lengths.0.clone());
         let nowhere = Arg { buffer: BufferId(u32::MAX), offset: 0 };
         // Those of graphs around are there.
         for d in decided.into_iter().filter(|d| d.found_by.is_some()) {

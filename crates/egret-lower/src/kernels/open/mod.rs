@@ -37,7 +37,7 @@ mod weights;
 mod window;
 
 pub use found::count_found;
-pub use standing::{Rounds, copy_round, copy_standing, hold_round, standing};
+pub use standing::{Rounds, copy_round, copy_standing, hold_round, standing, tell};
 
 use crate::error::Unsupported;
 use crate::geometry::shape::{free_strides as strides, volume};

@@ -107,6 +107,16 @@ pub fn hold_round(ctx: &mut Ctx, round: Arg, [low, high]: [&Dim; 2]) -> Result<(
     w.finish_once()
 }
 
+/// Writes a dim to an i64.
+pub fn tell(ctx: &mut Ctx, dim: &Dim, to: Arg) -> Result<(), Unsupported> {
+    let mut w = Writer::new(ctx, "tell_dim");
+    let to = w.own(Elem::I64, to, Access::Write);
+    let dim = w.dim(dim)?;
+    let zero = w.k.int(0);
+    w.k.store(to, zero, dim);
+    w.finish_once()
+}
+
 /// The number of all rounds, at most so many, as what a call finds.
 pub fn count_rounds(ctx: &mut Ctx, rounds: Arg, to: Arg, most: &Dim) -> Result<(), Unsupported> {
     let mut w = Writer::new(ctx, "count_rounds");
