@@ -100,7 +100,7 @@ impl Scope {
         let shape = self.shape(x);
         let rank = shape.len();
         let axis = |by: u8| (rank > 0).then(|| by as usize % rank);
-        match kind % 16 {
+        match kind % 18 {
             0 => {
                 let op = [Op::Neg, Op::Abs, Op::Tanh, Op::Sigmoid][q as usize % 4];
                 Some((self.node(op, attrs! {}, &[x])?, if q % 4 < 2 { bound } else { 1.0 }))
@@ -201,12 +201,53 @@ impl Scope {
                 let (flag, (y, other)) = (self.flags[q as usize % self.flags.len()], self.beside(x, r));
                 Some((self.node(Op::Where, attrs! {}, &[flag, x, y])?, bound.max(other)))
             }
+            // The slices along an axis whose places data picks.
+            15 => {
+                let at = axis(r)?;
+                let places = attrs! { axis: 0i64, shape: dims(&shape[at..=at]), to: DType::I64 };
+                let places = self.node(Op::Iota, places, &[])?;
+                let count = self.counts[q as usize % self.counts.len()];
+                let pair = if p % 2 == 0 { [places, count] } else { [count, places] };
+                let picked = self.node(Op::Less, attrs! {}, &pair)?;
+                let v = self.node(Op::Compress, attrs! { axis: at as i64 }, &[x, picked])?;
+                let most = shape[at].eval(&self.sizes)?;
+                self.found(v, most);
+                Some((v, bound))
+            }
+            // As many numbers as data says.
+            16 => {
+                let count = self.counts[q as usize % self.counts.len()];
+                let v = self.node(Op::Range, attrs! {}, &[count])?;
+                self.limit(v, 3);
+                self.found(v, 3);
+                let to = attrs! { round: "nearest", saturate: 1i64, to: DType::F32 };
+                Some((self.node(Op::Cast, to, &[v])?, 3.0))
+            }
             _ => {
                 let at = axis(r)?;
                 (shape[at].as_const()? >= 4).then_some(())?;
                 let index = self.counts[q as usize % self.counts.len()];
                 Some((self.node(Op::Gather, attrs! { axis: at as i64 }, &[x, index])?, bound))
             }
+        }
+    }
+
+    /// Dims of a value that data decides are so many at most.
+    fn found(&mut self, v: ValueId, most: i64) {
+        let mut symbols = vec![];
+        self.b.graph.ty(v).collect_symbols(&mut symbols);
+        for s in symbols {
+            self.sizes.entry(s).or_insert(most);
+        }
+    }
+
+    /// There is room for so many of all that the node of a value declares.
+    fn limit(&mut self, v: ValueId, most: i64) {
+        let Some(node) = self.b.graph.producer(v) else { return };
+        let attrs = &mut self.b.graph.node_mut(node).attrs;
+        let all = vec![Dim::constant(most); attrs.declared().len()];
+        if !all.is_empty() {
+            attrs.0.insert("at_most", Attr::Dims(all));
         }
     }
 
@@ -254,6 +295,13 @@ impl Scope {
         self.within(same?, most)
     }
 
+    /// The latest value that has as many axes as another, and is within a bound.
+    fn as_many_axes(&mut self, of: ValueId, most: f64) -> Option<(ValueId, f64)> {
+        let all: Vec<_> = self.values.iter().rev().copied().collect();
+        let same = all.into_iter().find(|v| self.shape(v.0).len() == self.shape(of).len());
+        self.within(same?, most)
+    }
+
     /// Up to three values, a flag and a count, which a graph within a node has too.
     fn captures(&self, (_, p, q, r): Gene) -> Vec<(ValueId, f64)> {
         let mut out: Vec<(ValueId, f64)> = vec![];
@@ -271,16 +319,22 @@ impl Scope {
         values.iter().map(|&(v, bound)| (self.b.graph.ty(v).clone(), bound)).collect()
     }
 
-    /// A branch; its results are of the types of what it captures first.
+    /// A branch; its results are of the types of what it captures first, or of any sizes.
     fn branch(&mut self, gene: Gene, genes: &mut Genes<'_>) -> Option<Vec<(ValueId, f64)>> {
         let captures = self.captures(gene);
         let given = self.typed(&captures);
         let results = 1 + usize::from(gene.3 > 127).min(captures.len() - 3);
-        let (mut bounds, mut regions) = (vec![0.0f64; results], vec![]);
+        let (mut bounds, mut most, mut regions) = (vec![0.0f64; results], 0, vec![]);
         for way in 0..2 {
             let (mut scope, inputs) = self.inner(&given, genes, 1 + (gene.1 as usize + way) % 4);
             for (i, bound) in bounds.iter_mut().enumerate() {
-                let (v, of) = scope.like(inputs[i], BOUND)?;
+                let (v, of) = match gene.3 % 4 {
+                    1 => scope.as_many_axes(inputs[i], BOUND)?,
+                    _ => scope.like(inputs[i], BOUND)?,
+                };
+                for dim in scope.shape(v) {
+                    most = dim.eval(&scope.sizes)?.max(most);
+                }
                 scope.b.output(&format!("o{i}"), v);
                 *bound = bound.max(of);
             }
@@ -289,6 +343,7 @@ impl Scope {
         let flag = self.flags[gene.2 as usize % self.flags.len()];
         let operands: Vec<_> = [flag].into_iter().chain(captures.iter().map(|c| c.0)).map(Some).collect();
         let made = self.b.emit_node(Op::If, attrs! {}, &operands, regions).ok()?;
+        made.iter().for_each(|&v| self.found(v, most));
         Some(made.into_iter().zip(bounds).collect())
     }
 
@@ -333,13 +388,7 @@ impl Scope {
         let attrs =
             attrs! { carried: carried as i64, has_trip_count: 1i64, has_cond: i64::from(conditional) };
         let made = self.b.emit_node(Op::Loop, attrs, &operands, vec![scope.finished()]).ok()?;
-        for &v in &made {
-            let mut symbols = vec![];
-            self.b.graph.ty(v).collect_symbols(&mut symbols);
-            for s in symbols {
-                self.sizes.entry(s).or_insert(3);
-            }
-        }
+        made.iter().for_each(|&v| self.found(v, 3));
         Some(made.into_iter().zip(bounds).collect())
     }
 
