@@ -26,14 +26,16 @@ if(NOT Egret_EXECUTABLE)
 endif()
 set(EGRET_TARGET "" CACHE STRING "CPU that models are compiled for where egret_add_model does not say; empty: any of the build's architecture")
 
-# egret_add_model(<target> MODEL <file> [NAME <name>] [TARGET <cpu>] [WEIGHTS embed|file] [DIM <name>=<size>...]
-#                 [RULES <file>...] [ARGS <argument>...])
+# egret_add_model(<target> MODEL <file> [NAME <name>] [TARGET <cpu>[,<cpu>...]] [WEIGHTS embed|file] [DIM <name>=<size>...]
+#                 [AT_MOST <name>=<size>...] [BIND <input>=<value>...] [RULES <file>...] [ARGS <argument>...])
 #
 # A static library of a model, with its headers <name>.h and <name>.hpp to include; <name> is that of the target where none is
-# given. ARGS are further arguments of `egret compile`; a file among them is named by its full path. With WEIGHTS file the
-# target's property EGRET_WEIGHTS is the path of the weights.
+# given. TARGET may name several levels, lowest first (x86-64-v3,x86-64-v4), of which the highest that the CPU has runs. BIND fixes
+# inputs to numbers, or to what a file holds (.npy, .pb). ARGS are further arguments of `egret compile`; a file among them is named
+# by its full path. With WEIGHTS file the target's property EGRET_WEIGHTS is the path of the weights. An egret.toml beside the model
+# is read for what is not said here; where it comes or goes, the model is compiled again.
 function(egret_add_model target)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "MODEL;NAME;TARGET;WEIGHTS" "DIM;RULES;ARGS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "MODEL;NAME;TARGET;WEIGHTS" "DIM;AT_MOST;BIND;RULES;ARGS")
   if(arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "egret_add_model(${target}): unknown arguments: ${arg_UNPARSED_ARGUMENTS}")
   endif()
@@ -63,6 +65,17 @@ function(egret_add_model target)
   foreach(dim IN LISTS arg_DIM)
     list(APPEND command --dim "${dim}")
   endforeach()
+  foreach(most IN LISTS arg_AT_MOST)
+    list(APPEND command --at-most "${most}")
+  endforeach()
+  foreach(bind IN LISTS arg_BIND)
+    if(bind MATCHES "^([^=]+)=(.+\\.(npy|pb))$")
+      set(input "${CMAKE_MATCH_1}")
+      get_filename_component(file "${CMAKE_MATCH_2}" ABSOLUTE)
+      set(bind "${input}=${file}")
+    endif()
+    list(APPEND command --bind "${bind}")
+  endforeach()
   foreach(rules IN LISTS arg_RULES)
     get_filename_component(rules "${rules}" ABSOLUTE)
     list(APPEND command --rules "${rules}")
@@ -76,6 +89,27 @@ function(egret_add_model target)
     endif()
   endif()
   list(APPEND command ${arg_ARGS})
+  # Each level of several has an object of its own, called by the level.
+  set(objects "${base}.o")
+  string(REPLACE "," ";" levels "${arg_TARGET}")
+  list(LENGTH levels count)
+  if(count GREATER 1)
+    foreach(level IN LISTS levels)
+      string(STRIP "${level}" level)
+      if(NOT level MATCHES "^x86-64-v")
+        message(FATAL_ERROR "egret_add_model(${target}): TARGET ${arg_TARGET}: `${level}` is no level's full name; "
+          "write those that `egret doctor` lists under targets, e.g. x86-64-v3,x86-64-v4")
+      endif()
+      string(MAKE_C_IDENTIFIER "${level}" level)
+      list(APPEND objects "${base}_${level}.o")
+    endforeach()
+    list(APPEND outputs ${objects})
+    list(REMOVE_DUPLICATES outputs)
+  endif()
+
+  # Settings beside the model may come and go between builds, which asks this file again: it is among what was asked for.
+  get_filename_component(folder "${model}" DIRECTORY)
+  file(GLOB settings CONFIGURE_DEPENDS "${folder}/egret.toml")
 
   # Makefiles do not notice another command by themselves: it is a file that the outputs depend on.
   set(options "${dir}/options.txt")
@@ -83,8 +117,8 @@ function(egret_add_model target)
   if(EXISTS "${options}")
     file(READ "${options}" before)
   endif()
-  if(NOT before STREQUAL "${command}")
-    file(WRITE "${options}" "${command}")
+  if(NOT before STREQUAL "${command};${settings}")
+    file(WRITE "${options}" "${command};${settings}")
   endif()
 
   add_custom_command(
@@ -95,7 +129,7 @@ function(egret_add_model target)
     COMMENT "Compiling the model ${target}"
     VERBATIM)
   add_library(${target} STATIC ${outputs})
-  set_source_files_properties("${base}.o" PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
+  set_source_files_properties(${objects} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
   get_property(languages GLOBAL PROPERTY ENABLED_LANGUAGES)
   if("C" IN_LIST languages)
     set(language C)

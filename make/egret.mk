@@ -1,12 +1,12 @@
 # Egret in GNU Make (4.2 or newer): $(EGRET_OUT)/lib<name>.a, <name>.h and <name>.hpp of $(EGRET_FROM)/<name>.onnx.
 #
 #   EGRET_NAMES := digits              # the models; names are identifiers of C
-#   EGRET_FLAGS_digits := --dim batch=1
+#   EGRET_FLAGS_digits := --dim batch=1 --target x86-64-v3,x86-64-v4
 #   include egret.mk
 #   app: main.o $(EGRET_OUT)/libdigits.a
 #   main.o: $(EGRET_OUT)/digits.h      # until the compiler's own .d says so
 #
-# A model is compiled again when its file, its external data, its options or the command change. Make has no names with spaces:
+# A model is compiled again when its file, its external data, the egret.toml beside it, its options or the command change. Make has no names with spaces:
 # where the folders above have some, use relative paths.
 
 EGRET ?= egret
@@ -14,8 +14,8 @@ EGRET_FLAGS ?=
 EGRET_FROM ?= .
 EGRET_OUT ?= egret
 
-# What a model is compiled with, as it is on file and as it is now.
-egret_now = $(EGRET) $(EGRET_FLAGS) $(EGRET_FLAGS_$(1))
+# What a model is compiled with, as it is on file and as it is now; settings beside it may come and go.
+egret_now = $(EGRET) $(EGRET_FLAGS) $(EGRET_FLAGS_$(1)) $(wildcard $(EGRET_FROM)/egret.toml)
 egret_was = $(file <$(EGRET_OUT)/$(1).options)
 egret_differ = $(subst x$(1)x,,x$(2)x)$(subst x$(2)x,,x$(1)x)
 egret_note = $(if $(call egret_differ,$(call egret_was,$(1)),$(call egret_now,$(1))),$(file >$(EGRET_OUT)/$(1).options,$(call egret_now,$(1))))

@@ -25,7 +25,8 @@
 //! `egret compile` (`egret help gate` shows it whole). [`Model::config`] names another file, [`Model::no_config`] none.
 //!
 //! [`Model::compile`] tells Cargo to run the build script again when the model, a file of its external data or the `egret.toml` changes, and
-//! to link what it made. One that was not there before is seen when the script runs again. It compiles for Cargo's `TARGET` with the CPU features that `rustc` is told of (`-C target-cpu`,
+//! to link what it made. Cargo cannot wait for a file that is not there: an `egret.toml` that comes later is seen when the script runs again, so begin with an
+//! empty one. It compiles for Cargo's `TARGET` with the CPU features that `rustc` is told of (`-C target-cpu`,
 //! `-C target-feature`): a plain build runs on every x86-64 CPU. [`Model::target`] asks for more.
 //!
 //! What the same build script compiled before, in whatever folder, is copied from a cache: `EGRET_CACHE_DIR`, or `egret` in the user's
@@ -34,6 +35,7 @@
 
 use egret::artifact::{self, Cache, Emit, Request, WeightsPlace};
 use egret::frontend::ModelFile;
+use egret::inputs::Given;
 use egret::{Options, limits, source};
 use egret_gate::{Config, Found, Settings};
 
@@ -77,6 +79,7 @@ pub struct Model {
     target: Option<String>,
     dims: BTreeMap<String, i64>,
     at_most: BTreeMap<String, String>,
+    bind: Vec<String>,
     denormals: Option<Denormals>,
     cache: Option<bool>,
     config: Beside,
@@ -101,6 +104,7 @@ impl Model {
             target: None,
             dims: BTreeMap::new(),
             at_most: BTreeMap::new(),
+            bind: vec![],
             denormals: None,
             cache: None,
             config: Beside::Model,
@@ -127,6 +131,14 @@ impl Model {
     #[must_use]
     pub fn at_most(mut self, name: &str, most: &str) -> Model {
         self.at_most.insert(name.to_owned(), most.to_owned());
+        self
+    }
+
+    /// Fix an input to a value: numbers as they are written (`3`, `[[1, 2], [3, 4]]`), or the path of a .npy or .pb file from the crate's
+    /// `Cargo.toml`. The module takes no other.
+    #[must_use]
+    pub fn bind(mut self, input: &str, value: &str) -> Model {
+        self.bind.push(format!("{input}={value}"));
         self
     }
 
@@ -204,7 +216,9 @@ impl Model {
         let files = ModelFile::open(&self.path)?.files();
         lines.extend(files.iter().skip(1).map(|f| format!("rerun-if-changed={}", f.display())));
         let mut options = Options { name: name.clone(), threads, ..Options::default() };
-        let mut source = source::Request { model: self.path.clone(), ..source::Request::default() };
+        let bind = self.bind.iter().map(|b| Given::named(b).map_err(Error)).collect::<Result<_, _>>()?;
+        let mut source = source::Request { model: self.path.clone(), bind, ..source::Request::default() };
+        lines.extend(source.given_files().iter().map(|f| format!("rerun-if-changed={}", f.display())));
         let found = match &self.config {
             Beside::Model => Config::find(&self.path, None)?,
             Beside::This(file) => Config::find(&self.path, Some(file))?,

@@ -136,6 +136,29 @@ fn list(cache: &Path) -> std::path::PathBuf {
 }
 
 #[test]
+fn an_input_is_fixed_to_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image.npy");
+    let mut npy =
+        b"\x93NUMPY\x01\0\x76\0{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 28, 28), }"
+            .to_vec();
+    npy.resize(127, b' ');
+    npy.push(b'\n');
+    npy.resize(128 + 4 * 784, 0);
+    std::fs::write(&image, npy).unwrap();
+    let model = Model::new(fixture("simple_cnn.onnx")).name("digits").target("native").cache(false);
+    let model = model.out_dir(dir.path());
+    let lines = model.clone().bind("image", image.to_str().unwrap()).write().unwrap();
+    assert!(lines.contains(&format!("rerun-if-changed={}", image.display())), "{lines:?}");
+    let manifest = std::fs::read_to_string(dir.path().join("digits.manifest.json")).unwrap();
+    assert!(manifest.contains("\"bound\": true"), "{manifest}");
+    for (input, value, why) in [("nothing", "3", "`nothing`"), ("image", "[1", "is no list")] {
+        let refused = model.clone().bind(input, value).write().unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_said_like_the_command_does() {
     let dir = tempfile::tempdir().unwrap();
     let missing =

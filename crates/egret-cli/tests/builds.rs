@@ -6,7 +6,7 @@
 
 mod kit;
 
-use kit::{model, onnx_beside, temp, text};
+use kit::{Dim, model, onnx, onnx_beside, temp, text};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -142,7 +142,7 @@ fn the_example_of_meson() {
     let at = top.join("examples/c-meson");
     says(&at, "meson", &["setup", "build"]);
     let build = |other: bool| {
-        let target = if other { "native" } else { "x86-64-v2" };
+        let target = if other { "x86-64-v2,x86-64-v3" } else { "x86-64-v2" };
         says(&at, "meson", &["configure", "build", &format!("-Degret_target={target}")]);
         says(&at, "ninja", &["-C", "build"])
     };
@@ -219,6 +219,19 @@ fn changes(top: &Path, at: &Path, forgets: bool, build: impl Fn() -> String) {
     let log = build();
     assert!(compiled(&log) == 1 && !log.contains("the model linked"), "{log}");
     assert_eq!((compiled(&build()), answer().as_str()), (0, "11\n"));
+    // Settings beside the models come, change and go.
+    let settings = at.join("models/egret.toml");
+    for said in [Some("tier = \"exact\"\n"), Some("tier = \"reassoc\"\n"), None].iter().take(if forgets {
+        3
+    } else {
+        2
+    }) {
+        match said {
+            Some(said) => std::fs::write(&settings, said).expect("written"),
+            None => std::fs::remove_file(&settings).expect("removed"),
+        }
+        assert_eq!((compiled(&build()), compiled(&build())), (2, 0), "{said:?}");
+    }
     // A model that cannot be compiled fails the build, and is compiled again once it is mended.
     std::fs::write(at.join("models/new.bin"), [0; 3]).expect("written");
     let out =
@@ -270,6 +283,79 @@ fn make_builds_what_changed() {
     let top = checkout(dir.path(), DOLLAR);
     let at = two(&top);
     changes(&top, &at, true, || says(&at, "make", &["-j4"]));
+}
+
+/// As many of its only element as it says, by code of two levels; and three of them, as it is bound.
+const COUNTS: &str = r#"
+#include "bound.h"
+#include "counts.h"
+#include <stdio.h>
+int main(void) {
+    static _Alignas(64) unsigned char arena[COUNTS_ARENA_BYTES + BOUND_ARENA_BYTES + 64];
+    int64_t x = 3, y[5], dims[1];
+    egret_weights w;
+    if (counts_bind(&w, NULL, 0) || counts_info.n_levels != 2) return 1;
+    if (counts_call(&w, &x, y, dims, arena, NULL) || dims[0] != 3 || y[2] != 3) return 2;
+    x = 6;
+    if (EGRET_ERROR_CODE(counts_call(&w, &x, y, dims, arena, NULL)) != EGRET_E_INDEX) return 3;
+    x = 4;
+    if (bound_bind(&w, NULL, 0) || bound_info.n_lengths) return 4;
+    if (bound_call(&w, &x, y, arena, NULL) || y[3] != 4) return 5;
+    return 0;
+}
+"#;
+
+const COUNTS_LISTS: &str = "cmake_minimum_required(VERSION 3.20)\nproject(counts LANGUAGES C)\nset(CMAKE_C_STANDARD 11)\nfind_package(Egret REQUIRED)\n\
+    egret_add_model(counts MODEL m/x.onnx AT_MOST u0=5 TARGET x86-64-v2,x86-64-v3)\negret_add_model(bound MODEL m/x.onnx BIND x=m/x.npy)\n\
+    add_executable(program main.c)\ntarget_link_libraries(program PRIVATE counts bound)\n";
+
+const COUNTS_MAKEFILE: &str = "EGRET_NAMES := counts bound\nEGRET_FLAGS_counts := --at-most u0=5 --target x86-64-v2,x86-64-v3\n\
+    EGRET_FLAGS_bound := --bind x=m/x.npy\nEGRET_FROM := m\nEGRET_OUT := build\n\
+    build/program: main.c build/libcounts.a build/libbound.a\n\t$(CC) -std=c11 -Ibuild -o $@ $^\ninclude make/egret.mk\n";
+
+/// Levels, sizes that data decides, and inputs with a value, as builds say them.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn levels_limits_and_values_reach_the_compilation() {
+    let dir = temp();
+    let top = checkout(dir.path(), AWKWARD);
+    let (m, dims) = (top.join("m"), [Dim::Is(1)]);
+    std::fs::create_dir(&m).expect("a folder");
+    let model = onnx("Expand", &[], 7, ("x", &dims), ("y", &[Dim::Free("n")]));
+    for name in ["x", "counts", "bound"] {
+        std::fs::write(m.join(name).with_extension("onnx"), &model).expect("a model");
+    }
+    let mut npy =
+        b"\x93NUMPY\x01\0\x76\0{'descr': '<i8', 'fortran_order': False, 'shape': (1,), }".to_vec();
+    npy.resize(127, b' ');
+    npy.push(b'\n');
+    npy.extend(4i64.to_le_bytes());
+    std::fs::write(m.join("x.npy"), npy).expect("a value");
+    for (name, text) in
+        [("main.c", COUNTS), ("CMakeLists.txt", COUNTS_LISTS), ("Makefile", COUNTS_MAKEFILE)]
+    {
+        std::fs::write(top.join(name), text).expect(name);
+    }
+    if there(&["make", "cc"]) {
+        assert_eq!(compiled(&says(&top, "make", &[])), 2);
+        says(&top, &top.join("build/program").display().to_string(), &[]);
+    }
+    for (generator, builder) in GENERATORS.into_iter().filter(|(_, b)| there(&["cmake", b, "cc"])) {
+        let build = format!("{builder}-build");
+        let egret = format!("-DEgret_EXECUTABLE={}", env!("CARGO_BIN_EXE_egret"));
+        let package = format!("-DEgret_DIR={}", top.join("cmake").display());
+        let configure = ["-B", &build, "-G", generator, &egret, &package];
+        says(&top, "cmake", &configure);
+        let log = says(&top, "cmake", &["--build", &build]);
+        assert_eq!(compiled(&log), 2, "{log}");
+        assert_eq!(compiled(&says(&top, "cmake", &["--build", &build])), 0);
+        says(&top, &top.join(&build).join("program").display().to_string(), &[]);
+        let short = COUNTS_LISTS.replace("v2,x86-64-v3", "v2,v3");
+        std::fs::write(top.join("CMakeLists.txt"), short).expect("written");
+        let out = tool(&top, "cmake", &configure).output().expect("it starts");
+        assert!(!out.status.success() && text(&out.stderr).contains("`v3` is no level's full name"));
+        std::fs::write(top.join("CMakeLists.txt"), COUNTS_LISTS).expect("written");
+    }
 }
 
 #[test]

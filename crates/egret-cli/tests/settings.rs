@@ -2,7 +2,7 @@
 
 mod kit;
 
-use kit::{egret, model, path, refused, temp, text, works};
+use kit::{Dim, egret, model, onnx, path, refused, temp, text, works};
 use std::path::Path;
 
 /// A copy of a model in a folder of its own, `m.onnx`, with an `egret.toml` beside it.
@@ -66,6 +66,18 @@ fn a_compilation_is_as_the_file_says_unless_an_option_does() {
         "{manifest}"
     );
     assert!(depfile.contains(&other) && !depfile.contains(&file), "{depfile}");
+}
+
+/// The manifest has limits as they are written, by the file and by options.
+#[test]
+fn the_manifest_has_the_most_that_dims_may_be() {
+    let (dir, m) = with_file("parallel_cnn", "at-most = { u0 = 5 }\n");
+    std::fs::write(&m, onnx("Expand", &[], 7, ("x", &[Dim::Is(1)]), ("y", &[Dim::Free("n")])))
+        .expect("a model");
+    let (_, manifest, _) = compiled(&dir, &m, &[]);
+    assert!(manifest.contains("\"at_most\":{\"u0\":5}"), "{manifest}");
+    let (_, manifest, _) = compiled(&dir, &m, &["--at-most", "u0=7"]);
+    assert!(manifest.contains("\"at_most\":{\"u0\":7}"), "{manifest}");
 }
 
 /// A gate and a compilation are about the same program.

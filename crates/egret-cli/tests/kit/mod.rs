@@ -100,7 +100,7 @@ fn value_info(name: &str, elem: u64, dims: &[Dim]) -> Vec<u8> {
 }
 
 /// A model of one node with attributes that are lists of integers; its input and output have the ONNX element type `elem`.
-/// `Add` adds its input to itself.
+/// `Add` and `Expand` take their input twice.
 pub fn onnx(
     op: &str,
     ints: &[(&str, &[u64])],
@@ -114,7 +114,7 @@ pub fn onnx(
     };
     let operand = field(1, from.0.as_bytes());
     let node: Vec<u8> = [
-        operand.repeat(if op == "Add" { 2 } else { 1 }),
+        operand.repeat(if matches!(op, "Add" | "Expand") { 2 } else { 1 }),
         field(2, to.0.as_bytes()),
         field(3, b"the_node"),
         field(4, op.as_bytes()),

@@ -6,7 +6,7 @@ use super::place::Written;
 use crate::error::Result;
 use crate::options::Options;
 use crate::pipeline;
-use egret_ir::DType;
+use egret_ir::{DType, Dim};
 use egret_loop::{Extent, Port, Program};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -55,6 +55,10 @@ pub fn manifest(
             "kernels": crate::kernels::kernels(program),
         }))
     };
+    let size = |d: &Dim| d.as_const().map_or_else(|| json!(d.to_string()), |n| json!(n));
+    let at_most = &request.source.at_most;
+    let at_most: serde_json::Map<_, _> =
+        at_most.iter().map(|(name, most)| (name.clone(), size(most))).collect();
     let levels = levels.iter().map(level).collect::<Result<Vec<_>>>()?;
     let mut manifest = json!({
         "name": program.name,
@@ -67,6 +71,7 @@ pub fn manifest(
             "blake3": hex(facts.model_hash),
         },
         "dims": request.source.dims,
+        "at_most": at_most,
         "free_dims": program.symbols.iter().map(|s| &s.name).collect::<Vec<_>>(),
         "inputs": program.inputs.iter().map(|p| port(program, p)).collect::<Vec<_>>(),
         "outputs": program.outputs.iter().map(|p| port(program, p)).collect::<Vec<_>>(),
