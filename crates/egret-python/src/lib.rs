@@ -1,14 +1,19 @@
 //! `egret._native`, the compiled half of the Python package `egret`: models read, compiled, explained and run.
 //!
-//! [`Model`] is a file or bytes, parsed once; [`Module`] is what it was compiled to. `array` has the views of NumPy's memory, and
+//! [`Model`] is a file or bytes, parsed once; [`Module`] is what it was compiled to, [`HostModule`] where it has
+//! strings, sequences or optionals. `array` has the views of NumPy's memory, and
 //! all that is unsafe. What the user sees is `python/egret/__init__.py`, which adds what needs no compiler.
 
 mod advice;
 mod array;
+mod given;
+mod host;
 mod model;
 mod module;
 mod port;
+mod values;
 
+pub use host::{HostModule, HostPort};
 pub use model::Model;
 pub use module::Module;
 pub use port::Port;
@@ -54,5 +59,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_class::<Model>()?;
     m.add_class::<Module>()?;
-    m.add_class::<Port>()
+    m.add_class::<Port>()?;
+    m.add_class::<HostModule>()?;
+    m.add_class::<HostPort>()
 }

@@ -1,12 +1,12 @@
 //! [`Model`]: an ONNX model that was read, to be compiled or explained under choices.
 
 use crate::advice;
+use crate::host::{HostModule, Ports};
 use crate::module::{Dims, Module};
-use crate::port::numpy_name;
-use crate::{raise, user_error};
+use crate::{raise, user_error, values};
 use egret::frontend::{DeclaredInput, ModelFile};
 use egret::ir::{Graph, Tensor, Type, Value};
-use egret::{ImportOptions, Native, Options, limits, story};
+use egret::{Executable, ImportOptions, Options, limits, pipeline, story};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ pub struct Model {
     name: String,
 }
 
-/// A name and what is declared of it: its type as Egret spells it, its dims (a size, a name or `None`), where it gives any, and
+/// A name and what is declared of it: its type ([`declared_type`]), its dims (a size, a name or `None`), where it gives any, and
 /// whether it need not be given.
 type Declared<'py> = (String, String, Option<Vec<Bound<'py, PyAny>>>, bool);
 
@@ -34,7 +34,7 @@ struct Given {
     /// The most that dims may be which loops decide, as they are written.
     at_most: BTreeMap<String, String>,
     bind: BTreeMap<String, Tensor>,
-    feeds: Option<BTreeMap<String, Tensor>>,
+    feeds: Option<BTreeMap<String, Value>>,
 }
 
 /// A graph, and the inputs whose values it was made for.
@@ -69,7 +69,8 @@ impl Model {
         declared.outputs.iter().map(|o| self.declared(py, o)).collect()
     }
 
-    /// Compile it. `feeds`: arrays whose shapes, and values where they are needed, it is compiled for.
+    /// Compile it, to a module, or a module with host steps where it has strings, sequences or optionals. `feeds`: values whose shapes, and
+    /// which themselves where they are needed, it is compiled for.
     #[pyo3(signature = (*, dims, shapes, at_most=None, bind=None, feeds=None, threads=Some(1), target=None, tier=None, denormals=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     fn compile(
@@ -84,16 +85,22 @@ impl Model {
         target: Option<String>,
         tier: Option<&str>,
         denormals: Option<&str>,
-    ) -> PyResult<Module> {
+    ) -> PyResult<Py<PyAny>> {
         let options = options(py, threads, target, tier, denormals)?;
-        let bind = tensors(bind, &self.types(py)?)?;
-        let feeds = feeds.map(|f| tensors(Some(f), &self.types(py)?)).transpose()?;
+        let bind = bind.map_or_else(|| Ok(BTreeMap::new()), |bind| self.bound(bind))?;
+        let feeds = feeds.map(|feeds| self.values(feeds)).transpose()?;
         let given = Given { dims, shapes, at_most: at_most.unwrap_or_default(), bind, feeds };
         let imported = py.detach(|| self.import(given));
         let (graph, bound) = imported.map_err(|e| self.refused(py, e, &[]))?;
-        let (free, dims) = (graph.free_dims(), Dims::of(&graph));
-        let native = py.detach(|| Native::jit(graph, &options, &bound));
-        Module::new(py, native.map_err(|e| self.refused(py, e, &free))?, &bound, &dims)
+        let (free, dims, ports) = (graph.free_dims(), Dims::of(&graph), Ports::of(py, &graph)?);
+        let code = py.detach(|| Executable::jit_around_values(graph, &options, &bound));
+        match code.map_err(|e| self.refused(py, e, &free))? {
+            Executable::Native(native) => {
+                Ok(Py::new(py, Module::new(py, *native, &bound, &dims)?)?.into_any())
+            }
+            Executable::Mixed(mixed) => Ok(Py::new(py, HostModule::new(*mixed, ports, &bound))?.into_any()),
+            Executable::Interp(..) => Err(raise(py, &egret::Error::internal("compiled to no code"))),
+        }
     }
 
     /// What the compiler makes of it, as text.
@@ -136,11 +143,36 @@ impl Model {
         };
         let dims = self.file.declared_dims(&port.name);
         let dims = dims.map(|dims| dims.iter().map(dim).collect::<PyResult<_>>()).transpose()?;
-        let ty = match &port.ty {
-            Type::Tensor(t) => t.dtype.name().to_owned(),
-            other => other.to_string(),
+        Ok((port.name.clone(), declared_type(&port.ty), dims, port.has_default))
+    }
+
+    /// Copies of values by the types that the model declares.
+    fn values(&self, given: Bound<'_, PyDict>) -> PyResult<BTreeMap<String, Value>> {
+        let (py, mut out) = (given.py(), BTreeMap::new());
+        let types = self.types(py)?;
+        for (name, value) in &given {
+            let name: String = name.extract()?;
+            let Some(ty) = types.get(&name) else {
+                let names: Vec<String> = types.keys().map(|n| format!("`{n}`")).collect();
+                let names = names.join(", ");
+                return Err(user_error(
+                    py,
+                    format!("the model has no input `{name}`; its inputs are {names}"),
+                ));
+            };
+            out.insert(name.clone(), values::given(&value, &name, ty)?);
+        }
+        Ok(out)
+    }
+
+    /// Copies of arrays that inputs are fixed to.
+    fn bound(&self, given: Bound<'_, PyDict>) -> PyResult<BTreeMap<String, Tensor>> {
+        let py = given.py();
+        let tensor = |(name, value): (String, Value)| match value.as_tensor() {
+            Some(tensor) => Ok((name, tensor.clone())),
+            None => Err(user_error(py, format!("the input `{name}` is no tensor: it cannot be bound"))),
         };
-        Ok((port.name.clone(), ty, dims, port.has_default))
+        self.values(given)?.into_iter().map(tensor).collect()
     }
 
     /// The types of inputs by name.
@@ -153,10 +185,7 @@ impl Model {
         let Given { dims, shapes, at_most, bind, feeds } = given;
         let at_most = limits::read(&at_most)?;
         let (mut graph, options) = match feeds {
-            Some(feeds) => {
-                let feeds = feeds.into_iter().map(|(name, t)| (name, Value::from(t))).collect();
-                self.file.import_for_inputs(&dims, &feeds, bind)?
-            }
+            Some(feeds) => self.file.import_for_inputs(&dims, &feeds, bind)?,
             None => {
                 let options = ImportOptions { dims, input_shapes: shapes, bind, computed_dims: false };
                 (self.file.import(&options)?, options)
@@ -199,6 +228,7 @@ fn options(
     }
     if let Some(target) = target {
         options.set_target(&target).map_err(|e| wrong(e.to_string()))?;
+        options = pipeline::level_here(&options).map_err(|e| wrong(e.to_string()))?;
     }
     if let Some(tier) = tier {
         options.tier = tier.parse().map_err(wrong)?;
@@ -207,28 +237,11 @@ fn options(
     Ok(options)
 }
 
-/// Copies of arrays as tensors of the types that a model declares.
-fn tensors(
-    arrays: Option<Bound<'_, PyDict>>,
-    types: &BTreeMap<String, Type>,
-) -> PyResult<BTreeMap<String, Tensor>> {
-    let Some(arrays) = arrays else { return Ok(BTreeMap::new()) };
-    let py = arrays.py();
-    let mut out = BTreeMap::new();
-    for (name, array) in &arrays {
-        let name: String = name.extract()?;
-        let Some(ty) = types.get(&name) else {
-            let names: Vec<String> = types.keys().map(|n| format!("`{n}`")).collect();
-            let names = names.join(", ");
-            return Err(user_error(py, format!("the model has no input `{name}`; its inputs are {names}")));
-        };
-        let Some(ty) = ty.as_tensor().filter(|t| t.dtype != egret::ir::DType::String) else {
-            let message = format!("input `{name}` ({ty}): only tensors of numbers are given from Python");
-            return Err(raise(py, &egret::Error::unsupported(message)));
-        };
-        let elements = crate::module::elements(&array, &name, numpy_name(ty.dtype), None)?;
-        out.insert(name, Tensor::from_bytes(ty.dtype, elements.shape(), elements.bytes()));
-        elements.release(py);
+/// A type as ONNX Runtime spells it, with Egret's names of elements: `tensor(f32)`, `seq(tensor(string))`.
+fn declared_type(ty: &Type) -> String {
+    match ty {
+        Type::Tensor(t) => format!("tensor({})", t.dtype.name()),
+        Type::Sequence(of) => format!("seq(tensor({}))", of.dtype.name()),
+        Type::Optional(of) => format!("optional({})", declared_type(of)),
     }
-    Ok(out)
 }

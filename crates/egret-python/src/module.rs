@@ -2,13 +2,13 @@
 
 use crate::array::{Elements, Room};
 use crate::port::{Port, numpy_name};
-use crate::{raise, user_error};
+use crate::{given, raise, user_error};
 use egret::ir::{Dim, Graph, Tensor, Type};
 use egret::{AlignedBytes, Input, Native};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 use std::collections::BTreeMap;
 
 /// A compiled model.
@@ -62,28 +62,14 @@ impl Module {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = args.py();
-        let (given, most) = (args.len(), self.inputs.len());
-        if given > most {
-            let message = format!("{given} inputs given, the model has {most}: {}", self.input_names());
-            return Err(user_error(py, message));
-        }
-        let mut arrays: Vec<Option<Bound<'py, PyAny>>> = args.iter().map(Some).collect();
-        arrays.resize_with(most, || None);
-        if let Some(kwargs) = kwargs {
-            self.take(kwargs, &mut arrays)?;
-        }
-        let mut outputs = self.outputs(py, arrays)?;
-        match outputs.len() {
-            1 => Ok(outputs.swap_remove(0)),
-            _ => Ok(PyTuple::new(py, outputs)?.into_any()),
-        }
+        let arrays = given::placed(self.names(), args, kwargs)?;
+        given::returned(py, self.outputs(py, arrays)?)
     }
 
     /// Run the model on arrays by name; the results by name.
     fn run<'py>(&self, feeds: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
         let py = feeds.py();
-        let mut arrays = self.inputs.iter().map(|_| None).collect::<Vec<_>>();
-        self.take(feeds, &mut arrays)?;
+        let arrays = given::named(self.names(), feeds)?;
         let out = PyDict::new(py);
         for (port, array) in self.outputs.iter().zip(self.outputs(py, arrays)?) {
             out.set_item(&port.get().name, array)?;
@@ -175,30 +161,8 @@ impl Module {
         Ok(held.iter().map(|e| e.shape().iter().map(|&d| d as i64).collect()).collect())
     }
 
-    fn input_names(&self) -> String {
-        self.inputs.iter().map(|p| format!("`{}`", p.get().name)).collect::<Vec<_>>().join(", ")
-    }
-
-    /// Put arrays that are given by name into their places.
-    fn take<'py>(
-        &self,
-        by_name: &Bound<'py, PyDict>,
-        arrays: &mut [Option<Bound<'py, PyAny>>],
-    ) -> PyResult<()> {
-        let py = by_name.py();
-        for (name, array) in by_name {
-            let name = name.cast_into::<PyString>()?;
-            let name = name.to_cow()?;
-            let Some(i) = self.inputs.iter().position(|p| p.get().name == *name) else {
-                let message =
-                    format!("the model has no input `{name}`; its inputs are {}", self.input_names());
-                return Err(user_error(py, message));
-            };
-            if arrays[i].replace(array).is_some() {
-                return Err(user_error(py, format!("the input `{name}` is given twice")));
-            }
-        }
-        Ok(())
+    fn names(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
+        self.inputs.iter().map(|p| p.get().name.as_str())
     }
 
     /// A run.

@@ -1,6 +1,6 @@
 //! [`Port`]: an input or output of a compiled module, and which arrays of NumPy hold it.
 
-use egret::ir::{DType, Dim};
+use egret::ir::{DType, Dim, Shape};
 use pyo3::buffer::ElementType;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -73,6 +73,15 @@ impl Port {
     pub(crate) fn shape<'py>(&self, py: Python<'py>) -> &Bound<'py, PyTuple> {
         self.shape.bind(py)
     }
+}
+
+/// A shape as Python has it: a number for each axis, or the name of a free dim.
+pub(crate) fn dims_of(py: Python<'_>, shape: &Shape) -> PyResult<Py<PyTuple>> {
+    let dim = |d: &Dim| match d.as_const() {
+        Some(size) => Ok(size.into_pyobject(py)?.into_any()),
+        None => Ok(name(d).into_pyobject(py)?.into_any()),
+    };
+    Ok(PyTuple::new(py, shape.iter().map(dim).collect::<PyResult<Vec<_>>>()?)?.unbind())
 }
 
 /// A free dim as the model names it; one that is computed, such as `2*batch`, as Egret spells it.

@@ -518,6 +518,92 @@ class Sessions(Refusals):
             egret.SessionOptions().graph_optimization_level = 99
 
 
+class Hosts(Refusals):
+    def test_strings_go_in_and_out(self):
+        net = egret.compile(strings_model())
+        self.assertIsInstance(net, egret.HostModule)
+        self.assertIn("2 of 3 nodes run on the host", net.notes[0])
+        self.assertEqual([(p.name, p.type, p.shape) for p in net.inputs], [("a", "string", ("n",)), ("b", "string", ("n",)), ("x", "f32", ("n",))])
+        b = numpy.array(["x", "", "z\0"], dtype=object)
+        for a in ["größe", "b", "c"], numpy.array(["größe", "b", "c"]), numpy.array(["größe", "b", "c"], dtype=object):
+            joined, sizes, y = net(a, b, x=numpy.arange(3, dtype="float32"))
+            self.assertEqual((joined.dtype, joined.tolist()), (object, ["größex", "b", "cz\0"]))
+            self.assertEqual((sizes.tolist(), y.tolist()), ([1, 1, 1], [0, -1, -2]))
+        empty = numpy.array([], dtype="U1")
+        self.assertEqual([r.shape for r in net(empty, empty, numpy.zeros(0, "float32"))], [(0,), (0,), (0,)])
+        with self.refused("input `a`: it takes strings", "no `str`"):
+            net([b"bytes"], ["b"], numpy.zeros(1, "float32"))
+        with self.refused("no value for the input `x`: it takes f32[n]"):
+            net(["a"], ["b"])
+        with self.refused("`b`", "[2]"):
+            net(["a"], ["b", "c"], numpy.zeros(1, "float32"))
+        with self.refused("`x`", "it takes float32, and float64[1] was given"):
+            net(["a"], ["b"], numpy.zeros(1))
+
+    def test_sequences_are_lists_and_optionals_may_be_none(self):
+        net = egret.compile(sequence_model())
+        a, b = numpy.ones(2, "float32"), numpy.zeros(3, "float32")
+        third, all_of_them = net([a, b])
+        self.assertEqual((third.tolist(), [v.tolist() for v in all_of_them]), ([-0.0] * 3, [[1, 1], [0] * 3, [-0.0] * 3]))
+        self.assertTrue(numpy.signbit(third).all())
+        for wrong in a, 3, "ab":
+            with self.refused("input `s`: it takes a list of arrays"):
+                net(wrong)
+        with self.refused("input `s`", "float64"):
+            net([a.astype("float64"), b])
+        net = egret.compile(optional_model())
+        self.assertEqual([net(given).tolist() for given in (None, a)], [False, True])
+        with self.refused("input `o`"):
+            net(3)
+
+    def test_a_session_takes_them_too(self):
+        session = egret.InferenceSession(strings_model())
+        self.assertEqual([(p.type, p.shape) for p in session.get_inputs()], [("tensor(string)", ["n"])] * 2 + [("tensor(float)", ["n"])])
+        for n in 1, 3:
+            feeds = {"a": numpy.array(["a"] * n), "b": ["b"] * n, "x": numpy.ones(n, "float32")}
+            self.assertEqual(session.run(["joined"], feeds)[0].tolist(), ["ab"] * n)
+        session = egret.InferenceSession(sequence_model())
+        self.assertEqual(session.get_inputs()[0].type, "seq(tensor(float))")
+        third, _ = session.run(None, {"s": [numpy.ones(2, "float32")] * 2})
+        self.assertEqual(third.tolist(), [-1, -1])
+        session = egret.InferenceSession(optional_model())
+        self.assertEqual(session.get_inputs()[0].type, "optional(tensor(float))")
+        self.assertEqual(session.run(None, {"o": None})[0].tolist(), False)
+
+    def test_threads_run_one_module_at_different_sizes(self):
+        net, faults = egret.compile(strings_model()), []
+
+        def work(n):
+            for _ in range(20):
+                joined, _, y = net(["a"] * n, ["b"] * n, numpy.full(n, n, "float32"))
+                if joined.tolist() != ["ab"] * n or y.tolist() != [-n] * n:
+                    faults.append(n)
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in (1, 2, 5)]
+        [t.start() for t in threads]
+        [t.join() for t in threads]
+        self.assertEqual(faults, [])
+
+
+class Targets(Refusals):
+    def test_of_several_the_highest_that_the_cpu_has(self):
+        x = numpy.ones((2, 3), "float32")
+        levels = ["x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-vnni", "x86-64-v4-amx"]
+        if os.uname().machine != "x86_64":
+            self.skipTest("levels of x86-64")
+        for target in levels, ",".join(levels):
+            self.assertEqual(egret.compile(sum_model(), target=target)(x, x).tolist(), [[2] * 3] * 2)
+            session = egret.InferenceSession(sum_model(), target=target)
+            self.assertEqual(session.run(None, {"a": x, "b": x})[0].tolist(), [[2] * 3] * 2)
+        flags = re.search(r"flags\s*:(.*)", Path("/proc/cpuinfo").read_text())[1].split()
+        best = "x86-64-v3" if {"avx2", "fma", "bmi2"} <= set(flags) else "x86-64-v2"
+        self.assertIn(f"one core of {best}", egret.explain(MODELS / "simple_cnn.onnx", target=levels[:2]))
+        with self.refused("the target x86-64-v2 is behind x86-64-v3"):
+            egret.compile(sum_model(), target=("x86-64-v3", "x86-64-v2"))
+        with self.refused("unknown target `x87`"):
+            egret.compile(sum_model(), target=["x86-64-v2", "x87"])
+
+
 class Dtypes(unittest.TestCase):
     def test_elements_pass_as_they_are(self):
         bits = numpy.arange(16)
@@ -575,9 +661,9 @@ def port(name, code, dims):
     return message((1, name), (2, message((1, message((1, code), (2, shape))))))
 
 
-def model(nodes, inputs, outputs, initializers=()):
+def model(nodes, inputs, outputs, initializers=(), opset=19):
     graph = message(*((1, n) for n in nodes), (2, "g"), *((5, t) for t in initializers), *((11, i) for i in inputs), *((12, o) for o in outputs))
-    return message((1, 9), (7, graph), (8, message((1, ""), (2, 19))))
+    return message((1, 9), (7, graph), (8, message((1, ""), (2, opset))))
 
 
 def reshape_model():
@@ -621,6 +707,39 @@ def rounds_model():
     loop = message((1, "k"), (1, ""), (2, "y"), (4, "Loop"), (5, message((1, "body"), (6, body), (20, 5))))
     inputs = [port("k", 7, []), port("x", 1, ["n"])]
     return model([loop, node("Abs", "x", "z")], inputs, [port("y", 7, [None]), port("z", 1, ["n"])])
+
+
+def strings_model():
+    """Strings that are joined, in how many parts a slash cuts them, and what machine code makes of numbers."""
+    nodes = [
+        message((1, "a"), (1, "b"), (2, "joined"), (4, "StringConcat")),
+        message((1, "joined"), (2, "parts"), (2, "sizes"), (4, "StringSplit"), (5, message((1, "delimiter"), (4, "/"), (20, 3)))),
+        message((1, "x"), (2, "y"), (4, "Neg")),
+    ]
+    inputs = [port("a", 8, ["n"]), port("b", 8, ["n"]), port("x", 1, ["n"])]
+    return model(nodes, inputs, [port("joined", 8, ["n"]), port("sizes", 7, ["n"]), port("y", 1, ["n"])], opset=20)
+
+
+def of_floats(name, field):
+    """A port that is a sequence (field 4) or an optional (field 9) of tensors of f32 with one axis."""
+    shape = message((1, b""))
+    return message((1, name), (2, message((field, message((1, message((1, message((1, 1), (2, shape))))))))))
+
+
+def sequence_model():
+    """The second of a sequence with its sign turned, and the sequence with that at its end."""
+    one = message((2, 7), (8, "one"), (9, struct.pack("<q", 1)))
+    nodes = [
+        message((1, "s"), (1, "one"), (2, "second"), (4, "SequenceAt")),
+        message((1, "second"), (2, "third"), (4, "Neg")),
+        message((1, "s"), (1, "third"), (2, "all"), (4, "SequenceInsert")),
+    ]
+    return model(nodes, [of_floats("s", 4)], [port("third", 1, [None]), of_floats("all", 4)], [one])
+
+
+def optional_model():
+    node = message((1, "o"), (2, "there"), (4, "OptionalHasElement"))
+    return model([node], [of_floats("o", 9)], [port("there", 9, [])])
 
 
 def flip_model(code, n):

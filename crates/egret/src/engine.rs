@@ -111,12 +111,25 @@ impl Executable {
                 Executable::in_memory(host::jit(graph, &options, bound)?, &options)?
             }
             Engine::JitSymbolic => {
-                Executable::in_memory(host::jit_around_values(graph, &options, bound)?, &options)?
+                return Executable::jit_around_values(graph, &options, bound);
             }
             // It stands for artifacts with free dims, which have no host.
             Engine::JitFree => Executable::Native(Box::new(Native::jit(graph, &options, bound)?)),
             Engine::Aot => Executable::Native(Box::new(Native::aot(graph, &options, bound)?)),
         })
+    }
+
+    /// Machine code in memory, with host steps for strings, sequences, optionals and encoded images alone: what else compiled code does
+    /// not do is refused. `bound`: inputs whose values were fixed at import.
+    ///
+    /// # Errors
+    /// What cannot be compiled.
+    pub fn jit_around_values(
+        graph: Graph,
+        options: &Options,
+        bound: &BTreeMap<String, Tensor>,
+    ) -> Result<Executable> {
+        Executable::in_memory(host::jit_around_values(graph, options, bound)?, options)
     }
 
     fn in_memory(code: InMemory, options: &Options) -> Result<Executable> {

@@ -15,7 +15,9 @@ use egret_runtime::{Model, Symbols};
 use egret_trace::Trace;
 use std::collections::BTreeMap;
 
-pub use crate::targets::{check_target, target_level, target_name, target_report, target_words};
+pub use crate::targets::{
+    check_target, level_here, target_level, target_name, target_report, target_words,
+};
 pub use egret_codegen::WeightsPlace;
 pub use egret_codegen::levels::Levels;
 

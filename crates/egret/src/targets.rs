@@ -39,6 +39,31 @@ pub fn check_target(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// The options of a program in this process: of several levels that of the highest which this machine's CPU has, as binding an artifact chooses. One target stays
+/// as it is.
+///
+/// # Errors
+/// Levels that are none of one instruction set; the CPU has not even the lowest.
+pub fn level_here(options: &Options) -> Result<Options> {
+    if options.lower.is_empty() {
+        return Ok(options.clone());
+    }
+    check_target(options)?;
+    let here = Target::native()?;
+    let mut lowest = "";
+    for level in options.each_level().into_iter().rev() {
+        let target = target(&level)?;
+        if target.arch() == here.arch() && target.features().iter().all(|f| here.has(*f)) {
+            return Ok(level);
+        }
+        lowest = target.isa(true).name;
+    }
+    let level = here.isa(true).name;
+    Err(Error::user(format!(
+        "this machine's CPU ({level}) lacks what {lowest} needs, the lowest of the targets; name a lower one"
+    )))
+}
+
 /// Refuse levels that do not each ask for more than the one before.
 fn check_order(options: &Options, levels: &[Target]) -> Result<()> {
     if options.each_level().iter().any(|level| level.target == "native") {

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Mapping, Sequence, Union
 
-from ._native import Error, Module, Port, __version__
+from ._native import Error, HostModule, HostPort, Module, Port, __version__
 from ._native import Model as _Model
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Error",
+    "HostModule",
+    "HostPort",
     "InferenceSession",
     "Model",
     "Module",
@@ -51,6 +53,10 @@ def _limits(at_most: Mapping[str, int | str] | None) -> dict[str, str]:
     return {name: str(most) for name, most in (at_most or {}).items()}
 
 
+def _target(target: str | Sequence[str] | None) -> str | None:
+    return target if target is None or isinstance(target, str) else ",".join(target)
+
+
 def compile(
     model: Model,
     dims: Mapping[str, int] | None = None,
@@ -59,14 +65,16 @@ def compile(
     at_most: Mapping[str, int | str] | None = None,
     bind: Mapping[str, ArrayLike] | None = None,
     threads: int | None = 1,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     tier: str | None = None,
     denormals: str | None = None,
-) -> Module:
+) -> Module | HostModule:
     """Compile a model into memory.
 
     A dim that the model leaves free stays free unless `dims` or `shapes` gives it a value: the module takes arrays of any size there, as its
     `inputs` say by the dim's name. Where the compiler cannot do that, an `Error` says which dims need values.
+
+    A model with strings, sequences or optionals gives a `HostModule`, of which the interpreter runs the nodes that work on them.
 
     The choices are those of `egret compile`, under the same names:
 
@@ -77,7 +85,8 @@ def compile(
         of free dims, e.g. `{"u0": "20*seq"}`. There is room for so many elements, and a run that needs more fails.
     bind: inputs that are fixed to a value: the module takes no other for them, and they need not be given to it.
     threads: threads of a run, the caller's included; `None`: one for each core.
-    target: the CPU, as `egret doctor` lists them; this machine's unless given.
+    target: the CPU, as `egret doctor` lists them; this machine's unless given. Of several (a sequence, or with commas; lowest first) the
+        highest that this machine's CPU has, as an artifact of them chooses.
     tier: what rewrites may change: nothing ("exact"), the order and rounding of float operations ("reassoc"), values by a bounded error
         ("approx", the default), values by more ("lossy").
     denormals: "flush" or "keep"; kept with tier "exact", flushed in all others unless given.
@@ -88,7 +97,7 @@ def compile(
         at_most=_limits(at_most),
         bind=dict(bind or {}),
         threads=threads,
-        target=target,
+        target=_target(target),
         tier=tier,
         denormals=denormals,
     )
@@ -100,7 +109,7 @@ def explain(
     shapes: Mapping[str, Sequence[int]] | None = None,
     *,
     at_most: Mapping[str, int | str] | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     tier: str | None = None,
     denormals: str | None = None,
     missed: bool = False,
@@ -117,7 +126,7 @@ def explain(
         dims=dict(dims or {}),
         shapes=_shapes(shapes),
         at_most=_limits(at_most),
-        target=target,
+        target=_target(target),
         tier=tier,
         denormals=denormals,
         missed=missed,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Sequence
 
 import numpy
 
-from ._native import Error, Module
+from ._native import Error, HostModule, Module
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -31,7 +32,7 @@ class NodeArg(NamedTuple):
     """An input or output as the model declares it."""
 
     name: str
-    #: As ONNX Runtime spells it, e.g. `tensor(float)`.
+    #: As ONNX Runtime spells it, e.g. `tensor(float)`, `seq(tensor(string))`.
     type: str
     #: A size, the name of a free dim, or `None` for each axis; empty where the model declares none.
     shape: list[int | str | None]
@@ -70,12 +71,12 @@ class InferenceSession:
         dims: Mapping[str, int] | None = None,
         at_most: Mapping[str, int | str] | None = None,
         threads: int | None = None,
-        target: str | None = None,
+        target: str | Sequence[str] | None = None,
         tier: str | None = None,
         denormals: str | None = None,
         cache_size: int = 8,
     ) -> None:
-        from . import _limits, _read
+        from . import _limits, _read, _target
 
         names = [p if isinstance(p, str) else p[0] for p in providers or self.get_providers()]
         if "CPUExecutionProvider" not in names:
@@ -89,13 +90,13 @@ class InferenceSession:
         self._defaults = [_node_arg(*port) for *port, has_default in self._model.inputs if has_default]
         self._outputs = [_node_arg(*port) for *port, _ in self._model.outputs]
         self._dims = dict(dims or {})
-        self._options = {"at_most": _limits(at_most), "threads": threads, "target": target, "tier": tier, "denormals": denormals}
+        self._options = {"at_most": _limits(at_most), "threads": threads, "target": _target(target), "tier": tier, "denormals": denormals}
         self._cache_size = cache_size
         # The module for all shapes; none where there can be none. `_compiled`: whether that was tried.
-        self._any: Module | None = None
+        self._any: Module | HostModule | None = None
         self._compiled = False
         # Those for some shapes, the least recently used first.
-        self._modules: OrderedDict[Any, Module] = OrderedDict()
+        self._modules: OrderedDict[Any, Module | HostModule] = OrderedDict()
         self._lock = threading.Lock()
 
     def get_inputs(self) -> list[NodeArg]:
@@ -119,8 +120,9 @@ class InferenceSession:
         output_names: Sequence[str] | None,
         feeds: Mapping[str, ArrayLike],
         run_options: None = None,
-    ) -> list[NDArray[Any]]:
-        """Run the model on arrays by name: the outputs of these names, or all of them, in order."""
+    ) -> list[Any]:
+        """Run the model on arrays by name: the outputs of these names, or all of them, in order. A sequence is a list of arrays, an optional
+        that is empty is `None`."""
         if run_options is not None:
             raise Error("run_options: Egret has none; leave them out")
         known = [port.name for port in self._outputs]
@@ -130,13 +132,13 @@ class InferenceSession:
         for port in self._inputs:
             if port.name not in feeds:
                 raise Error(f"no value for the input `{port.name}`: {port.type} {port.shape}")
-        arrays = {name: _array(value) for name, value in feeds.items()}
-        results = self._module(arrays).run(arrays)
+        values = {name: _array(value) for name, value in feeds.items()}
+        results = self._module(values).run(values)
         return [results[name] for name in output_names or known]
 
-    def _module(self, feeds: dict[str, NDArray[Any]]) -> Module:
+    def _module(self, feeds: dict[str, Any]) -> Module | HostModule:
         """The module for these shapes, and for these values of inputs that it was compiled for one value of."""
-        shapes = tuple((name, feeds[name].shape) for name in sorted(feeds))
+        shapes = tuple((name, _shape(feeds[name])) for name in sorted(feeds))
         with self._lock:
             if not self._compiled:
                 self._any, self._compiled = self._for_any_shapes(), True
@@ -154,7 +156,7 @@ class InferenceSession:
                 self._modules.popitem(last=False)
             return module
 
-    def _for_any_shapes(self) -> Module | None:
+    def _for_any_shapes(self) -> Module | HostModule | None:
         """The module that takes whatever shapes the model does; none where the compiler must know more of them."""
         try:
             return self._model.compile(dims=self._dims, shapes={}, **self._options)
@@ -164,14 +166,21 @@ class InferenceSession:
 
 
 def _node_arg(name: str, dtype: str, shape: list[int | str | None] | None) -> NodeArg:
-    return NodeArg(name, f"tensor({_TYPES.get(dtype, dtype)})", shape or [])
+    return NodeArg(name, re.sub(r"\w+(?=\))", lambda element: _TYPES.get(element[0], element[0]), dtype), shape or [])
 
 
-def _array(value: ArrayLike) -> NDArray[Any]:
-    """An array as it is, or one that shares the memory of a tensor of another library."""
-    if isinstance(value, numpy.ndarray):
+def _array(value: Any) -> Any:
+    """An array as it is, or one that shares the memory of a tensor of another library; sequences of arrays and nothing as they are."""
+    if value is None or isinstance(value, numpy.ndarray):
+        return value
+    if isinstance(value, (list, tuple)) and any(hasattr(v, "__array__") or hasattr(v, "__dlpack__") for v in value):
         return value
     return numpy.from_dlpack(value) if hasattr(value, "__dlpack__") else numpy.asarray(value)
+
+
+def _shape(value: Any) -> Any:
+    """The shape of an array, and those of a sequence's; `None` of nothing."""
+    return tuple(_shape(v) for v in value) if isinstance(value, (list, tuple)) else getattr(value, "shape", None)
 
 
 def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
