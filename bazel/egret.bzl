@@ -1,0 +1,76 @@
+"""Egret in Bazel: an ONNX model as a `cc_library`.
+
+    load("//third_party/egret:egret.bzl", "egret_library")
+
+    egret_library(
+        name = "digits",
+        model = "digits.onnx",
+        data = ["digits.onnx.data"],
+        dims = {"batch": "1"},
+        egret = "//third_party/egret",
+    )
+
+`#include "digits.h"` or `"digits.hpp"`. An action reads what is declared and nothing else, and its outputs are the same on every machine: it may run in a
+sandbox, remotely, and come from a shared cache.
+"""
+
+load("@rules_cc//cc:defs.bzl", "cc_import", "cc_library")
+
+def _quoted(word):
+    return "'" + word.replace("'", "'\\''").replace("$", "$$") + "'"
+
+def _path(label):
+    return '"$(execpath %s)"' % label
+
+def _options(name, values):
+    return ["%s %s" % (name, _quoted("%s=%s" % (key, values[key]))) for key in sorted(values)]
+
+def egret_library(
+        name,
+        model,
+        egret,
+        data = [],
+        config = None,
+        dims = {},
+        at_most = {},
+        bind = {},
+        target = "x86-64-v2",
+        **kwargs):
+    """A library of a model.
+
+    Args:
+      name: of the library, and of the model in symbols and headers: an identifier of C.
+      model: the .onnx file.
+      egret: the label of the executable `egret`, which the repository has or builds.
+      data: its files of external data.
+      config: an `egret.toml`; none is read unless it is named here.
+      dims: values of free dims by name.
+      at_most: how large dims may be that the model decides while it runs.
+      bind: numbers that inputs are fixed to, as they are written on the command line.
+      target: what `egret doctor` lists under targets, several with commas; `native` would be the machine of the action.
+      **kwargs: of `cc_library`, e.g. `visibility`.
+    """
+    if "native" in target:
+        fail("%s: the target `native` is whatever machine the action runs on; name a level" % name)
+    words = [_path(egret), "compile", _path(model), "--no-cache"]
+    words += ["--out-dir", "$(RULEDIR)", "--name", name, "--emit", "lib,header,hpp", "--target", _quoted(target)]
+    words += _options("--dim", dims) + _options("--at-most", at_most) + _options("--bind", bind)
+    words += ["--config", _path(config)] if config else ["--no-config"]
+    native.genrule(
+        name = name + "_compile",
+        srcs = [model] + data + ([config] if config else []),
+        outs = ["lib%s.a" % name, name + ".h", name + ".hpp"],
+        cmd = " ".join(words) + " >/dev/null",
+        tools = [egret],
+    )
+    cc_import(
+        name = name + "_archive",
+        static_library = "lib%s.a" % name,
+    )
+    cc_library(
+        name = name,
+        hdrs = [name + ".h", name + ".hpp"],
+        includes = ["."],
+        deps = [":%s_archive" % name],
+        **kwargs
+    )
