@@ -44,14 +44,14 @@ fn there_is_room_for_what_a_loop_decides() {
     let run = |most: &str| egret(&["run", &ir, "--input", "k=3", "--at-most", most]);
     assert!(text(&run("rounds=3").stdout).contains("y: i64[3] = 0 1 2"));
     let said = text(&run("rounds=2").stderr);
-    assert!(said.contains("2 is out of range, 0 to 1 is right"), "{said}");
+    assert!(said.contains("data gives a dim of 3 or more, and there is room for 2"), "{said}");
     // What is made of dims that the inputs tell.
     let of_n = path(&dir, "of_n.egret");
     std::fs::write(&of_n, body.replace(r#""k": i64[])"#, r#""k": i64[], %2 "x": f32[n])"#)).unwrap();
     let run =
         |most: &str| egret(&["run", &of_n, "--input", "k=3", "--input", "x=[1,2]", "--at-most", most]);
     assert!(text(&run("rounds=2*n").stdout).contains("y: i64[3] = 0 1 2"));
-    assert!(text(&run("rounds=n").stderr).contains("0 to 1 is right"));
+    assert!(text(&run("rounds=n").stderr).contains("there is room for 2, as --at-most"));
     refused(&["run", &ir, "--input", "k=3", "--at-most", "n=2"], 1, &["no dim `n`", "those are `rounds`"]);
     refused(&["run", &ir, "--input", "k=3", "--at-most", "rounds=2*"], 1, &["is no size"]);
     refused(&["run", &ir, "--input", "k=3", "--at-most", "rounds=7//2"], 1, &["write floordiv(a, b)"]);

@@ -157,6 +157,7 @@ fn a_limit_knows_the_dims_of_inputs_that_are_given() {
         let done = run("k=3", given);
         assert!(text(&done.stdout).contains("y: i64[3] = 0 1 2"), "{}", text(&done.stderr));
         let said = text(&run("k=4", given).stderr);
-        assert!(said.contains("is out of range"), "{said}");
+        let says = "data gives a dim of 4 or more, and there is room for 3, as --at-most";
+        assert!(said.contains(says), "{said}");
     }
 }

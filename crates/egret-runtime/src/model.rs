@@ -1,6 +1,6 @@
 //! A compiled model in memory: its five symbols, safe to call.
 
-use crate::abi::{self, Code};
+use crate::abi::{self, BadIndex, Code};
 use crate::arena::AlignedBytes;
 use crate::env::BorrowedEnv;
 use std::any::Any;
@@ -474,19 +474,41 @@ impl Model {
                 let kernel = self.kernels.get(i).map_or("", |k| k);
                 let nodes = self.nodes.get(i).filter(|n| !n.is_empty());
                 let nodes = nodes.map_or_else(String::new, |n| format!(" ({n})"));
-                format!("kernel {i} {kernel}{nodes}: {}", bad_index(arena))
+                let why = match bad_index(arena) {
+                    Some(bad) if kernel == COUNTS => of_dim(bad.value.to_string(), bad.value, bad.high.wrapping_sub(1)),
+                    Some(bad) if kernel == STACKS => {
+                        of_dim(format!("{} or more", bad.value.saturating_add(1)), bad.value, bad.high)
+                    }
+                    Some(bad) => bad.to_string(),
+                    None => "an index in the data is out of range".into(),
+                };
+                format!("kernel {i} {kernel}{nodes}: {why}")
             }
         };
         Err(CallError::Model(code, message))
     }
 }
 
+/// The kernel that makes a number of the data a dim, and the one that stacks what a round of a loop gives.
+const COUNTS: &str = "count_rounds";
+const STACKS: &str = "scan_put_any";
+
+/// Why a number of the data cannot be a dim.
+fn of_dim(dim: String, value: i64, room: i64) -> String {
+    match value < 0 {
+        true => format!("data gives a dim of {dim}"),
+        false => format!(
+            "data gives a dim of {dim}, and there is room for {room}, as --at-most or the model itself says"
+        ),
+    }
+}
+
 /// What a run that failed with [`Code::Index`] says at the begin of its arena.
-fn bad_index(arena: &[u8]) -> String {
+fn bad_index(arena: &[u8]) -> Option<BadIndex> {
     let words = arena.as_chunks::<8>().0.iter().map(|w| i64::from_ne_bytes(*w));
     match words.take(3).collect::<Vec<_>>()[..] {
-        [value, low, high] => abi::BadIndex { value, low, high }.to_string(),
-        _ => "an index in the data is out of range".into(),
+        [value, low, high] => Some(BadIndex { value, low, high }),
+        _ => None,
     }
 }
 
