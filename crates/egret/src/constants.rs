@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::{files, npz};
 use egret_ir::{DType, Graph, Tensor, text};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The folder.
 const FOLDER: &str = "constants";
@@ -36,8 +36,8 @@ pub(crate) fn write<'g>(dir: &Path, graphs: impl Iterator<Item = &'g Graph>) -> 
     })
 }
 
-/// The constant of a text IR file that is spelt by this hash, if it lies beside it and has it.
-pub(crate) fn constant(file: &Path, hash: &str) -> Option<Tensor> {
+/// The constant of a text IR file that is spelt by this hash, and its file, if it lies beside it and has the hash.
+pub(crate) fn constant(file: &Path, hash: &str) -> Option<(Tensor, PathBuf)> {
     if !hash.chars().all(|c| c.is_ascii_hexdigit()) {
         return None;
     }
@@ -53,5 +53,5 @@ pub(crate) fn constant(file: &Path, hash: &str) -> Option<Tensor> {
         Some(dtype) => Tensor::from_bytes(dtype, stored.shape(), stored.bytes()),
         None => stored,
     };
-    (tensor.content_hash().to_string() == hash).then_some(tensor)
+    (tensor.content_hash().to_string() == hash).then_some((tensor, at))
 }

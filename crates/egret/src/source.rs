@@ -10,7 +10,8 @@ use crate::limits;
 use egret_ir::rng::Rng;
 use egret_ir::{DType, Dim, DimEnv, Graph, Tensor, TensorType, Type, Value, advice, text, verify};
 use egret_onnx::ImportOptions;
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// A graph as it was imported, its dims constant where something decides them.
@@ -49,7 +50,8 @@ pub struct Prepared {
 
 /// A file that was read: the two kinds of model.
 enum Read {
-    Text(Graph),
+    /// With the files that it consists of.
+    Text(Graph, Vec<PathBuf>),
     Onnx(ModelFile),
 }
 
@@ -105,12 +107,15 @@ impl Request {
         let (model, case) = locate(&self.model)?;
         let read = match is_text(&model) {
             // Text IR declares its inputs in the graph itself.
-            true => Read::Text(parse_text(&model)?),
+            true => {
+                let (graph, files) = parse_text(&model)?;
+                Read::Text(graph, files)
+            }
             false => Read::Onnx(ModelFile::open_lean(&model)?),
         };
         let unused = case.is_none() && self.inputs.is_empty() && self.bind.is_empty();
         let declared = match &read {
-            Read::Text(graph) => declared_of(graph),
+            Read::Text(graph, _) => declared_of(graph),
             Read::Onnx(_) if unused => vec![],
             Read::Onnx(file) => file.declared()?.inputs,
         };
@@ -129,7 +134,10 @@ impl Request {
         }
         inputs.extend(bind);
         let file = match read {
-            Read::Text(graph) => return self.of_graph(graph, model, inputs, fixed),
+            Read::Text(graph, files) => {
+                let imported = self.of_graph(graph, model, inputs, fixed)?;
+                return Ok(Imported { files, ..imported });
+            }
             Read::Onnx(file) => file,
         };
         let (mut graph, mut options) = file.import_for_inputs(&self.dims, &inputs, fixed.clone())?;
@@ -330,19 +338,38 @@ pub fn is_text(path: &Path) -> bool {
 /// Read a graph: `.egret` text, else an ONNX model.
 pub fn graph(path: &Path, options: &ImportOptions) -> Result<Graph> {
     if is_text(path) {
-        let mut graph = parse_text(path)?;
+        let (mut graph, _) = parse_text(path)?;
         bind_dims(&mut graph, path, &options.dims, &options.dims)?;
         return Ok(graph);
     }
     ModelFile::open_lean(path)?.import(options)
 }
 
-fn parse_text(path: &Path) -> Result<Graph> {
+/// The files that a model consists of, itself first: with those of its external data, or of the constants of text IR.
+///
+/// # Errors
+/// A file that cannot be read, or is no model.
+pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
+    match is_text(path) {
+        true => Ok(parse_text(path)?.1),
+        false => Ok(ModelFile::open_lean(path)?.files()),
+    }
+}
+
+/// The graph of a file of text IR, and the files that it consists of.
+fn parse_text(path: &Path) -> Result<(Graph, Vec<PathBuf>)> {
     let source = files::read_text(path, "text IR")?;
-    let parsed = text::parse(&source, &|hash| constants::constant(path, hash))
-        .map_err(|e| Error::user(format!("{}:{e}", path.display())))?;
+    let constants = RefCell::new(BTreeSet::new());
+    let constant = |hash: &str| {
+        let (tensor, file) = constants::constant(path, hash)?;
+        constants.borrow_mut().insert(file);
+        Some(tensor)
+    };
+    let parsed =
+        text::parse(&source, &constant).map_err(|e| Error::user(format!("{}:{e}", path.display())))?;
     sound(&parsed, path)?;
-    Ok(parsed)
+    let files = std::iter::once(path.to_owned()).chain(constants.into_inner()).collect();
+    Ok((parsed, files))
 }
 
 fn sound(graph: &Graph, path: &Path) -> Result<()> {

@@ -8,7 +8,7 @@ use crate::files::{Scratch, hash_of};
 use crate::host::{Cut, Plan};
 use crate::options::{self, Options};
 use crate::pipeline::{self, Lowered, ObjectOptions};
-use crate::source::{self, Imported};
+use crate::source::Imported;
 use crate::{frontend, link, notes, report, story};
 use egret_ir::Graph;
 use egret_loop::Program;
@@ -173,11 +173,6 @@ pub(super) fn check(request: &Request) -> Result<()> {
         return Err(Error::user("--name `egret`: the C ABI has types that begin so; use another name"));
     }
     pipeline::check_target(&request.options)?;
-    if source::is_text(&request.source.model) {
-        return Err(Error::unsupported(
-            "compile takes .onnx models; text IR can be run, printed and optimised",
-        ));
-    }
     if request.emit.contains(&Emit::Exe) && request.weights == WeightsPlace::File {
         return Err(Error::user("an executable carries its weights; use --weights embed with --emit exe"));
     }

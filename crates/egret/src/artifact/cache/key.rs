@@ -3,7 +3,6 @@
 use crate::artifact::{Emit, Request};
 use crate::error::{Error, Result};
 use crate::files::hash_of;
-use crate::frontend::ModelFile;
 use crate::options::Options;
 use crate::{link, pipeline, source};
 use std::fmt;
@@ -45,8 +44,8 @@ pub fn of(request: &Request) -> Result<(Key, Vec<PathBuf>)> {
     let rest = || -> Result<(Parts, Vec<PathBuf>)> {
         let mut parts = Parts(blake3::Hasher::new());
         let model = source::locate(&request.source.model)?.0;
-        let files = ModelFile::open_lean(&model)?.files();
-        // The manifest names the model's file, without its folder; external data is named in the model.
+        let files = source::files_of(&model)?;
+        // The manifest names the model's file, without its folder; external data and constants are named in the model.
         parts.file(model.file_name().unwrap_or_default().as_ref(), &model)?;
         files[1..].iter().try_for_each(|path| parts.file("".as_ref(), path))?;
         // Texts of errors and notes may name these by their paths.
