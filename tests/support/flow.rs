@@ -288,6 +288,17 @@ impl Scope {
         (scope, inputs)
     }
 
+    /// The latest value that is of the same size in every round.
+    fn even(&self) -> Option<(ValueId, f64)> {
+        let decided = self.b.graph.declarations();
+        let is_even = |v: &&(ValueId, f64)| {
+            let mut symbols = vec![];
+            self.b.graph.ty(v.0).collect_symbols(&mut symbols);
+            symbols.iter().all(|s| !decided.contains_key(s.as_str()))
+        };
+        self.values.iter().rev().find(is_even).copied()
+    }
+
     /// The latest value that is of the type of another, and within a bound.
     fn like(&mut self, of: ValueId, most: f64) -> Option<(ValueId, f64)> {
         let all: Vec<_> = self.values.iter().rev().copied().collect();
@@ -374,7 +385,7 @@ impl Scope {
         // Of rounds that an input counts, only the outermost graph stacks values: their number is a dim of its own.
         let counted = q % 2 == 0;
         if r % 3 == 0 && (!counted && !conditional || self.depth == 0 && r % 4 == 0) {
-            let (v, bound) = *scope.values.last()?;
+            let (v, bound) = scope.even()?;
             scope.b.output("all", v);
             bounds.push(bound);
         }
@@ -406,7 +417,7 @@ impl Scope {
         let (mut scope, inputs) = self.inner(&given, genes, 1 + p as usize % 5);
         let (v, _) = scope.like(inputs[0], given[0].1)?;
         scope.b.output("o", v);
-        let (all, stacked) = *scope.values.last()?;
+        let (all, stacked) = scope.even()?;
         let rank = scope.shape(all).len();
         scope.b.output("all", all);
         let mut operands = vec![Some(state.0), Some(x)];
