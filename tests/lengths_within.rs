@@ -162,6 +162,44 @@ fn a_branch_decides_how_long_the_result_is() {
     }
 }
 
+/// Graphs within one another call what they find alike, and like names that others are given beside them: each is a dim of its own.
+#[test]
+fn dims_of_one_name_are_not_one() {
+    for outer in ["u0", "u0_", "u0__", "u1", "u1_"] {
+        holds(&format!(
+            r#"graph @g(%0 "x": f32[N, 3, 7], %1 "s": f32[2]) -> (%2 "sums", %4 "places") {{
+  %4 = nonzero(%1) {{dims = [_, {outer}]}} : i64[1, {outer}]
+  %2 = scan(%0) {{carried = 0, input_axes = [0], input_reverse = [0], output_axes = [0], output_reverse = [0], scans = 1}} : f32[N]
+    body graph @a(%0 "m": f32[3, 7]) -> (%10) {{
+      %5 = slice(%0) {{sizes = [1, 2], starts = [0, 0], steps = [1, 1]}} : f32[1, 2]
+      %6 = nonzero(%5) : i64[2, u0]
+      %7 = cast(%6) {{round = "nearest", saturate = 1, to = f32}} : f32[2, u0]
+      %8 = reduce(%7) {{axes = [0, 1], keepdims = 0, kind = "sum"}} : f32[]
+      %2 = scan(%0) {{carried = 0, input_axes = [0], input_reverse = [0], output_axes = [0], output_reverse = [0], scans = 1}} : f32[3]
+        body graph @b(%0 "row": f32[7]) -> (%10) {{
+          %1 = reduce(%0) {{axes = [0], keepdims = 0, kind = "sum"}} : f32[]
+          %2 = const f32[] [0.5]
+          %3 = less(%2, %1) : bool[]
+          %4 = if(%3, %0) {{dims = [u1]}} : f32[u1]
+            then graph @found(%0 "row": f32[7]) -> (%3) {{
+              %1 = nonzero(%0) : i64[1, u0]
+              %2 = reshape(%1) {{shape = [u0]}} : i64[u0]
+              %3 = gather(%0, %2) {{axis = 0}} : f32[u0]
+            }}
+            else graph @all(%0 "row": f32[7]) -> (%1) {{
+              %1 = const f32[2] [0.5, -0.5]
+            }}
+          %8 = tanh(%4) : f32[u1]
+          %10 = reduce(%8) {{axes = [0], keepdims = 0, kind = "sum"}} : f32[]
+        }}
+      %9 = reduce(%2) {{axes = [0], keepdims = 0, kind = "sum"}} : f32[]
+      %10 = add(%9, %8) : f32[]
+    }}
+}}"#
+        ));
+    }
+}
+
 /// Two results of an If in a round, whose lengths are found anew in each: one of a branch that finds, one along a dim of the graph.
 #[test]
 fn a_branch_of_a_round_decides_how_long_a_result_is() {

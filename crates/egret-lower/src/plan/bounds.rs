@@ -18,6 +18,13 @@ pub struct Decided {
 pub struct Lengths(pub Vec<Decided>);
 
 impl Lengths {
+    /// Their names, and those of the dims that they are at most.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.0.iter().map(|l| l.name.clone()).collect();
+        self.0.iter().for_each(|l| l.most.collect_symbols(&mut names));
+        names
+    }
+
     /// A dim with the most in place of what data decides, which it is larger for if that is larger.
     pub fn most(&self, dim: &Dim) -> Dim {
         let of = |name: &str| {

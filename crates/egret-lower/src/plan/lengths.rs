@@ -3,13 +3,14 @@
 use crate::geometry::shape::volume;
 use crate::plan::bounds::{Decided, Lengths};
 use egret_ir::{Dim, DimOp, Graph, Node, NodeId, Op, ValueId, symbolic};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Adds the dims that data decides in a graph to those that are known around it.
 pub fn find(graph: &Graph, lengths: &mut Lengths) {
     for id in graph.topological().unwrap_or_default() {
         for (name, most) in of(graph, id, lengths) {
             let most = lengths.most(&most);
+            debug_assert!(lengths.0.iter().all(|l| l.name != name), "two dims are called `{name}`");
             lengths.0.push(Decided { name, most, found_by: Some(id) });
         }
     }
@@ -103,7 +104,8 @@ fn counted(graph: &Graph, node: &Node, known: &Lengths) -> Vec<(String, Dim)> {
 
 /// The dims that an If declares, each at most what the larger one of its branches has.
 fn branched(graph: &Graph, node: &Node, known: &Lengths) -> Vec<(String, Dim)> {
-    let taken = graph.all_symbols();
+    // A name means one dim, here as in all graphs around.
+    let taken: BTreeSet<String> = graph.all_symbols().into_iter().chain(known.names()).collect();
     let given: Vec<Vec<Dim>> = node.operands.iter().skip(1).map(|v| dims(graph, *v)).collect();
     // For each branch the most of each dim of each result.
     let of_branch = |branch: &Graph| -> Vec<Vec<Option<Dim>>> {
