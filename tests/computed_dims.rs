@@ -254,3 +254,52 @@ fn what_is_left_beside_a_computed_dim() {
         assert_eq!(made.shapes(vec![x.clone(), ints(&[wrong])]), None, "{wrong}");
     }
 }
+
+/// Slices of what data decides are clamped by 1 and -1 as by other bounds: of nothing they are nothing, also in a branch.
+#[test]
+fn slices_of_what_may_be_nothing() {
+    let bound = |name: &str, value: i64| {
+        let tensor = build::tensor(name, 7, &[1], &value.to_le_bytes());
+        build::node("Constant", &[], &[name], vec![build::tensor_attr("value", tensor)])
+    };
+    let slices = |from: &str, prefix: &str| -> Vec<NodeProto> {
+        let one = |name: &str, start: &str, end: &str| {
+            build::node("Slice", &[from, start, end, "axis"], &[&format!("{prefix}{name}")], vec![])
+        };
+        vec![one("tail", "one", "far"), one("head", "zero", "back"), one("last", "back", "far")]
+    };
+    let shape = |from: &str, to: &str| build::node("Shape", &[from], &[to], vec![]);
+    let mut nodes = vec![
+        bound("zero", 0),
+        bound("one", 1),
+        bound("back", -1),
+        bound("far", i64::MAX),
+        bound("axis", 1),
+        build::node("NonZero", &["x"], &["places"], vec![]),
+    ];
+    nodes.extend(slices("places", ""));
+    // Differences of neighbours: both slices are as long.
+    nodes.push(build::node("Sub", &["tail", "head"], &["steps"], vec![]));
+    let branch = |name: &str, result: &str| {
+        let mut nodes = slices("places", name);
+        nodes.push(shape(&format!("{name}{result}"), &format!("{name}out")));
+        let out = ValueInfoProto { type_: None.into(), ..build::value(&format!("{name}out"), 7, &[]) };
+        GraphProto { name: name.into(), node: nodes, output: vec![out], ..GraphProto::new() }
+    };
+    let branches = vec![
+        build::graph_attr("then_branch", branch("a", "tail")),
+        build::graph_attr("else_branch", branch("b", "last")),
+    ];
+    nodes.push(build::node("If", &["go"], &["size"], branches));
+    let made =
+        Made::new(&[("x", 1, &["5"]), ("go", 9, &[])], nodes, &["tail", "head", "last", "steps", "size"]);
+    for some in 0..=5usize {
+        for go in [false, true] {
+            let x: Vec<f32> = (0..5).map(|i| if i < some { 1.0 } else { 0.0 }).collect();
+            let less = some.saturating_sub(1);
+            let want = [vec![1, less], vec![1, less], vec![1, some.min(1)], vec![1, less], vec![2]];
+            let given = vec![Tensor::new(&[5], x), Tensor::from_bools(&[], &[go])];
+            assert_eq!(made.shapes(given), Some(want.to_vec()), "{some} {go}");
+        }
+    }
+}

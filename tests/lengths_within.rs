@@ -200,6 +200,41 @@ fn dims_of_one_name_are_not_one() {
     }
 }
 
+/// A dim of the graph around, put into a graph whose nodes declare one of its name, stays what it is.
+#[test]
+fn what_is_put_in_is_not_what_a_node_declares() {
+    holds(
+        r#"graph @g(%0 "x": f32[N], %1 "go": bool[], %9 "y": f32[M]) -> (%6 "sum") {
+  %2 = nonzero(%0) : i64[1, u0]
+  %3 = reshape(%2) {shape = [u0]} : i64[u0]
+  %4 = gather(%0, %3) {axis = 0} : f32[u0]
+  %6 = if(%1, %4, %1, %9) : f32[]
+    then graph @t(%0 "v": f32[k], %1 "go": bool[], %2 "y": f32[m]) -> (%4) {
+      %3 = if(%1, %2) : f32[]
+        then graph @tt(%0 "y": f32[n]) -> (%9) {
+          %1 = nonzero(%0) : i64[1, u0]
+          %2 = const f32[] [1.0]
+          %3 = broadcast(%2) {shape = [k]} : f32[k]
+          %4 = reduce(%3) {axes = [0], keepdims = 0, kind = "sum"} : f32[]
+          %5 = cast(%1) {round = "nearest", saturate = 1, to = f32} : f32[1, u0]
+          %6 = const f32[] [1000.0]
+          %7 = reduce(%5) {axes = [0, 1], keepdims = 0, kind = "sum"} : f32[]
+          %8 = mul(%7, %6) : f32[]
+          %9 = add(%8, %4) : f32[]
+        }
+        else graph @te(%0 "y": f32[n]) -> (%1) {
+          %1 = const f32[] [7.0]
+        }
+      %5 = reduce(%0) {axes = [0], keepdims = 0, kind = "sum"} : f32[]
+      %4 = add(%3, %5) : f32[]
+    }
+    else graph @e(%0 "v": f32[k], %1 "go": bool[], %2 "y": f32[m]) -> (%3) {
+      %3 = const f32[] [5.0]
+    }
+}"#,
+    );
+}
+
 /// Two results of an If in a round, whose lengths are found anew in each: one of a branch that finds, one along a dim of the graph.
 #[test]
 fn a_branch_of_a_round_decides_how_long_a_result_is() {

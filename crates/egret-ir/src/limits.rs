@@ -22,6 +22,15 @@ impl Graph {
             }
             let (mut symbols, free) = (vec![], self.free_dims());
             most.collect_symbols(&mut symbols);
+            if let Some(unknown) = symbols.iter().find(|s| !free.contains(s)) {
+                let known = match free.is_empty() {
+                    true => "all its dims are fixed".to_owned(),
+                    false => format!("its free dims are {}", free.join(", ")),
+                };
+                return Err(format!(
+                    "`{name}` at most `{most}`: the model has no free dim `{unknown}`; {known}"
+                ));
+            }
             let limit = Limit { name, most, symbols: &symbols };
             let limited = match self.counted(name) {
                 Some(place) => {
@@ -39,15 +48,6 @@ impl Graph {
                     self.known()
                 ));
             }
-            if let Some(unknown) = symbols.iter().find(|s| !free.contains(s)) {
-                let known = match free.is_empty() {
-                    true => "all its dims are fixed".to_owned(),
-                    false => format!("its free dims are {}", free.join(", ")),
-                };
-                return Err(format!(
-                    "`{name}` at most `{most}`: the model has no free dim `{unknown}`; {known}"
-                ));
-            }
         }
         Ok(())
     }
@@ -60,11 +60,12 @@ impl Graph {
             any = true;
         }
         for id in self.node_ids() {
-            for region in &mut self.node_mut(id).regions {
+            let mut regions = std::mem::take(&mut self.node_mut(id).regions);
+            for region in &mut regions {
                 let within = region.limit_where(limit, places)?;
                 let own = |s: &&String| {
-                    region.input_symbols().contains(s.as_str())
-                        || region.declarations().contains_key(s.as_str())
+                    region.declarations().contains_key(s.as_str())
+                        || region.input_symbols().contains(s.as_str()) && !self.gives(id, region, s)
                 };
                 if let Some(own) = limit.symbols.iter().find(own).filter(|_| within) {
                     return Err(format!(
@@ -74,8 +75,20 @@ impl Graph {
                 }
                 any |= within;
             }
+            self.node_mut(id).regions = regions;
         }
         Ok(any)
+    }
+
+    /// Whether an input of a region of a node that has this symbol as a dim is given a value of the very same type.
+    fn gives(&self, id: NodeId, region: &Graph, symbol: &str) -> bool {
+        let node = self.node(id);
+        // The condition of an If is no input of its branches.
+        let operands = node.operands.iter().skip(usize::from(node.op == Op::If));
+        operands.zip(region.inputs()).any(|(given, &input)| {
+            let has = region.ty(input).fixed_dims().iter().any(|d| d.as_symbol() == Some(symbol));
+            has && given.is_some_and(|v| self.ty(v) == region.ty(input))
+        })
     }
 
     fn limit_one(&mut self, (id, place): (NodeId, usize), limit: &Limit) {

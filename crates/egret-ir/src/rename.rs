@@ -15,6 +15,10 @@ impl Graph {
             let new = free.iter().any(|f| f == name).then(|| map(name)).flatten();
             Some(new.unwrap_or_else(|| Dim::symbol(name)))
         };
+        // What nodes declare is none of the dims that are put in.
+        let mut put_in = vec![];
+        free.iter().filter_map(|name| map(name)).for_each(|d| d.collect_symbols(&mut put_in));
+        self.rename_declared(&put_in.into_iter().collect());
         let dim = |d: &Dim| d.map_symbols(&outer).unwrap_or_else(|| d.clone());
         for value in &mut self.values {
             value.ty = value.ty.map_dims(&dim);
@@ -82,8 +86,8 @@ impl Graph {
         }
     }
 
-    /// Replaces symbols, all at once, by dims of a graph that this one is put into. A region whose inputs bind a symbol that is called like
-    /// one of those dims' binds another one from then on.
+    /// Replaces symbols, all at once, by dims of a graph that this one is put into. A region whose inputs bind a symbol, or whose nodes declare one,
+    /// that is called like one of those dims' binds another one from then on.
     pub fn substitute_symbols(&mut self, map: &BTreeMap<String, Dim>) {
         let dim = |d: &Dim| {
             let new = |name: &str| Some(map.get(name).cloned().unwrap_or_else(|| Dim::symbol(name)));
@@ -98,6 +102,7 @@ impl Graph {
                 let mut named = vec![];
                 inner.values().for_each(|d| d.collect_symbols(&mut named));
                 let mut taken: BTreeSet<String> = named.iter().cloned().collect();
+                region.rename_declared(&taken);
                 taken.extend(region.all_symbols());
                 let bound: Vec<String> = region.input_symbols().into_iter().map(str::to_owned).collect();
                 for name in bound.into_iter().filter(|name| named.contains(name)) {

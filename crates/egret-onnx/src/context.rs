@@ -3,7 +3,7 @@
 use crate::clamps::Clamped;
 use crate::error::{ErrorKind, ImportError};
 use egret_ir::{Attr, Attrs, Builder, DType, Dim, Graph, Op, Tensor, TensorType, ValueId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Result of an operator's function.
 pub type OpResult = Result<Vec<ValueId>, ImportError>;
@@ -36,6 +36,8 @@ pub enum OnnxAttr {
 pub(crate) struct Lengths {
     /// Of which elements of which values, so that one that is asked for twice is one dim.
     pub(crate) made: BTreeMap<(ValueId, usize), Dim>,
+    /// The dims that data decides in graphs around.
+    pub(crate) around: BTreeSet<String>,
 }
 
 /// One ONNX node while it is imported.

@@ -107,7 +107,7 @@ impl NodeCtx<'_> {
         let mut symbols = vec![];
         dim.collect_symbols(&mut symbols);
         let free = self.builder.graph.free_dims();
-        symbols.iter().all(|s| free.contains(s))
+        symbols.iter().all(|s| free.contains(s) && !self.lengths.around.contains(s))
     }
 
     /// An element as the number of a range.

@@ -132,7 +132,9 @@ impl<'m> Importer<'m> {
         let mut builder = Builder::new(&identifier(&proto.name));
         builder.skip_symbols_of(self.scopes.builder());
         let frame = self.inner_frame(level);
+        let around = self.scopes.decided();
         self.scopes.levels.push(Level::new(builder));
+        self.scopes.levels[level].lengths.around = around;
         self.open(frame)?;
         let initialised = initialised(proto);
         let own: Vec<_> = proto.input.iter().filter(|i| !initialised.contains(i.name.as_str())).collect();

@@ -3,7 +3,7 @@
 use crate::context::Lengths;
 use egret_ir::{Builder, Graph, Op, Type, ValueId};
 use onnx_protobuf::AttributeProto;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 /// What a value name stands for.
@@ -73,6 +73,14 @@ impl Scopes {
     pub(crate) fn builder(&mut self) -> &mut Builder {
         let level = self.frame().level;
         &mut self.levels[level].builder
+    }
+
+    /// The dims that data decides in the innermost graph, and in those around it.
+    pub(crate) fn decided(&mut self) -> BTreeSet<String> {
+        let level = self.frame().level;
+        let Level { builder, lengths, .. } = &self.levels[level];
+        let own = builder.graph.declarations().into_keys().map(str::to_owned);
+        lengths.around.iter().cloned().chain(own).collect()
     }
 
     /// The graph of the innermost frame.

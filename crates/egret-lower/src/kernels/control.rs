@@ -65,6 +65,9 @@ fn if_(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
                 let mut to = to.clone();
                 for ((dim, have), cell) in to.dims.iter_mut().zip(&from.dims).zip(cells) {
                     if let Some(cell) = cell {
+                        // There is room for no more, whatever is computed of it elsewhere.
+                        let most = ctx.units.as_ref().map_or_else(|| dim.clone(), |u| u.most(dim));
+                        ctx.within_limit(&Dim::constant(0), have, &most)?;
                         open::tell(ctx, have, cell)?;
                         dim.clone_from(have);
                     }

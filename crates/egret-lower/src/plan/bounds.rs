@@ -109,5 +109,5 @@ impl Lengths {
     }
 }
 
-/// How many extremes [`Units::grows`] tells apart.
+/// How many extremes [`Lengths::grows`] tells apart.
 const SPLITS: usize = 4;

@@ -10,7 +10,10 @@ pub fn find(graph: &Graph, lengths: &mut Lengths) {
     for id in graph.topological().unwrap_or_default() {
         for (name, most) in of(graph, id, lengths) {
             let most = lengths.most(&most);
-            debug_assert!(lengths.0.iter().all(|l| l.name != name), "two dims are called `{name}`");
+            // Nothing is known of a dim that is called like another one: it is refused.
+            if lengths.0.iter().any(|l| l.name == name) {
+                continue;
+            }
             lengths.0.push(Decided { name, most, found_by: Some(id) });
         }
     }

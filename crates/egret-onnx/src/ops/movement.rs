@@ -55,7 +55,7 @@ fn slice(ctx: &mut NodeCtx) -> OpResult {
         }
         // A longer step than any axis takes the first element only, as the longest one does.
         let step = steps[i].clamp(-FAR, FAR);
-        let span = span(&dims[axis], &starts[i], &ends[i], step);
+        let span = span(&dims[axis], &starts[i], &ends[i], step, ctx.is_told(&dims[axis]));
         (first[axis], sizes[axis], strides[axis]) = (span.first, span.count, step);
         if sizes[axis].as_const() == Some(0) {
             // Nothing is read, so any start will do.

@@ -66,11 +66,12 @@ pub(super) struct Span {
 ///
 /// Bounds are clamped as ONNX says, with two exceptions, which keep the dims of the result readable: on a symbolic size the bounds 1 and -1 are taken to lie
 /// within the axis, where they alone cut it (`x[-1:]` of an empty axis is then an error at run time), and so are all of a slice backwards. A bound of which only the symbols say
-/// whether it counts from the end is held to the side that it is on for most sizes.
-pub(super) fn span(size: &Dim, start: &Dim, end: &Dim, step: i64) -> Span {
+/// whether it counts from the end is held to the side that it is on for most sizes. `told`: whether the dims of inputs tell the size; one that data decides may
+/// well be 0, and is clamped by 1 and -1 too.
+pub(super) fn span(size: &Dim, start: &Dim, end: &Dim, step: i64, told: bool) -> Span {
     if step > 0
         && size.as_const().is_none()
-        && let Some(span) = forwards(size, start, end, step)
+        && let Some(span) = forwards(size, start, end, step, told)
     {
         return span;
     }
@@ -108,11 +109,12 @@ pub(super) fn span(size: &Dim, start: &Dim, end: &Dim, step: i64) -> Span {
 }
 
 /// As [`span`] for steps forwards, whatever the size is; nothing where a bound is on no side for certain, or stays as it is for readability.
-fn forwards(size: &Dim, start: &Dim, end: &Dim, step: i64) -> Option<Span> {
+fn forwards(size: &Dim, start: &Dim, end: &Dim, step: i64, told: bool) -> Option<Span> {
     let near = |bound: &Dim| bound.as_const().is_some_and(|b| (-1..=1).contains(&b));
     let open = |bound: &Dim| bound.as_const().is_some_and(|b| b >= FAR);
-    if near(start) && (open(end) || end.as_const() == Some(-1)) || start.as_const() == Some(0) && near(end)
-    {
+    let readable = near(start) && (open(end) || end.as_const() == Some(-1))
+        || start.as_const() == Some(0) && near(end);
+    if told && readable {
         return None;
     }
     let mut clamps = Clamps::default();
@@ -197,7 +199,7 @@ mod tests {
             let pairs = all.iter().flat_map(|start| all.iter().map(move |end| (start, end)));
             pairs.flat_map(move |(start, end)| [1, 2, 3, -1, -2].map(|step| (size, start, end, step)))
         }) {
-            let Span { first, count, holds, .. } = span(size, start, end, step);
+            let Span { first, count, holds, .. } = span(size, start, end, step, true);
             for (n, m) in (0..6).flat_map(|n| (0..6).map(move |m| (n, m))) {
                 let env = [("n".to_owned(), n), ("m".to_owned(), m)].into_iter().collect();
                 let value = |d: &Dim| d.eval(&env).expect("a value");
@@ -227,7 +229,7 @@ mod tests {
                 for end in [-9, -4, -1, 0, 2, 4, 9, i64::MAX, i64::MIN] {
                     for step in [1i64, 2, 3, -1, -2] {
                         let expected = named(size, start, end, step);
-                        let span = span(&dim(size), &dim(start), &dim(end), step);
+                        let span = span(&dim(size), &dim(start), &dim(end), step, true);
                         let (first, count) =
                             (span.first.as_const().unwrap(), span.count.as_const().unwrap());
                         let got: Vec<i64> = (0..count).map(|i| first + i * step).collect();
@@ -253,7 +255,7 @@ mod tests {
             let pairs = all.iter().flat_map(|start| all.iter().map(move |end| (start, end)));
             pairs.flat_map(move |(start, end)| [1, 2, 3].map(|step| (size, start, end, step)))
         }) {
-            let span = span(size, start, end, step);
+            let span = span(size, start, end, step, true);
             assert!(span.holds.is_empty(), "{start}:{end}:{step} of {size}");
             let without = |d: &Dim| span.clamps.without(d);
             for (n, m) in (0..10).flat_map(|n| (0..10).map(move |m| (n, m))) {
@@ -285,7 +287,7 @@ mod tests {
         let n = Dim::symbol("n");
         let far = dim(i64::MAX);
         let of = |start: i64, end: &Dim, step| {
-            let Span { first, count, holds, .. } = span(&n, &dim(start), end, step);
+            let Span { first, count, holds, .. } = span(&n, &dim(start), end, step, true);
             assert!(holds.is_empty(), "{holds:?}");
             format!("{first} {count}")
         };
@@ -301,7 +303,7 @@ mod tests {
         // What is known to lie within the axis is not clamped.
         let all = n.clone() + Dim::symbol("m");
         let of = |size: &Dim, start: &Dim, end: &Dim| {
-            let Span { first, count, holds, clamps } = span(size, start, end, 1);
+            let Span { first, count, holds, clamps } = span(size, start, end, 1, true);
             assert!(holds.is_empty() && clamps.plain.len() <= 1, "{clamps:?}");
             format!("{first} {count}")
         };

@@ -28,7 +28,8 @@ fn within(graph: &Graph, branch: &Branch, rewrites: &mut Vec<Rewrite>) -> Result
         let mut any = false;
         for region in &mut regions {
             let new = match node.op {
-                Op::If => {
+                // A graph of its own has no dims of a graph around it.
+                Op::If if region.free_symbols().is_empty() => {
                     let (new, of_branch) = branch(region)?;
                     rewrites.extend(of_branch);
                     Some(new)

@@ -292,8 +292,11 @@ fn cell_row(k: &mut KernelBuilder, cell: &Cell, b: &Block, share: Rows, time: V,
                     };
                     let candidate = cell.gate(k, &acts[1], candidate);
                     let old = load(k, ty, b.state.param, state_at);
-                    let difference = k.sub(old, candidate);
-                    k.fma(z, difference, candidate)
+                    // Not candidate + z (old - candidate): where the candidate is large, what is small of the state would be lost.
+                    let one = k.number(ty, 1.0);
+                    let new = k.sub(one, z);
+                    let new = k.mul(new, candidate);
+                    k.fma(z, old, new)
                 }
                 _ => {
                     let v = sum(k, 0);
