@@ -221,12 +221,17 @@ fn layers(report: &Report) -> Result<()> {
 /// The points that were judged, and others that the search found, by size.
 fn curve(joint: &Joint, before: usize) -> Result<()> {
     let mut rows: Vec<(usize, f64, String)> = vec![];
+    let beaten = joint.beaten();
     for (i, point) in joint.points.iter().enumerate() {
         let value = match joint.metric {
             Metric::Top1 => format!("{:.2} %", 100.0 * point.score.value),
             Metric::Mse => format!("{:.3e}", point.score.value),
         };
-        let mark = if i == joint.chosen { "  <- this one" } else { "" };
+        let mark = match beaten[i] {
+            _ if i == joint.chosen => "  <- this one".to_owned(),
+            Some(by) => format!("  not on the curve: {} bytes lose no more", joint.points[by].bytes),
+            None => String::new(),
+        };
         rows.push((point.bytes, point.planned.error, format!("{value:>9}{mark}")));
     }
     let near = |c: &&Cost| !joint.points.iter().any(|p| p.bytes.abs_diff(c.bytes) * 100 < before);

@@ -83,6 +83,36 @@ pub struct Joint {
     pub limit: Option<usize>,
 }
 
+impl Joint {
+    /// For every copy that was made one of the curve that is neither larger nor loses more, if there is one; of equal ones all but the
+    /// first have it. A loss that is no number is more than any.
+    pub fn beaten(&self) -> Vec<Option<usize>> {
+        let loss = |p: &Point| if p.score.loss.is_nan() { f64::INFINITY } else { p.score.loss };
+        let points = &self.points;
+        let beats = |a: usize, b: usize| {
+            let (p, q) = (&points[a], &points[b]);
+            let (p, q) = ((p.bytes, loss(p)), (q.bytes, loss(q)));
+            p.0 <= q.0 && p.1 <= q.1 && (p != q || a < b)
+        };
+        // Of those that beat it the one that loses least and is the smallest then: that one is on the curve.
+        let by = |b: usize| {
+            let all = (0..points.len()).filter(|&a| beats(a, b));
+            all.min_by(|&a, &c| {
+                loss(&points[a]).total_cmp(&loss(&points[c])).then(points[a].bytes.cmp(&points[c].bytes))
+            })
+        };
+        (0..points.len()).map(by).collect()
+    }
+
+    /// The curve: the copies that no other beats, by size. The larger of two of them loses less.
+    pub fn curve(&self) -> Vec<usize> {
+        let beaten = self.beaten();
+        let mut out: Vec<usize> = (0..self.points.len()).filter(|&i| beaten[i].is_none()).collect();
+        out.sort_by_key(|&i| self.points[i].bytes);
+        out
+    }
+}
+
 /// A compressed model with what led to it.
 pub struct Outcome {
     /// The model, and a verdict for every contraction.
@@ -158,8 +188,10 @@ impl Outcome {
         let Some(joint) = &self.joint else { return out };
         // JSON has no infinity.
         let number = |v: f64| if v.is_finite() { json!(v) } else { json!(v.to_string()) };
+        let beaten = joint.beaten();
         let point = |(i, p): (usize, &Point)| {
             json!({
+                "beaten_by_bytes": beaten[i].map(|by| joint.points[by].bytes),
                 "bytes": p.bytes, "layer_errors": number(p.planned.error), "value": number(p.score.value),
                 "loss": number(p.score.loss), "met": p.met, "chosen": i == joint.chosen,
                 "levels": p.levels.iter().map(Level::to_string).collect::<Vec<_>>(),
@@ -180,7 +212,14 @@ impl Outcome {
         out["allowed_loss"] = joint.allowed.map_or(Json::Null, number);
         out["allowed_bytes"] = json!(joint.limit);
         out["judged"] = joint.points.iter().enumerate().map(point).collect();
-        out["curve"] = joint.untried.iter().map(cost).collect();
+        let curve = joint.curve().into_iter();
+        out["curve"] = curve
+            .map(|i| {
+                let p = &joint.points[i];
+                json!({ "bytes": p.bytes, "value": number(p.score.value), "loss": number(p.score.loss) })
+            })
+            .collect();
+        out["not_made"] = joint.untried.iter().map(cost).collect();
         out["levels"] = joint.tried.iter().map(tried).collect();
         out
     }
@@ -244,4 +283,62 @@ pub(super) fn unmet(
         }
         _ => format!("nothing is won: the file has {bytes} bytes, the original {before}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::joint::chosen;
+    use egret::ir::rng::Rng;
+
+    fn joint(points: Vec<(usize, f64)>, allowed: f64, limit: usize) -> Joint {
+        let point = |(bytes, loss)| Point {
+            bytes,
+            planned: Cost { bytes, error: 0.0 },
+            score: Score { value: loss, loss },
+            levels: vec![],
+            fits: bytes <= limit,
+            met: bytes <= limit && loss <= allowed,
+        };
+        let points: Vec<Point> = points.into_iter().map(point).collect();
+        Joint {
+            metric: Metric::Mse,
+            base: 0.0,
+            chosen: chosen(&points),
+            points,
+            untried: vec![],
+            tried: vec![],
+            allowed: Some(allowed),
+            limit: Some(limit),
+        }
+    }
+
+    #[test]
+    fn the_curve_is_monotone_and_has_what_was_chosen() {
+        let mut rng = Rng::new(16);
+        for round in 0..500 {
+            // Few values, so that there are equal ones; some are no numbers.
+            let mut loss = || match rng.below(9) {
+                0 => f64::NAN,
+                n => n as f64,
+            };
+            let losses: Vec<f64> = (0..1 + round % 9).map(|_| loss()).collect();
+            let points = losses.into_iter().map(|l| (1 + rng.below(9), l)).collect();
+            let joint = joint(points, rng.below(9) as f64, rng.below(10));
+            let (curve, beaten, points) = (joint.curve(), joint.beaten(), &joint.points);
+            assert!(curve.contains(&joint.chosen), "{joint:?}");
+            for pair in curve.windows(2) {
+                let (a, b) = (&points[pair[0]], &points[pair[1]]);
+                let less = b.score.loss < a.score.loss || a.score.loss.is_nan() && !b.score.loss.is_nan();
+                assert!(a.bytes < b.bytes && less, "{joint:?}");
+            }
+            for (i, by) in beaten.iter().enumerate() {
+                assert_eq!(by.is_none(), curve.contains(&i), "{joint:?}");
+                let Some(by) = *by else { continue };
+                let (p, q) = (&points[by], &points[i]);
+                assert!(curve.contains(&by) && p.bytes <= q.bytes, "{joint:?}");
+                assert!(q.score.loss.is_nan() || p.score.loss <= q.score.loss, "{joint:?}");
+            }
+        }
+    }
 }

@@ -23,6 +23,8 @@ pub enum Kind {
     Untried,
     /// A copy that was judged.
     Tried,
+    /// One that a smaller and better one makes needless: not on the curve.
+    Beaten,
     /// The copy that was written.
     This,
 }
@@ -33,6 +35,7 @@ impl Kind {
             Kind::Original => "original",
             Kind::Untried => "untried",
             Kind::Tried => "tried",
+            Kind::Beaten => "beaten",
             Kind::This => "this",
         }
     }

@@ -56,8 +56,12 @@ pub fn curve(joint: &Joint, before: usize) -> String {
     out + &table(joint, before)
 }
 
-fn kind(joint: &Joint, at: usize) -> Kind {
-    if at == joint.chosen { Kind::This } else { Kind::Tried }
+fn kind(joint: &Joint, beaten: &[Option<usize>], at: usize) -> Kind {
+    match beaten[at] {
+        _ if at == joint.chosen => Kind::This,
+        Some(_) => Kind::Beaten,
+        None => Kind::Tried,
+    }
 }
 
 /// Copies that were judged.
@@ -65,11 +69,12 @@ fn judged(joint: &Joint, before: usize) -> (Chart, &'static str) {
     let top1 = joint.metric == Metric::Top1;
     let scaled = |v: f64| if top1 { 100.0 * v } else { v };
     let told = |bytes: usize, v: f64| format!("{} bytes, {}", grouped(bytes), value(joint.metric, v));
+    let beaten = joint.beaten();
     let mut dots: Vec<Dot> = (joint.points.iter().enumerate())
         .map(|(i, p)| Dot {
             bytes: p.bytes,
             value: scaled(p.score.value),
-            kind: kind(joint, i),
+            kind: kind(joint, &beaten, i),
             told: told(p.bytes, p.score.value),
         })
         .collect();
@@ -96,7 +101,8 @@ fn planned(joint: &Joint) -> (Chart, &'static str) {
     };
     let mut dots: Vec<Dot> = joint.untried.iter().map(|c| dot(c.bytes, c.error, Kind::Untried)).collect();
     let points = joint.points.iter().enumerate();
-    dots.extend(points.map(|(i, p)| dot(p.bytes, p.planned.error, kind(joint, i))));
+    let beaten = joint.beaten();
+    dots.extend(points.map(|(i, p)| dot(p.bytes, p.planned.error, kind(joint, &beaten, i))));
     let title = "sums of layers' errors against bytes".to_owned();
     let chart = Chart { title, dots, logarithmic: true, allowed: None, limit: joint.limit };
     (chart, "sum of the layers' errors, all sizes that the search found")
@@ -104,10 +110,17 @@ fn planned(joint: &Joint) -> (Chart, &'static str) {
 
 fn table(joint: &Joint, before: usize) -> String {
     let mut rows: Vec<(usize, f64, String)> = vec![];
+    let beaten = joint.beaten();
     for (i, p) in joint.points.iter().enumerate() {
         let class = if i == joint.chosen { " class=\"chosen\"" } else { "" };
         let met = if p.met { "yes" } else { "no" };
-        let this = if i == joint.chosen { ", this one" } else { "" };
+        let this = match beaten[i] {
+            _ if i == joint.chosen => ", this one".to_owned(),
+            Some(by) => {
+                format!(", not on the curve: {} bytes lose no more", grouped(joint.points[by].bytes))
+            }
+            None => String::new(),
+        };
         let row = format!(
             "<tr{class}><td class=\"num right\">{}</td><td class=\"num right\">{}</td><td class=\"num right\">{}</td>\
              <td class=\"num right\">{}</td><td>{met}{this}</td></tr>\n",

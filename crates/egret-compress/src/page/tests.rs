@@ -159,6 +159,8 @@ fn the_page_tells_what_the_outcome_knows() {
         "40.0",
         "w4:32 takes 50 bytes less",
         "3 levels tried",
+        "no, not on the curve: 60 bytes lose no more",
+        "yes, this one",
         "<td>dense (as it was)</td>",
         "it is inside a function",
         "not done yet",
