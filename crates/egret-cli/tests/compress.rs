@@ -96,6 +96,8 @@ fn what_cannot_be_met_ends_with_3_and_the_best_is_written() {
         &["--budget", "0pt", "--to", "sparse:0.98", "--skip", "/fc1/Gemm"],
         &["points of top1", "1 skipped"],
     );
+    let speed = ["--speed", "1000x", "--target", "x86-64-v4-vnni", "--to", "dense,channels:0.5"];
+    unmet(&speed, &["1000x is not reached", "us that stay", "(no layer)", "channels:0.5", "<- this one"]);
 }
 
 #[test]
@@ -107,7 +109,10 @@ fn bad_input_is_told() {
     assert!(said.contains("dense 64000, w8 ") && said.contains("w4:128 "), "{said}");
     let base = ["compress", &model("simple_cnn"), "-o", &out];
     let with = |more: &[&str], parts: &[&str]| refused(&[&base[..], more].concat(), 1, parts);
-    with(&["--data", &data], &["--size 4MB", "--budget 0.5pt"]);
+    with(&["--data", &data], &["--size 4MB", "--budget 0.5pt", "--speed 1.5x"]);
+    with(&["--data", &data, "--speed", "2"], &["no speed `2`", "2x"]);
+    with(&["--data", &data, "--speed", "2x", "--size", "40%"], &["--speed or --size"]);
+    with(&["--data", &data, "--size", "40%", "--to", "channels:-2"], &["channels:-2"]);
     with(&["--size", "40%"], &["--data FILE.npz", "--plan"]);
     with(&["--data", &data, "--size", "4TB"], &["no size `4TB`"]);
     with(&["--data", &data, "--budget", "0.5"], &["in points", "0.5pt"]);

@@ -63,8 +63,8 @@ mod stats;
 mod wire;
 
 pub use joint::{
-    Allowed, Cost, Goal, Joint, Level, Levels, Metric, Outcome, Plan, Point, Recipe, Score, Size, Tried,
-    compress, lost, planned, replay,
+    Allowed, Cost, Goal, Joint, Level, Levels, Metric, Outcome, Pace, Plan, Point, Recipe, Score, Shares,
+    Size, Speed, Tried, compress, lost, planned, replay,
 };
 pub use learn::{Learning, Learnt, learn};
 pub use methods::Method;

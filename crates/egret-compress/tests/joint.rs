@@ -30,6 +30,8 @@ fn compressed(file: &File, to: &str, size: &str) -> Outcome {
         metric: Some(Metric::Mse),
         size: Some(size.parse().expect("a size")),
         budget: None,
+        speed: None,
+        target: None,
         skip: vec![],
     };
     compress(&file.path(), &goal, None, &mut |_, _, _| {}).expect("a copy")

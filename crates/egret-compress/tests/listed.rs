@@ -56,6 +56,8 @@ fn goal(to: &str, data: PathBuf) -> Goal {
         metric: None,
         size: Some("40%".parse().expect("a size")),
         budget: None,
+        speed: None,
+        target: None,
         skip: vec![],
     }
 }

@@ -48,6 +48,8 @@ fn goal(dir: &TempDir, to: &str, seed: u64) -> Goal {
         metric: Some(Metric::Mse),
         size: None,
         budget: Some("0.05%".parse().expect("a budget")),
+        speed: None,
+        target: None,
         skip: vec![],
     }
 }

@@ -160,6 +160,8 @@ fn stats_give_the_bytes_that_their_samples_give() {
         metric: Some(Metric::Mse),
         size: Some("40%".parse().expect("a size")),
         budget: None,
+        speed: None,
+        target: None,
         skip: vec![],
     };
     for to in ["auto", "dense,int8,w4:32"] {
@@ -259,6 +261,8 @@ fn what_only_samples_tell_is_refused_by_name() {
         metric: None,
         size: Some("40%".parse().expect("a size")),
         budget: None,
+        speed: None,
+        target: None,
         skip: vec![],
     };
     let e = compress(&case.net.path(), &goal, None, &mut |_, _, _| {}).map(|_| ()).expect_err("no copy");

@@ -32,6 +32,7 @@ mod constants;
 pub mod diff;
 mod engine;
 mod error;
+mod estimate;
 pub mod export;
 pub mod files;
 mod found;
@@ -82,6 +83,7 @@ pub use egret_trace as trace;
 pub use egret_trace::Trace;
 pub use engine::{CodeSize, Engine, Executable, Session, interpret};
 pub use error::{Error, ErrorKind, Result};
+pub use estimate::{Estimate, estimate};
 pub use native::Native;
 pub use near::near;
 pub use options::{

@@ -5,8 +5,8 @@ use crate::report::{ReportArgs, apart_from_samples, quoted, read_for};
 use crate::say;
 use egret::{Error, Result, files};
 use egret_compress::{
-    Allowed, Cost, Entry, Goal, Joint, Levels, Metric, Outcome, Plan, Recipe, Report, Size, Verdict,
-    compress, lost, planned, replay,
+    Allowed, Cost, Entry, Goal, Joint, Levels, Metric, Outcome, Pace, Plan, Recipe, Report, Shares, Size,
+    Speed, Verdict, compress, lost, planned, replay,
 };
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,8 @@ pub struct Args {
     #[arg(long, value_name = "METRIC")]
     pub metric: Option<Metric>,
     /// What a layer may become: some of dense, w8, w4:32, int8 (as of `quantize`; int8 makes bytes of its inputs too), sparse:0.97
-    /// (zeros, stored as a sparse tensor), or auto, a good choice of all but int8
+    /// (zeros, stored as a sparse tensor); channels:0.2 or channels:-20%, the part of the channels that goes from the whole model first, each
+    /// tried; or auto, a good choice: of integers and zeros, and with --speed of int8 and channels
     #[arg(long, value_name = "LEVEL,..", default_value = "auto")]
     pub to: Levels,
     /// The file is this large at most: 4MB, 70000 (bytes) or 40% (of the original); the best one is looked for
@@ -40,14 +41,21 @@ pub struct Args {
     /// What may be lost on the samples that judge: 0.5pt (points of top1), or 1% or 0.01 (of mse); the smallest file is looked for
     #[arg(long, value_name = "LOSS")]
     pub budget: Option<Allowed>,
+    /// It is so many times as fast, by the compiler's own estimates of one core: 1.5x; what loses least is looked for. With --budget that is a
+    /// condition; not with --size
+    #[arg(long, value_name = "TIMES")]
+    pub speed: Option<Speed>,
+    /// CPU that --speed is estimated for, as of `compile` [default: native]
+    #[arg(long, value_name = "TARGET")]
+    pub target: Option<String>,
     /// Leave a layer alone, by the name of its node or weight. May be repeated
     #[arg(long, value_name = "NAME")]
     pub skip: Vec<String>,
     /// Make again what a recipe says, without a search: OUT.recipe.toml, which stands beside each output
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["eval", "stats", "metric", "to", "size", "budget", "skip", "plan"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["eval", "stats", "metric", "to", "size", "budget", "speed", "target", "skip", "plan"])]
     pub recipe: Option<PathBuf>,
     /// Say what would be tried; needs no data
-    #[arg(long, conflicts_with_all = ["report", "stats"])]
+    #[arg(long, conflicts_with_all = ["report", "stats", "speed", "target"])]
     pub plan: bool,
     /// The compressed model
     #[arg(long, short, value_name = "FILE", required_unless_present = "plan")]
@@ -70,6 +78,8 @@ pub fn run(args: &Args) -> Result<()> {
         metric: args.metric,
         size: args.size,
         budget: args.budget,
+        speed: args.speed,
+        target: args.target.clone(),
         skip: args.skip.clone(),
     };
     let output = match &args.output {
@@ -136,6 +146,9 @@ fn again(args: &Args, output: &Path, recipe: &Path) -> String {
     format!("egret compress {model} --recipe {recipe} -o {output}")
 }
 
+/// Layers whose times are told one by one.
+const SLOWEST: usize = 10;
+
 fn percent(now: usize, before: usize) -> f64 {
     100.0 * now as f64 / before.max(1) as f64
 }
@@ -143,6 +156,13 @@ fn percent(now: usize, before: usize) -> f64 {
 fn show_plan(plan: &Plan) -> Result<()> {
     let least = plan.least();
     say!("size          {} bytes; about {least} at least, {:.1} %", plan.bytes, percent(least, plan.bytes));
+    if !plan.channels.is_empty() {
+        let parts: Vec<String> = plan.channels.iter().map(ToString::to_string).collect();
+        say!(
+            "channels      {}: each is tried first, and then what follows; not in these bytes",
+            parts.join(", ")
+        );
+    }
     let width = plan.layers.iter().map(|l| l.0.chars().count()).max().unwrap_or(0).max("layer".len());
     say!("{:width$}  op             levels and their bytes", "layer");
     for (name, op, levels) in &plan.layers {
@@ -170,6 +190,9 @@ fn show(outcome: &Outcome) -> Result<()> {
     let (quantised, pruned) = (report.quantised(), report.pruned());
     say!("contractions  {quantised} quantised, {pruned} pruned; left: {}", left(report));
     layers(report)?;
+    if let Some(pace) = outcome.joint.as_ref().and_then(|j| j.pace.as_ref()) {
+        times(pace)?;
+    }
     match &outcome.joint {
         Some(joint) => curve(joint, report.bytes_before),
         None => Ok(()),
@@ -218,6 +241,55 @@ fn layers(report: &Report) -> Result<()> {
     Ok(())
 }
 
+fn micros(ns: u64) -> String {
+    format!("{:.1}", ns as f64 / 1e3)
+}
+
+/// Where the estimated time goes, the layers first of which most stays.
+fn times(pace: &Pace) -> Result<()> {
+    let now = pace.now_total();
+    say!(
+        "estimated     {} us on {}, {:.2}x as fast; the original {} us, {} asked",
+        micros(now),
+        pace.target,
+        pace.times(now),
+        micros(pace.before),
+        pace.speed
+    );
+    for step in &pace.rungs {
+        say!(
+            "  {:<13} {} us, with each layer's fastest level {} us",
+            step.channels.map_or("all channels".to_owned(), |c| c.to_string()),
+            micros(step.dense),
+            micros(step.least)
+        );
+    }
+    if let Some(why) = &pace.stay {
+        say!("  {why}");
+    }
+    let mut rows: Vec<(&str, &Shares)> = pace.layers.iter().map(|(n, s)| (n.as_str(), s)).collect();
+    rows.sort_by_key(|(_, s)| std::cmp::Reverse(s.least));
+    let rows: Vec<_> = rows.into_iter().filter(|(_, s)| s.before > 0).collect();
+    let (shown, more) = rows.split_at(rows.len().min(SLOWEST));
+    let mut shown = shown.to_vec();
+    let sum = more.iter().fold(Shares::default(), |sum, (_, s)| Shares {
+        before: sum.before + s.before,
+        now: sum.now + s.now,
+        least: sum.least + s.least,
+    });
+    let others = format!("{} others", more.len());
+    if !more.is_empty() {
+        shown.push((&others, &sum));
+    }
+    shown.push(("(no layer)", &pace.rest));
+    let width = shown.iter().map(|r| r.0.chars().count()).max().unwrap_or(0).max("layer".len());
+    say!("{:width$}  {:>9}  {:>9}  {:>14}", "layer", "us before", "us now", "us that stay");
+    for (name, s) in shown {
+        say!("{name:width$}  {:>9}  {:>9}  {:>14}", micros(s.before), micros(s.now), micros(s.least));
+    }
+    Ok(())
+}
+
 /// The points that were judged, and others that the search found, by size.
 fn curve(joint: &Joint, before: usize) -> Result<()> {
     let mut rows: Vec<(usize, f64, String)> = vec![];
@@ -229,10 +301,12 @@ fn curve(joint: &Joint, before: usize) -> Result<()> {
         };
         let mark = match beaten[i] {
             _ if i == joint.chosen => "  <- this one".to_owned(),
-            Some(by) => format!("  not on the curve: {} bytes lose no more", joint.points[by].bytes),
+            Some(by) => format!("  not on the curve: {} lose no more", joint.points[by].told()),
             None => String::new(),
         };
-        rows.push((point.bytes, point.planned.error, format!("{value:>9}{mark}")));
+        let time = point.time.map_or(String::new(), |ns| format!("  {:>9} us", micros(ns)));
+        let channels = point.channels.map_or(String::new(), |c| format!("  {c}"));
+        rows.push((point.bytes, point.planned.error, format!("{value:>9}{time}{channels}{mark}")));
     }
     let near = |c: &&Cost| !joint.points.iter().any(|p| p.bytes.abs_diff(c.bytes) * 100 < before);
     rows.extend(joint.untried.iter().filter(near).map(|c| (c.bytes, c.error, String::new())));

@@ -101,7 +101,7 @@ pub enum Command {
     /// Train chosen weights of a model further, on data and a loss, and leave all else as it is
     #[command(after_help = EXIT_CODES)]
     Tune(tune::Args),
-    /// Make a model as small as a loss allows, or as good as a size allows: a level for every layer, judged on held-out samples
+    /// Make a model as small as a loss allows, or as good as a size or a time allows: a level for every layer, judged on held-out samples
     #[command(after_help = EXIT_CODES)]
     Compress(compress::Args),
     /// Make one model of several: wires from outputs to inputs, checked by type

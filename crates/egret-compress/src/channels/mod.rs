@@ -48,23 +48,38 @@ pub fn prune(
     resume: Option<&Resume<'_>>,
     watch: &mut Watch<'_>,
 ) -> Result<Compressed> {
-    let method = request.method;
-    if method.needs_data() && request.data.is_empty() {
-        let name = method.name();
+    if request.method.needs_data() && request.data.is_empty() {
+        let name = request.method.name();
         return Err(Error::user(format!("--method {name} needs samples of the inputs: --data FILE.npz")));
     }
+    let samples = match request.data[..] {
+        [] => None,
+        _ => Some(Samples::open(&request.data, &file.declared()?.inputs)?),
+    };
+    with(path, file, request, samples.as_ref(), resume, watch)
+}
+
+/// As [`prune`], with these samples instead of the request's.
+///
+/// # Errors
+/// As of [`prune`].
+pub fn with(
+    path: &Path,
+    file: &ModelFile,
+    request: &Request,
+    samples: Option<&Samples>,
+    resume: Option<&Resume<'_>>,
+    watch: &mut Watch<'_>,
+) -> Result<Compressed> {
+    let method = request.method;
     let scope = match request.scope {
         Some(Scope::Row) => {
             return Err(Error::user("--scope row: channels are whole outputs; there are layer and global"));
         }
         other => other.unwrap_or(Scope::Layer),
     };
-    let samples = match request.data[..] {
-        [] => None,
-        _ => Some(Samples::open(&request.data, &file.declared()?.inputs)?),
-    };
     let mut model = file.proto().clone();
-    let given = Given::take(&mut model, &samples.iter().collect::<Vec<_>>())?;
+    let given = Given::take(&mut model, &samples.into_iter().collect::<Vec<_>>())?;
     let model = &model;
     let found = contractions(model);
     let graph = model.graph.as_ref().ok_or_else(|| Error::user("the model has no graph"))?;
@@ -73,7 +88,7 @@ pub fn prune(
     let mut groups = groups::groups(&walk);
     groups::plan(&walk, &found, &mut groups, request)?;
     let mut what = format!("{} by {}, over {}", request.pattern, method.name(), scope.words());
-    let data = match &samples {
+    let data = match samples {
         Some(samples) => {
             what = format!("{what}, with {} samples", samples.len());
             Some(Data::new(model, path, &walk, &found, &mut groups, request, samples)?)

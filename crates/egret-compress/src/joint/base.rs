@@ -6,11 +6,14 @@ use crate::data::original;
 use crate::integers;
 use crate::joint::level::Level;
 use crate::layers::{Contraction, contractions, named};
+use crate::methods::Method;
 use crate::pattern::Pattern;
 use crate::quantize::{Precision, fold, weights};
 use crate::report::Reason;
+use crate::request::{Request, Watch};
+use crate::state::State;
 use crate::stats::{Head, Stats};
-use crate::{mask, numbers};
+use crate::{channels, mask, numbers};
 use egret::frontend::{DeclaredInput, ModelFile};
 use egret::samples::Samples;
 use egret::{Error, Result};
@@ -30,6 +33,9 @@ pub struct Choice {
 pub struct Opened {
     path: PathBuf,
     file: ModelFile,
+    bytes: Vec<u8>,
+    /// Which channels went, if any did.
+    channels: Option<Pattern>,
     /// Its inputs.
     pub inputs: Vec<DeclaredInput>,
 }
@@ -42,7 +48,47 @@ impl Opened {
     pub fn new(path: &Path) -> Result<Opened> {
         let (path, file) = egret::source::single_file(path, "compress")?;
         let inputs = file.declared()?.inputs;
-        Ok(Opened { path, file, inputs })
+        let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
+        Ok(Opened { path, file, bytes, channels: None, inputs })
+    }
+
+    /// The same once more.
+    pub fn again(&self) -> Opened {
+        Opened {
+            path: self.path.clone(),
+            file: ModelFile::of(&self.path, self.file.proto().clone()),
+            bytes: self.bytes.clone(),
+            channels: self.channels,
+            inputs: self.inputs.clone(),
+        }
+    }
+
+    /// Without a part of the channels; fitted to samples, if there are any. What is kept in `state` is taken from there.
+    ///
+    /// # Errors
+    /// As of `egret prune`.
+    pub fn without(
+        &self,
+        channels: Pattern,
+        skip: &[String],
+        samples: Option<&Samples>,
+        state: &State,
+        watch: &mut Watch<'_>,
+    ) -> Result<Opened> {
+        let method = if samples.is_some() { Method::OBC } else { Method::L1 };
+        let request = Request { method, skip: skip.to_vec(), ..Request::new(channels) };
+        let name = format!("model without {channels} by {}", method.name());
+        let bytes = match state.get(&name)? {
+            Some(bytes) => bytes,
+            None => {
+                let made = channels::with(&self.path, &self.file, &request, samples, None, watch)?.model;
+                state.put(&name, &made)?;
+                made
+            }
+        };
+        let file = ModelFile::of(&self.path, ModelFile::from_bytes(&bytes)?.proto().clone());
+        let inputs = file.declared()?.inputs;
+        Ok(Opened { path: self.path.clone(), file, bytes, channels: Some(channels), inputs })
     }
 }
 
@@ -50,8 +96,10 @@ impl Opened {
 pub struct Base {
     /// The file.
     pub path: PathBuf,
-    /// Its bytes.
+    /// Its bytes, without the channels that went.
     pub file: Vec<u8>,
+    /// Which channels went, if any did.
+    pub channels: Option<Pattern>,
     /// Its model, batch normalisations folded.
     pub model: ModelProto,
     /// How many were folded.
@@ -74,7 +122,7 @@ impl Base {
     /// # Errors
     /// A name that no contraction has; samples that cannot be read.
     pub fn new(opened: Opened, levels: &[Level], skip: &[String], samples: &[&Samples]) -> Result<Base> {
-        let Opened { path, file, .. } = opened;
+        let Opened { path, file, bytes, channels, .. } = opened;
         let mut model = file.proto().clone();
         let head = Head::of(&path, &contractions(&model))?;
         let given = Given::take(&mut model, samples)?;
@@ -96,8 +144,12 @@ impl Base {
                 false => choices(graph, &constants, c, levels, *fits),
             })
             .collect();
-        let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
-        Ok(Base { path, file: bytes, model, folded, head, given, found, choices, fits })
+        Ok(Base { path, file: bytes, channels, model, folded, head, given, found, choices, fits })
+    }
+
+    /// What stands before the names of records of copies without these channels.
+    pub fn prefix(&self) -> String {
+        self.channels.map_or(String::new(), |c| format!("{c} "))
     }
 
     /// Stats of this model.

@@ -39,9 +39,9 @@ pub struct Built {
 }
 
 /// The name of the copy with these levels among records.
-pub fn name(of: &[Option<Level>]) -> String {
+pub fn name(base: &Base, of: &[Option<Level>]) -> String {
     let words: Vec<String> = of.iter().map(|l| l.map_or(String::new(), |l| l.to_string())).collect();
-    format!("copy {}", blake3::hash(words.join("\n").as_bytes()).to_hex())
+    format!("{}copy {}", base.prefix(), blake3::hash(words.join("\n").as_bytes()).to_hex())
 }
 
 /// The copy with these levels, one for each contraction that has any. Layers that are kept in `state` are taken from there.
@@ -59,16 +59,6 @@ pub fn build(
     if of.iter().flatten().all(|l| *l == Level::Dense) {
         return untouched(base, before);
     }
-    let plan = |model: &ModelProto, found: &[Contraction]| -> Vec<Planned> {
-        let graph = model.graph.get_or_default();
-        let constants = Constants::new(graph);
-        let refused = |i: usize| base.choices[i].as_ref().err().cloned();
-        let planned = |(i, c): (usize, &Contraction)| match of[i] {
-            Some(Level::Integers(precision)) => weights(graph, &constants, c, precision),
-            _ => Err(refused(i).unwrap_or((Reason::Dense, DENSE.into()))),
-        };
-        found.iter().enumerate().map(planned).collect()
-    };
     let zeros: Vec<Option<Pattern>> = of
         .iter()
         .map(|level| match level {
@@ -76,14 +66,14 @@ pub fn build(
             _ => None,
         })
         .collect();
-    let first = plan(&base.model, &base.found);
-    let pass = name(of);
+    let first = plan(base, of, &base.model, &base.found);
+    let pass = name(base, of);
     let fit = Fit { samples, state, pass: &pass };
     let (mut model, mut made) =
         fitted::fitted(&base.model, &base.path, &base.found, &first, &zeros, fit, watch)?;
     // Biases that were added have moved nodes.
     let found = contractions(&model);
-    let plan = plan(&model, &found);
+    let plan = plan(base, of, &model, &found);
     let qualities: Vec<Option<Quality>> = made.iter().map(|m| m.output).collect();
     made.resize_with(found.len(), Made::default);
     let inputs = inputs(&found, of);
@@ -123,6 +113,34 @@ pub fn build(
         .map_err(|e| Error::unsupported(format!("the compressed model cannot be written: {e}")))?;
     let opsets = [before, opset::of(&model)];
     Ok(Built { model, bytes, entries, ranges: activations.report(), opsets })
+}
+
+/// What becomes of the weights of each contraction of this model, which is the base or has more biases.
+fn plan(base: &Base, of: &[Option<Level>], model: &ModelProto, found: &[Contraction]) -> Vec<Planned> {
+    let graph = model.graph.get_or_default();
+    let constants = Constants::new(graph);
+    let refused = |i: usize| base.choices[i].as_ref().err().cloned();
+    let planned = |(i, c): (usize, &Contraction)| match of[i] {
+        Some(Level::Integers(precision)) => weights(graph, &constants, c, precision),
+        _ => Err(refused(i).unwrap_or((Reason::Dense, DENSE.into()))),
+    };
+    found.iter().enumerate().map(planned).collect()
+}
+
+/// A model with the nodes of the copy with these levels, whose weights are rounded and not fitted: for its time. Zeros are numbers like
+/// others there, as no kernel skips them. `all`: the ranges of all values that may be bytes.
+///
+/// # Errors
+/// Weights that are no finite numbers; an opset that cannot be raised.
+pub fn unfitted(base: &Base, of: &[Option<Level>], all: &Activations) -> Result<ModelProto> {
+    let mut model = base.model.clone();
+    let plan = plan(base, of, &model, &base.found);
+    let made: Vec<Made> = base.found.iter().map(|_| Made::default()).collect();
+    let inputs = inputs(&base.found, of);
+    let activations = all.among(&model, &inputs);
+    quantize::put(&mut model, &base.found, plan, made, &inputs, &activations, &mut |_, _, _| {})?;
+    base.given.put_back(&mut model);
+    Ok(model)
 }
 
 /// The inputs of layers that become bytes.

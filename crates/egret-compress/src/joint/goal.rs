@@ -1,4 +1,4 @@
-//! Goals: the bytes and the loss that a compressed model may have.
+//! Goals: the bytes, the time and the loss that a compressed model may have.
 
 use crate::joint::judge::Metric;
 use egret::{Error, Result};
@@ -50,6 +50,35 @@ impl FromStr for Size {
             .find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))
             .unwrap_or((text, 1.0));
         Ok(Size::Bytes((number(digits)? * unit) as u64))
+    }
+}
+
+/// How many times as fast as the original a model is to be, by the compiler's estimates.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Speed(f64);
+
+impl Speed {
+    /// The time that is left of so many nanoseconds.
+    pub fn of(self, before: u64) -> u64 {
+        (before as f64 / self.0) as u64
+    }
+}
+
+impl FromStr for Speed {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Speed> {
+        let times = text.strip_suffix('x').and_then(|t| t.trim().parse::<f64>().ok());
+        let times = times.filter(|v| v.is_finite() && *v > 1.0);
+        times
+            .map(Speed)
+            .ok_or_else(|| Error::user(format!("no speed `{text}`; write 2x or 1.3x: more than 1x")))
+    }
+}
+
+impl fmt::Display for Speed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x", self.0)
     }
 }
 
@@ -136,6 +165,10 @@ mod tests {
         assert_eq!("2%".parse::<Allowed>().expect("a budget").loss(Metric::Mse).expect("a part"), 0.02);
         for (text, metric) in [("0.5pt", Metric::Mse), ("0.5", Metric::Top1)] {
             assert!(text.parse::<Allowed>().expect("a budget").loss(metric).is_err(), "{text}");
+        }
+        assert_eq!("2x".parse::<Speed>().expect("a speed").of(1000), 500);
+        for text in ["", "x", "2", "1x", "0.5x", "-2x", "nanx", "infx"] {
+            assert!(text.parse::<Speed>().is_err(), "{text}");
         }
         assert!("-1pt".parse::<Allowed>().is_err() && "much".parse::<Allowed>().is_err());
     }

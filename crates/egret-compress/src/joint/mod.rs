@@ -1,22 +1,27 @@
 //! Compression to a size or a loss: each layer gets the level at which all together cost least, and the model is judged on samples that
 //! its weights were not fitted to.
 //!
-//! [`table`] has the error of every layer at every level, [`search`] finds the best choice of each size, [`build`] makes a copy, and
-//! [`judge`] says what it lost.
+//! [`table`] has the error of every layer at every level, [`time`] what it is estimated to take, [`search`] finds the best choice of each
+//! size or time, [`build`] makes a copy, and [`judge`] says what it lost. Channels go from the whole model first: [`tries`] searches the
+//! levels of what each part of them leaves.
 
 mod base;
 mod build;
 mod goal;
 mod judge;
 mod level;
+mod pace;
 mod recipe;
 mod search;
 mod story;
 mod table;
+mod time;
+mod tries;
 
-pub use goal::{Allowed, Size};
+pub use goal::{Allowed, Size, Speed};
 pub use judge::{Metric, Score};
 pub use level::{Level, Levels};
+pub use pace::{Pace, Shares};
 pub use recipe::Recipe;
 pub use search::Cost;
 pub use story::{Joint, Outcome, Plan, Point, Tried, loss as lost};
@@ -27,7 +32,9 @@ use crate::joint::base::{Base, Opened};
 use crate::joint::build::{Built, build};
 use crate::joint::judge::Judge;
 use crate::joint::search::Front;
-use crate::report::Report;
+use crate::joint::time::Clock;
+use crate::joint::tries::{Rung, Rungs, Search, chosen};
+use crate::report::{Reason, Report, Verdict};
 use crate::request::Watch;
 use crate::state::{self, Resume, State};
 use crate::stats::{Kind, Stats};
@@ -37,14 +44,10 @@ use std::path::{Path, PathBuf};
 
 /// One sample of so many judges, where no others do.
 const HOLD_OUT: usize = 4;
-/// Sizes that a search for a loss looks among.
-const POINTS: usize = 33;
 /// Points of the curve that are told without being tried.
 const SHOWN: usize = 8;
 /// What stands behind a copy's name in the name of the record of its score.
 const SCORE: &str = " score";
-/// How often a choice is made again because the file is larger than was planned.
-const AGAIN: usize = 5;
 
 /// What is asked of a compression.
 #[derive(Clone, Debug)]
@@ -63,6 +66,10 @@ pub struct Goal {
     pub size: Option<Size>,
     /// The model loses so much at most.
     pub budget: Option<Allowed>,
+    /// It is estimated to be so many times as fast at least; not with a size.
+    pub speed: Option<Speed>,
+    /// What that is estimated for, as `--target` of `egret compile`; `None` = this machine.
+    pub target: Option<String>,
     /// Layers that are left alone.
     pub skip: Vec<String>,
 }
@@ -73,11 +80,13 @@ pub struct Goal {
 /// As of [`compress`].
 pub fn planned(path: &Path, goal: &Goal) -> Result<Plan> {
     let base = Base::new(Opened::new(path)?, &goal.to.list, &goal.skip, &[])?;
-    base.some()?;
-    Ok(Plan::of(&base))
+    if goal.to.channels.is_empty() {
+        base.some()?;
+    }
+    Ok(Plan::of(&base, &goal.to.channels))
 }
 
-/// The smallest copy of a model within a loss, or the best one within a size; with both, the smallest within both. With `resume`, what is
+/// The smallest copy of a model within a loss, or the best one within a size or an estimated time; with a loss and a size, the smallest within both. With `resume`, what is
 /// found is kept there, and what was kept by a run that was asked the same is taken.
 ///
 /// # Errors
@@ -89,9 +98,9 @@ pub fn compress(
     resume: Option<&Resume<'_>>,
     watch: &mut Watch<'_>,
 ) -> Result<Outcome> {
-    if goal.size.is_none() && goal.budget.is_none() {
+    if goal.size.is_none() && goal.budget.is_none() && goal.speed.is_none() {
         return Err(Error::user(
-            "what is to be reached? --size 4MB or 40%, or --budget 0.5pt (top1) or 1% (mse)",
+            "what is to be reached? --size 4MB or 40%, --budget 0.5pt (top1) or 1% (mse), or --speed 1.5x",
         ));
     }
     if goal.data.is_empty() && !goal.stats.is_empty() {
@@ -103,6 +112,18 @@ pub fn compress(
     if goal.data.is_empty() {
         return Err(Error::user(
             "egret compress needs samples of the inputs: --data FILE.npz; without any, --plan says what would be tried",
+        ));
+    }
+    if goal.speed.is_some() && goal.size.is_some() {
+        return Err(Error::user("--speed or --size: one of them is what layers are chosen by"));
+    }
+    if goal.speed.is_none() && goal.target.is_some() {
+        return Err(Error::user("--target says what --speed is estimated for; a size has none"));
+    }
+    let to = if goal.speed.is_some() { goal.to.of_time()? } else { goal.to.clone() };
+    if !goal.stats.is_empty() && (goal.speed.is_some() || !to.channels.is_empty()) {
+        return Err(Error::user(
+            "--stats are of the whole model: neither --speed nor channels go with them",
         ));
     }
     let opened = Opened::new(path)?;
@@ -120,8 +141,10 @@ pub fn compress(
             (fit, eval, HOLD_OUT)
         }
     };
-    let base = Base::new(opened, &goal.to.list, &goal.skip, &[&fit, &eval])?;
-    base.some()?;
+    let base = Base::new(opened.again(), &to.list, &goal.skip, &[&fit, &eval])?;
+    if to.channels.is_empty() {
+        base.some()?;
+    }
     let stats = match goal.stats[..] {
         [] => None,
         _ => Some(base.stats(&goal.stats)?),
@@ -134,60 +157,105 @@ pub fn compress(
     let metric = goal.metric.unwrap_or(if eval.has_labels() { Metric::Top1 } else { Metric::Mse });
     let allowed = goal.budget.map(|b| b.loss(metric)).transpose()?;
     let original = egret::frontend::ModelFile::from_bytes(&base.file)?;
-    // Size and loss do not count: what is found for one holds for another.
-    let asked = format!("compress to {:?}, without {:?}, by {metric}", goal.to.list, goal.skip);
+    let (before, path) = (base.file.len(), base.path.clone());
+    // Size, time and loss do not count: what is found for one holds for another.
+    let by = if goal.speed.is_some() { "time" } else { "size" };
+    let asked = format!(
+        "compress to {:?} for {by} {:?}, without {:?}, by {metric}",
+        to.list, goal.target, goal.skip
+    );
     let told = stats.as_ref().map_or(vec![], Stats::hashes);
     let state = State::open(resume, || state::key(&asked, &base.file, &[&fit, &eval], &told))?;
     taken(resume, &state, base.layers().count());
-    let judge = Judge::new(original.proto(), &base.path, &eval, metric, &state)?;
-    let costs = table::table(&base, source, &state, watch)?;
-    let front = Front::new(&costs);
-    let limit = goal.size.map(|s| s.bytes(base.file.len()));
+    let names: Vec<String> = base.found.iter().map(|c| c.name.clone()).collect();
+    let bytes_before: Vec<usize> = (0..names.len()).map(|i| base.bytes(i)).collect();
+    let judge = Judge::new(original.proto(), &path, &eval, metric, &state)?;
+    let limit = goal.size.map(|s| s.bytes(before));
     let mut search = Search {
-        base: &base,
         fit: &fit,
         judge,
-        front: &front,
-        rest: base.rest(),
+        before,
         limit,
         allowed,
+        most: None,
         state: &state,
         watch,
         points: vec![],
         best: None,
     };
-    match allowed {
-        Some(_) => search.smallest()?,
-        None => search.largest()?,
+    let mut untried: Vec<Cost> = vec![];
+    let mut pace = None;
+    match goal.speed {
+        Some(speed) => {
+            let clock = Clock::new(goal.target.as_deref(), &fit)?;
+            let rungs = Rungs { opened: &opened, to: &to, skip: &goal.skip, clock: &clock, eval: &eval };
+            pace = Some(search.quickest(&rungs, base, speed)?);
+        }
+        None => {
+            let mut first = Some(base);
+            for channels in std::iter::once(None).chain(to.channels.iter().copied().map(Some)) {
+                let base = match (channels, first.take()) {
+                    (None, Some(base)) => base,
+                    (None, None) => continue,
+                    (Some(channels), _) => {
+                        let less =
+                            opened.without(channels, &goal.skip, Some(&fit), &state, search.watch)?;
+                        Base::new(less, &to.list, &goal.skip, &[&fit, &eval])?
+                    }
+                };
+                let costs = table::table(&base, source, &state, search.watch)?;
+                let front = Front::new(&costs);
+                let rest = base.rest();
+                // Errors without some channels are not those of the original's outputs: they are not told beside these.
+                if channels.is_none() {
+                    untried.extend(front.spread(usize::MAX, SHOWN).into_iter().map(|i| {
+                        let Cost { bytes, error } = front.cost(i);
+                        Cost { bytes: bytes + rest, error }
+                    }));
+                }
+                let rung = Rung { base, costs, front, rest };
+                match allowed {
+                    Some(_) => search.smallest(&rung)?,
+                    None => search.largest(&rung)?,
+                }
+                search.keep(rung);
+            }
+        }
     }
-    let Search { judge, points, best, rest, .. } = search;
-    let at = chosen(&points);
-    let built = best.ok_or_else(|| Error::internal("no copy was made"))?;
-    let unmet = story::unmet(&points[at], limit, allowed, metric, base.file.len());
+    let Search { judge, points, best, .. } = search;
+    let at = chosen(&points, allowed.is_some());
+    let (built, rung) = match best {
+        Some((built, Some(rung), _)) => (built, rung),
+        _ => return Err(Error::internal("no copy was made")),
+    };
+    let Rung { base, costs, .. } = rung;
+    let unmet = match &pace {
+        Some(pace) if !points[at].fits => Some(pace.unmet(points[at].time.unwrap_or(0))),
+        _ => story::unmet(&points[at], limit, allowed, metric, before),
+    };
+    let asked = story::asked(goal);
     let recipe = Recipe {
-        bytes: base.file.len(),
+        bytes: before,
         data: goal.data.clone(),
         hold_out,
         samples: fit.len(),
         skip: goal.skip.clone(),
+        channels: points[at].channels,
         levels: base
             .layers()
             .map(|(i, _)| base.found[i].name.clone())
             .zip(points[at].levels.clone())
             .collect(),
         about: match &unmet {
-            None => format!("Asked for: {}.", story::asked(goal)),
-            Some(text) => format!("NOT MET: {text}. Asked for: {}.", story::asked(goal)),
+            None => format!("Asked for: {asked}."),
+            Some(text) => format!("NOT MET: {text}. Asked for: {asked}."),
         },
     };
     let mut what = format!("{} with {} samples, {} judge", goal.to.text, fit.len(), eval.len());
     if let Some(stats) = &stats {
         what.push_str(&format!(", levels by stats of {} samples", stats.samples()));
     }
-    let report = report(&base, &built, what);
-    let mut untried: Vec<Cost> =
-        front.spread(usize::MAX, SHOWN).into_iter().map(|i| front.cost(i)).collect();
-    untried.iter_mut().for_each(|c| c.bytes += rest);
+    let report = report(&base, &built, what, before, &bytes_before);
     let levels = points[at].levels.clone();
     let joint = Joint {
         metric,
@@ -195,9 +263,10 @@ pub fn compress(
         points,
         chosen: at,
         untried,
-        tried: story::tried(&base, &costs, &levels),
+        tried: story::tried(&base, &costs, &levels, &bytes_before),
         allowed,
         limit,
+        pace: pace.map(|p| p.named(&names)),
     };
     Ok(Outcome {
         made: Compressed { model: built.bytes, report, state },
@@ -222,14 +291,34 @@ pub fn replay(
     let opened = Opened::new(path)?;
     let data = if data.is_empty() { &recipe.data } else { data };
     let all = Samples::open(data, &opened.inputs)?;
-    let base = Base::new(opened, &list, &recipe.skip, &[&all])?;
-    if base.file.len() != recipe.bytes {
+    let whole = Base::new(opened.again(), &list, &recipe.skip, &[&all])?;
+    let before = whole.file.len();
+    if before != recipe.bytes {
         return Err(Error::user(format!(
-            "the recipe is for a model of {} bytes, this one has {}",
-            recipe.bytes,
-            base.file.len()
+            "the recipe is for a model of {} bytes, this one has {before}",
+            recipe.bytes
         )));
     }
+    let bytes_before: Vec<usize> = (0..whole.found.len()).map(|i| whole.bytes(i)).collect();
+    let fit = if recipe.hold_out == 0 { all } else { all.split(recipe.hold_out).0 };
+    if fit.len() != recipe.samples {
+        return Err(Error::user(format!(
+            "the recipe is for {} samples, of these there are {}",
+            recipe.samples,
+            fit.len()
+        )));
+    }
+    let asked =
+        format!("a recipe, {:?} of {:?}, without {:?}", recipe.levels, recipe.channels, recipe.skip);
+    let state = State::open(resume, || state::key(&asked, &whole.file, &[&fit], &[]))?;
+    taken(resume, &state, whole.layers().count());
+    let base = match recipe.channels {
+        None => whole,
+        Some(channels) => {
+            let less = opened.without(channels, &recipe.skip, Some(&fit), &state, watch)?;
+            Base::new(less, &list, &recipe.skip, &[&fit])?
+        }
+    };
     let (mut of, mut next) = (vec![None; base.found.len()], 0);
     for (name, level) in &recipe.levels {
         let at = (next..of.len()).find(|&i| base.found[i].name == *name);
@@ -243,20 +332,9 @@ pub fn replay(
         of[at] = Some(*level);
         next = at + 1;
     }
-    let fit = if recipe.hold_out == 0 { all } else { all.split(recipe.hold_out).0 };
-    if fit.len() != recipe.samples {
-        return Err(Error::user(format!(
-            "the recipe is for {} samples, of these there are {}",
-            recipe.samples,
-            fit.len()
-        )));
-    }
-    let asked = format!("a recipe, {:?}, without {:?}", recipe.levels, recipe.skip);
-    let state = State::open(resume, || state::key(&asked, &base.file, &[&fit], &[]))?;
-    taken(resume, &state, base.layers().count());
     let built = build(&base, &of, &fit, &state, watch)?;
     let what = format!("a recipe, with {} samples", fit.len());
-    let report = report(&base, &built, what);
+    let report = report(&base, &built, what, before, &bytes_before);
     let made = Compressed { model: built.bytes, report, state };
     Ok(Outcome { made, joint: None, recipe: recipe.clone(), unmet: None })
 }
@@ -267,7 +345,7 @@ fn taken(resume: Option<&Resume<'_>>, state: &State, layers: usize) {
     if names.is_empty() {
         return;
     }
-    let errors = names.iter().filter(|n| n.starts_with(table::RECORD)).count();
+    let errors = names.iter().filter(|n| n.contains(table::RECORD)).count();
     let judged: Vec<&str> = names.iter().filter_map(|n| n.strip_suffix(SCORE)).collect();
     let begun = |n: &&String| n.contains(" layer ") && !judged.iter().any(|j| n.starts_with(j));
     (resume.tell)(&format!(
@@ -278,128 +356,31 @@ fn taken(resume: Option<&Resume<'_>>, state: &State, layers: usize) {
     ));
 }
 
-fn report(base: &Base, built: &Built, mut what: String) -> Report {
+/// With the bytes of the original, of its file and of each contraction's weights.
+fn report(base: &Base, built: &Built, mut what: String, before: usize, of: &[usize]) -> Report {
+    let mut entries = built.entries.clone();
+    if let Some(channels) = base.channels {
+        what.push_str(&format!(", {channels} of the model"));
+        for (entry, of) in entries.iter_mut().zip(of) {
+            entry.bytes = entry.bytes.map(|[_, now]| [*of, now]);
+            if let Verdict::Left { reason: Reason::Dense, text } = &mut entry.verdict {
+                *text = format!("{channels} of the model; {text}");
+            }
+        }
+    }
     if base.folded > 0 {
         what.push_str(&format!(", {} batch normalisations folded", base.folded));
     }
-    let [before, now] = built.opsets;
-    if now != before {
-        what.push_str(&format!(", opset {before} raised to {now}"));
+    let [opset, now] = built.opsets;
+    if now != opset {
+        what.push_str(&format!(", opset {opset} raised to {now}"));
     }
     Report {
         what,
-        entries: built.entries.clone(),
+        entries,
         ranges: built.ranges.clone(),
         products: None,
         bytes: built.bytes.len(),
-        bytes_before: base.file.len(),
+        bytes_before: before,
     }
-}
-
-/// A search among the choices of a front, and what it has tried.
-struct Search<'a, 'w> {
-    base: &'a Base,
-    fit: &'a Samples,
-    judge: Judge<'a>,
-    front: &'a Front,
-    /// Bytes beside those of layers.
-    rest: usize,
-    limit: Option<usize>,
-    allowed: Option<f64>,
-    state: &'a State,
-    watch: &'a mut Watch<'w>,
-    points: Vec<Point>,
-    /// The copy of the chosen point.
-    best: Option<Built>,
-}
-
-impl Search<'_, '_> {
-    fn levels(&self, at: usize) -> Vec<Level> {
-        self.base.layers().zip(self.front.choices(at)).map(|((_, choices), k)| choices[k].level).collect()
-    }
-
-    /// Make the copy of a choice and judge it; whether it meets the goal.
-    fn try_out(&mut self, at: usize) -> Result<bool> {
-        let levels = self.levels(at);
-        let mut of = vec![None; self.base.found.len()];
-        self.base.layers().zip(&levels).for_each(|((i, _), level)| of[i] = Some(*level));
-        let built = build(self.base, &of, self.fit, self.state, self.watch)?;
-        let name = format!("{}{SCORE}", build::name(&of));
-        let score = self.state.numbers(&name, || {
-            let score = self.judge.score(&built.model)?;
-            Ok(vec![score.value, score.loss])
-        })?;
-        let &[value, loss] = &score[..] else { return Err(Error::internal("no score")) };
-        let score = Score { value, loss };
-        let bytes = built.bytes.len();
-        let fits = self.limit.is_none_or(|l| bytes <= l);
-        let smaller = bytes < self.base.file.len();
-        let met = fits && smaller && self.allowed.is_none_or(|a| score.loss <= a);
-        self.points.push(Point { bytes, planned: self.front.cost(at), score, levels, fits, met });
-        if chosen(&self.points) + 1 == self.points.len() {
-            self.best = Some(built);
-        }
-        Ok(met)
-    }
-
-    /// The best within the size: the least error that the table says.
-    fn largest(&mut self) -> Result<()> {
-        let limit = self.limit.unwrap_or(usize::MAX);
-        let mut target = limit.saturating_sub(self.rest);
-        for _ in 0..AGAIN {
-            let Some(at) = self.front.best_within(target) else { break };
-            if self.try_out(at)? {
-                return Ok(());
-            }
-            let over = self.points.last().map_or(0, |p| p.bytes.saturating_sub(limit));
-            target = self.front.cost(at).bytes.saturating_sub(over.max(1));
-        }
-        if self.points.is_empty() {
-            self.try_out(0)?;
-        }
-        Ok(())
-    }
-
-    /// The smallest within the loss: halving, as more bytes lose less.
-    fn smallest(&mut self) -> Result<()> {
-        let limit = self.limit.unwrap_or(usize::MAX).min(self.base.file.len() - 1);
-        let mut points = self.front.spread(limit.saturating_sub(self.rest), POINTS);
-        // The original is no copy.
-        points.retain(|&at| self.levels(at).iter().any(|l| *l != Level::Dense));
-        let first = points.first().copied().unwrap_or(0);
-        if self.try_out(first)? || points.len() < 2 {
-            return Ok(());
-        }
-        let (mut fails, mut meets) = (0, points.len());
-        if self.limit.is_some() {
-            // Without it the original would meet; here nothing larger is left.
-            meets -= 1;
-            if !self.try_out(points[meets])? {
-                return Ok(());
-            }
-        }
-        while meets - fails > 1 {
-            let middle = usize::midpoint(fails, meets);
-            if self.try_out(points[middle])? {
-                meets = middle;
-            } else {
-                fails = middle;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Of those that meet the goal the smallest; else the one that loses least among those of the size; else the smallest.
-fn chosen(points: &[Point]) -> usize {
-    let key = |p: &Point| match (p.met, p.fits) {
-        (true, _) => (0, p.bytes as f64, p.score.loss),
-        (false, true) => (1, p.score.loss, p.bytes as f64),
-        (false, false) => (2, p.bytes as f64, p.score.loss),
-    };
-    let order = |a: &Point, b: &Point| {
-        let (a, b) = (key(a), key(b));
-        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.total_cmp(&b.2))
-    };
-    (0..points.len()).min_by(|a, b| order(&points[*a], &points[*b])).unwrap_or(0)
 }

@@ -1,6 +1,7 @@
 //! Recipes: what makes the same copy again, without a search.
 
 use crate::joint::level::Level;
+use crate::pattern::Pattern;
 use egret::{Error, Result, files};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ pub struct Recipe {
     pub samples: usize,
     /// Layers that were left alone.
     pub skip: Vec<String>,
+    /// The part of the channels that goes first, if any goes.
+    pub channels: Option<Pattern>,
     /// The layers with levels, in order.
     pub levels: Vec<(String, Level)>,
     /// Whether the goal was met, and what the search was about: for readers.
@@ -49,6 +52,9 @@ impl Recipe {
         let _ = writeln!(out, "samples = {}", self.samples);
         let _ = writeln!(out, "hold_out = {}", self.hold_out);
         let _ = writeln!(out, "skip = {}", list(self.skip.iter().map(|s| quoted(s)).collect()));
+        if let Some(channels) = self.channels {
+            let _ = writeln!(out, "channels = {}", quoted(&channels.to_string()));
+        }
         for (name, level) in &self.levels {
             let _ = write!(
                 out,
@@ -89,9 +95,20 @@ fn of(table: &Table) -> Result<Recipe> {
         return Err(Error::unsupported(format!("a recipe of another version than {VERSION}")));
     }
     let mut levels = vec![];
-    for layer in
-        table.get("layer").and_then(Value::as_array).ok_or_else(|| bad("[[layer]]", "one at least"))?
-    {
+    let channels = match table.get("channels") {
+        None => None,
+        Some(value) => match value.as_str().map(str::parse) {
+            Some(Ok(channels @ Pattern::Channels(_))) => Some(channels),
+            _ => return Err(bad("channels", "as channels:0.2")),
+        },
+    };
+    let layers = match table.get("layer").and_then(Value::as_array) {
+        Some(layers) => &layers[..],
+        // Channels alone may go.
+        None if channels.is_some() && !table.contains_key("layer") => &[],
+        None => return Err(bad("[[layer]]", "one at least")),
+    };
+    for layer in layers {
         let word =
             |key: &str| layer.get(key).and_then(Value::as_str).ok_or_else(|| bad(key, "in each [[layer]]"));
         levels.push((word("name")?.to_owned(), word("level")?.parse()?));
@@ -102,6 +119,7 @@ fn of(table: &Table) -> Result<Recipe> {
         hold_out: number("hold_out")?,
         samples: number("samples")?,
         skip: words("skip")?,
+        channels,
         levels,
         about: String::new(),
     })
@@ -119,6 +137,7 @@ mod tests {
             hold_out: 4,
             samples: 9,
             skip: vec!["/x\\y".into()],
+            channels: Some(Pattern::Channels(0.25)),
             levels: vec![("a\nb".into(), Level::Dense), ("c".into(), "w4:64".parse().expect("a level"))],
             about: String::new(),
         };
@@ -128,10 +147,18 @@ mod tests {
             ("version = 1", "version = 2"),
             ("samples = 9", "samples = -9"),
             ("w4:64", "w5"),
-            ("[[layer]]", "[[layers]]"),
+            ("channels:0.25", "sparse:0.25"),
         ] {
             let table: Table = recipe.text().replace(from, to).parse().expect("TOML");
             assert!(of(&table).is_err(), "{to}");
         }
+        let whole = Recipe { channels: None, ..recipe.clone() };
+        let table: Table = whole.text().parse().expect("TOML");
+        assert_eq!(of(&table).expect("a recipe"), whole);
+        let table: Table = whole.text().replace("[[layer]]", "[[layers]]").parse().expect("TOML");
+        assert!(of(&table).is_err(), "neither layers nor channels");
+        let alone = Recipe { levels: vec![], ..recipe };
+        let table: Table = alone.text().parse().expect("TOML");
+        assert_eq!(of(&table).expect("a recipe"), alone);
     }
 }

@@ -7,8 +7,11 @@ use crate::joint::base::Base;
 use crate::joint::goal::Size;
 use crate::joint::judge::{Metric, Score};
 use crate::joint::level::Level;
+use crate::joint::pace::Pace;
 use crate::joint::recipe::Recipe;
 use crate::joint::search::Cost;
+use crate::joint::time::words;
+use crate::pattern::Pattern;
 use serde_json::{Value as Json, json};
 
 /// A copy that was made and judged.
@@ -16,16 +19,38 @@ use serde_json::{Value as Json, json};
 pub struct Point {
     /// Bytes of its file.
     pub bytes: usize,
+    /// Nanoseconds that it is estimated to take, where time is what was asked for.
+    pub time: Option<u64>,
     /// What the table says of its layers: bytes, and the sum of their errors.
     pub planned: Cost,
     /// How good it is.
     pub score: Score,
+    /// The part of the channels that went first, if any went.
+    pub channels: Option<Pattern>,
     /// The levels of layers.
     pub levels: Vec<Level>,
-    /// Whether it has the size that was asked for.
+    /// Whether it has the size or the time that was asked for.
     pub fits: bool,
     /// Whether it meets the goal.
     pub met: bool,
+}
+
+impl Point {
+    /// What the curve is over: nanoseconds where time was asked for, else bytes.
+    pub fn axis(&self) -> f64 {
+        self.time.map_or(self.bytes as f64, |ns| ns as f64)
+    }
+
+    /// What it loses; what is no number is more than any.
+    pub fn loss(&self) -> f64 {
+        if self.score.loss.is_nan() { f64::INFINITY } else { self.score.loss }
+    }
+
+    /// Its bytes or its time, in words.
+    pub fn told(&self) -> String {
+        self.time
+            .map_or_else(|| format!("{} bytes", self.bytes), |ns| format!("an estimated {}", words(ns)))
+    }
 }
 
 /// A layer and what each level would cost it.
@@ -81,34 +106,36 @@ pub struct Joint {
     pub allowed: Option<f64>,
     /// The bytes that were allowed.
     pub limit: Option<usize>,
+    /// The estimated times, where time was asked for.
+    pub pace: Option<Pace>,
 }
 
 impl Joint {
-    /// For every copy that was made one of the curve that is neither larger nor loses more, if there is one; of equal ones all but the
-    /// first have it. A loss that is no number is more than any.
+    /// For every copy that was made one of the curve that is neither larger (or slower, where time was asked for) nor loses more, if there is
+    /// one; of equal ones all but the first have it.
     pub fn beaten(&self) -> Vec<Option<usize>> {
-        let loss = |p: &Point| if p.score.loss.is_nan() { f64::INFINITY } else { p.score.loss };
         let points = &self.points;
         let beats = |a: usize, b: usize| {
             let (p, q) = (&points[a], &points[b]);
-            let (p, q) = ((p.bytes, loss(p)), (q.bytes, loss(q)));
+            let (p, q) = ((p.axis(), p.loss()), (q.axis(), q.loss()));
             p.0 <= q.0 && p.1 <= q.1 && (p != q || a < b)
         };
         // Of those that beat it the one that loses least and is the smallest then: that one is on the curve.
         let by = |b: usize| {
             let all = (0..points.len()).filter(|&a| beats(a, b));
             all.min_by(|&a, &c| {
-                loss(&points[a]).total_cmp(&loss(&points[c])).then(points[a].bytes.cmp(&points[c].bytes))
+                let (a, c) = (&points[a], &points[c]);
+                a.loss().total_cmp(&c.loss()).then(a.axis().total_cmp(&c.axis()))
             })
         };
         (0..points.len()).map(by).collect()
     }
 
-    /// The curve: the copies that no other beats, by size. The larger of two of them loses less.
+    /// The curve: the copies that no other beats, by size or time. The larger or slower of two of them loses less.
     pub fn curve(&self) -> Vec<usize> {
         let beaten = self.beaten();
         let mut out: Vec<usize> = (0..self.points.len()).filter(|&i| beaten[i].is_none()).collect();
-        out.sort_by_key(|&i| self.points[i].bytes);
+        out.sort_by(|&a, &b| self.points[a].axis().total_cmp(&self.points[b].axis()));
         out
     }
 }
@@ -135,21 +162,23 @@ pub struct Plan {
     pub bytes: usize,
     /// Of it without the layers' weights.
     pub rest: usize,
+    /// Parts of the channels that would go first, each by itself.
+    pub channels: Vec<Pattern>,
     /// Every contraction.
     pub layers: Vec<Planned>,
 }
 
 impl Plan {
-    pub(super) fn of(base: &Base) -> Plan {
+    pub(super) fn of(base: &Base, channels: &[Pattern]) -> Plan {
         let layer = |(c, choices): (&crate::layers::Contraction, &Result<Vec<super::base::Choice>, _>)| {
             let choices = choices.clone().map(|list| list.iter().map(|c| (c.level, c.bytes)).collect());
             (c.name.clone(), c.op.clone(), choices)
         };
         let layers = base.found.iter().zip(&base.choices).map(layer).collect();
-        Plan { bytes: base.file.len(), rest: base.rest(), layers }
+        Plan { bytes: base.file.len(), rest: base.rest(), channels: channels.to_vec(), layers }
     }
 
-    /// Bytes of the smallest file, nearly.
+    /// Bytes of the smallest file with all channels, nearly.
     pub fn least(&self) -> usize {
         let least = |l: &Vec<(Level, usize)>| l.iter().map(|c| c.1).min().unwrap_or(0);
         self.rest + self.layers.iter().filter_map(|l| l.2.as_ref().ok()).map(least).sum::<usize>()
@@ -172,6 +201,7 @@ impl Plan {
         json!({
             "bytes_before": self.bytes,
             "least_bytes": self.least(),
+            "channels": self.channels.iter().map(Pattern::to_string).collect::<Vec<_>>(),
             "contractions": self.layers.iter().map(layer).collect::<Vec<_>>(),
         })
     }
@@ -191,7 +221,7 @@ impl Outcome {
         let beaten = joint.beaten();
         let point = |(i, p): (usize, &Point)| {
             json!({
-                "beaten_by_bytes": beaten[i].map(|by| joint.points[by].bytes),
+                "beaten_by": beaten[i], "nanoseconds": p.time, "channels": p.channels.map(|c| c.to_string()),
                 "bytes": p.bytes, "layer_errors": number(p.planned.error), "value": number(p.score.value),
                 "loss": number(p.score.loss), "met": p.met, "chosen": i == joint.chosen,
                 "levels": p.levels.iter().map(Level::to_string).collect::<Vec<_>>(),
@@ -216,24 +246,29 @@ impl Outcome {
         out["curve"] = curve
             .map(|i| {
                 let p = &joint.points[i];
-                json!({ "bytes": p.bytes, "value": number(p.score.value), "loss": number(p.score.loss) })
+                json!({
+                    "bytes": p.bytes, "nanoseconds": p.time, "value": number(p.score.value), "loss": number(p.score.loss),
+                })
             })
             .collect();
         out["not_made"] = joint.untried.iter().map(cost).collect();
+        if let Some(pace) = &joint.pace {
+            out["speed"] = pace.to_json();
+        }
         out["levels"] = joint.tried.iter().map(tried).collect();
         out
     }
 }
 
 /// The table by layers.
-pub(super) fn tried(base: &Base, costs: &[Vec<Cost>], chosen: &[Level]) -> Vec<Tried> {
+pub(super) fn tried(base: &Base, costs: &[Vec<Cost>], chosen: &[Level], before: &[usize]) -> Vec<Tried> {
     let mut out = vec![];
     for (((i, choices), costs), level) in base.layers().zip(costs).zip(chosen) {
         out.push(Tried {
             index: i,
             name: base.found[i].name.clone(),
             levels: choices.iter().map(|c| c.level).zip(costs.iter().copied()).collect(),
-            before: base.bytes(i),
+            before: before.get(i).copied().unwrap_or(0),
             chosen: choices.iter().position(|c| c.level == *level).unwrap_or(0),
         });
     }
@@ -247,6 +282,9 @@ pub(super) fn asked(goal: &Goal) -> String {
         Some(Size::Bytes(n)) => out.push_str(&format!(", {n} bytes at most")),
         Some(Size::Part(part)) => out.push_str(&format!(", {:.4} of the bytes at most", part)),
         None => {}
+    }
+    if let Some(speed) = goal.speed {
+        out.push_str(&format!(", {speed} as fast"));
     }
     if let Some(budget) = goal.budget {
         out.push_str(&format!(", a loss of {budget} at most"));
@@ -288,28 +326,32 @@ pub(super) fn unmet(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::joint::chosen;
+    use crate::joint::tries::chosen;
     use egret::ir::rng::Rng;
 
-    fn joint(points: Vec<(usize, f64)>, allowed: f64, limit: usize) -> Joint {
+    fn joint(points: Vec<(usize, f64)>, allowed: Option<f64>, limit: usize, by_time: bool) -> Joint {
         let point = |(bytes, loss)| Point {
-            bytes,
+            // Sizes that say nothing, where time is what counts.
+            bytes: if by_time { 9 - bytes } else { bytes },
+            time: by_time.then_some(bytes as u64),
             planned: Cost { bytes, error: 0.0 },
             score: Score { value: loss, loss },
+            channels: None,
             levels: vec![],
             fits: bytes <= limit,
-            met: bytes <= limit && loss <= allowed,
+            met: bytes <= limit && allowed.is_none_or(|a| loss <= a),
         };
         let points: Vec<Point> = points.into_iter().map(point).collect();
         Joint {
             metric: Metric::Mse,
             base: 0.0,
-            chosen: chosen(&points),
+            chosen: chosen(&points, allowed.is_some() && !by_time),
             points,
             untried: vec![],
             tried: vec![],
-            allowed: Some(allowed),
+            allowed,
             limit: Some(limit),
+            pace: None,
         }
     }
 
@@ -324,20 +366,20 @@ mod tests {
             };
             let losses: Vec<f64> = (0..1 + round % 9).map(|_| loss()).collect();
             let points = losses.into_iter().map(|l| (1 + rng.below(9), l)).collect();
-            let joint = joint(points, rng.below(9) as f64, rng.below(10));
+            let allowed = (round % 3 > 0).then(|| rng.below(9) as f64);
+            let joint = joint(points, allowed, rng.below(10), round % 2 == 1);
             let (curve, beaten, points) = (joint.curve(), joint.beaten(), &joint.points);
             assert!(curve.contains(&joint.chosen), "{joint:?}");
             for pair in curve.windows(2) {
                 let (a, b) = (&points[pair[0]], &points[pair[1]]);
-                let less = b.score.loss < a.score.loss || a.score.loss.is_nan() && !b.score.loss.is_nan();
-                assert!(a.bytes < b.bytes && less, "{joint:?}");
+                assert!(a.axis() < b.axis() && a.loss() > b.loss(), "{joint:?}");
             }
             for (i, by) in beaten.iter().enumerate() {
                 assert_eq!(by.is_none(), curve.contains(&i), "{joint:?}");
                 let Some(by) = *by else { continue };
                 let (p, q) = (&points[by], &points[i]);
-                assert!(curve.contains(&by) && p.bytes <= q.bytes, "{joint:?}");
-                assert!(q.score.loss.is_nan() || p.score.loss <= q.score.loss, "{joint:?}");
+                let beats = p.axis() <= q.axis() && p.loss() <= q.loss();
+                assert!(curve.contains(&by) && beats, "{joint:?}");
             }
         }
     }

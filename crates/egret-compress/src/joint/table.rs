@@ -35,8 +35,8 @@ pub fn table(
         base.choices.iter().zip(&base.fits).map(|(c, fits)| (c.is_ok() && *fits).then_some(())).collect();
     let original = Original::new(&base.model, &base.path, &base.found, &tasks)?;
     let targets: Vec<&Target<()>> = original.targets.iter().collect();
-    let steps = state.numbers("steps", || steps(base, source, watch))?;
-    let name = |at: usize| format!("{RECORD}{}", targets[at].index);
+    let steps = state.numbers(&format!("{}steps", base.prefix()), || steps(base, source, watch))?;
+    let name = |at: usize| format!("{}{RECORD}{}", base.prefix(), targets[at].index);
     let mut errors: Vec<Vec<f64>> = vec![vec![]; base.found.len()];
     let mut each = |at: usize, moments: &[Moments]| {
         let target = targets[at];

@@ -41,6 +41,12 @@ pub fn tiles(joint: &Joint, bytes: usize) -> Vec<(String, String)> {
             format!("at most {} bytes", grouped(limit)),
         ));
     }
+    if let (Some(pace), Some(ns)) = (&joint.pace, point.time) {
+        out.push((
+            format!("speed {}", verdict(ns <= pace.most)),
+            format!("{:.2}x estimated on {}, {} asked", pace.times(ns), pace.target, pace.speed),
+        ));
+    }
     out
 }
 
@@ -117,7 +123,7 @@ fn table(joint: &Joint, before: usize) -> String {
         let this = match beaten[i] {
             _ if i == joint.chosen => ", this one".to_owned(),
             Some(by) => {
-                format!(", not on the curve: {} bytes lose no more", grouped(joint.points[by].bytes))
+                format!(", not on the curve: {} lose no more", joint.points[by].told())
             }
             None => String::new(),
         };

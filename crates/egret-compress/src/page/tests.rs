@@ -54,8 +54,10 @@ fn joint(name: &str) -> Joint {
     let cost = |bytes, error| Cost { bytes, error };
     let point = |bytes, loss, met| Point {
         bytes,
+        time: None,
         planned: cost(bytes, loss),
         score: Score { value: 0.9 - loss, loss },
+        channels: None,
         levels: vec![level("w8")],
         fits: true,
         met,
@@ -79,6 +81,7 @@ fn joint(name: &str) -> Joint {
         }],
         allowed: Some(0.005),
         limit: Some(120),
+        pace: None,
     }
 }
 

@@ -266,6 +266,16 @@ impl Activations {
         Ok(out)
     }
 
+    /// Of these inputs only, in the same model.
+    pub fn among(&self, model: &ModelProto, inputs: &[Vec<Edge>]) -> Activations {
+        let graph = model.graph.get_or_default();
+        let places = Places::new(graph, &Constants::new(graph), &inputs.concat());
+        let has = |name: &String| places.edges.contains_key(name);
+        let ranges =
+            self.ranges.iter().filter(|(n, _)| has(n)).map(|(n, r)| (n.clone(), r.clone())).collect();
+        Activations { places, ranges }
+    }
+
     /// Whether all these inputs have ranges; of none it is false.
     fn cover(&self, graph: &GraphProto, inputs: &[Edge]) -> bool {
         let has = |&(node, slot): &Edge| self.ranges.contains_key(&graph.node[node].input[slot]);

@@ -1,0 +1,187 @@
+//! What copies are estimated to take: the compiler's own estimate of the graph that it would compile, shared out among the layers.
+
+use crate::constants::Constants;
+use crate::joint::base::{Base, Choice};
+use crate::joint::build::{inputs, unfitted};
+use crate::joint::level::Level;
+use crate::layers::Contraction;
+use crate::quantize::{Activations, Precision};
+use crate::report::Reason;
+use crate::request::Watch;
+use egret::frontend::ModelFile;
+use egret::samples::{Sample, Samples};
+use egret::{Error, Options, Result, estimate};
+use onnx_protobuf::ModelProto;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What estimates are for.
+pub struct Clock {
+    options: Options,
+    /// Whose shapes the model has.
+    sample: Sample,
+}
+
+/// The estimated time of a model, in nanoseconds on one core.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Of the whole.
+    pub total: u64,
+    /// Of each contraction; of what does the work of several, equal parts.
+    pub layers: Vec<u64>,
+    /// Which machine it is for.
+    pub target: String,
+}
+
+impl Times {
+    /// Of what is no layer's.
+    pub fn rest(&self) -> u64 {
+        self.total - self.layers.iter().sum::<u64>()
+    }
+}
+
+impl Clock {
+    /// For a target, `None` = this machine; sizes are those of the first sample.
+    ///
+    /// # Errors
+    /// A target that there is not; samples that cannot be read.
+    pub fn new(target: Option<&str>, samples: &Samples) -> Result<Clock> {
+        let mut options = Options::default();
+        if let Some(target) = target {
+            options.set_target(target)?;
+        }
+        let mut first = None;
+        samples.each(&mut |_, sample| {
+            first.get_or_insert_with(|| sample.clone());
+            Ok(())
+        })?;
+        let sample = first.ok_or_else(|| Error::user("no sample is given"))?;
+        Ok(Clock { options, sample })
+    }
+
+    /// Of a model with these contractions.
+    ///
+    /// # Errors
+    /// A model that cannot be imported.
+    pub fn times(&self, path: &Path, model: &ModelProto, found: &[Contraction]) -> Result<Times> {
+        let file = ModelFile::of(path, model.clone());
+        let (graph, _) = file.import_for_inputs(&BTreeMap::new(), &self.sample, BTreeMap::new())?;
+        let estimated = estimate(graph, &self.options)?;
+        let mut of: BTreeMap<String, usize> = BTreeMap::new();
+        for (i, c) in found.iter().enumerate() {
+            // A node without a name is called by its operator and its output already.
+            of.insert(format!("{}:{}", c.op, c.name), i);
+            of.insert(c.name.clone(), i);
+        }
+        let mut out =
+            Times { total: estimated.total(), layers: vec![0; found.len()], target: estimated.target };
+        for (sources, ns) in estimated.nodes {
+            let whose: Vec<usize> = sources.iter().filter_map(|s| of.get(s).copied()).collect();
+            whose.iter().for_each(|&i| out.layers[i] += ns / whose.len() as u64);
+        }
+        Ok(out)
+    }
+}
+
+/// The levels of a model that save time, and what they are estimated to take.
+pub struct Timed {
+    /// Of the model without levels.
+    pub dense: Times,
+    /// Of each layer at each of its choices, in order.
+    pub levels: Vec<Vec<u64>>,
+    /// The ranges that bytes would have.
+    ranges: Activations,
+}
+
+impl Timed {
+    /// Of a model, whose choices that save no time go.
+    ///
+    /// # Errors
+    /// A model that cannot be imported; data that do not fit it.
+    pub fn new(base: &mut Base, samples: &Samples, clock: &Clock, watch: &mut Watch<'_>) -> Result<Timed> {
+        let ranges = ranges(base, samples, watch)?;
+        let none = vec![None; base.found.len()];
+        let dense = clock.times(&base.path, &unfitted(base, &none, &ranges)?, &base.found)?;
+        let mut all: Vec<Level> = vec![];
+        for choice in base.choices.iter().flatten().flatten() {
+            if matches!(choice.level, Level::Integers(_)) && !all.contains(&choice.level) {
+                all.push(choice.level);
+            }
+        }
+        let mut of: Vec<(Level, Times)> = vec![];
+        for level in all {
+            let has = |c: &Choice| c.level == level;
+            let uniform: Vec<Option<Level>> = (base.choices.iter())
+                .map(|c| c.as_ref().is_ok_and(|l| l.iter().any(has)).then_some(level))
+                .collect();
+            of.push((level, clock.times(&base.path, &unfitted(base, &uniform, &ranges)?, &base.found)?));
+        }
+        let mut levels = vec![];
+        for (i, choices) in base.choices.iter_mut().enumerate() {
+            let Ok(list) = choices else { continue };
+            // Zeros are multiplied like other numbers.
+            let time = |l: Level| of.iter().find(|o| o.0 == l).map_or(dense.layers[i], |o| o.1.layers[i]);
+            let all: Vec<(Choice, u64)> = list.iter().map(|c| (*c, time(c.level))).collect();
+            let mut kept: Vec<(Choice, u64)> =
+                all.iter().copied().filter(|c| c.1 < dense.layers[i]).collect();
+            if kept.is_empty() {
+                let tried: Vec<String> = (all.iter().filter(|c| c.0.level != Level::Dense))
+                    .map(|(c, ns)| format!("{} {}", c.level, words(*ns)))
+                    .collect();
+                let text = format!(
+                    "no level is estimated to save time: now {}, {}",
+                    words(dense.layers[i]),
+                    tried.join(", ")
+                );
+                *choices = Err((Reason::Dense, text));
+                continue;
+            }
+            let bytes = base.found[i].stored(
+                base.model.graph.get_or_default(),
+                &Constants::new(base.model.graph.get_or_default()),
+            );
+            kept.insert(0, (Choice { level: Level::Dense, bytes: bytes.unwrap_or(0) }, dense.layers[i]));
+            levels.push(kept.iter().map(|c| c.1).collect());
+            *list = kept.into_iter().map(|c| c.0).collect();
+        }
+        Ok(Timed { dense, levels, ranges })
+    }
+
+    /// The least that the estimates of single layers add up to.
+    pub fn least(&self, base: &Base) -> u64 {
+        let saved = |((i, _), times): ((usize, &[Choice]), &Vec<u64>)| {
+            self.dense.layers[i] - times.iter().min().copied().unwrap_or(0).min(self.dense.layers[i])
+        };
+        self.dense.total - base.layers().zip(&self.levels).map(saved).sum::<u64>()
+    }
+
+    /// Of the copy with these levels, before it is fitted.
+    ///
+    /// # Errors
+    /// A model that cannot be imported.
+    pub fn of(&self, base: &Base, levels: &[Option<Level>], clock: &Clock) -> Result<Times> {
+        clock.times(&base.path, &unfitted(base, levels, &self.ranges)?, &base.found)
+    }
+}
+
+/// Of all inputs of layers that may be bytes.
+fn ranges(base: &Base, samples: &Samples, watch: &mut Watch<'_>) -> Result<Activations> {
+    let level = Level::Integers(Precision::Static8);
+    let of: Vec<Option<Level>> = (base.choices.iter())
+        .map(|c| c.as_ref().is_ok_and(|l| l.iter().any(|c| c.level == level)).then_some(level))
+        .collect();
+    let inputs = inputs(&base.found, &of);
+    if inputs.iter().all(Vec::is_empty) {
+        return Ok(Activations::default());
+    }
+    Activations::new(&base.model, &base.path, &inputs, Some(samples), None, watch)
+}
+
+/// A time in words.
+pub fn words(ns: u64) -> String {
+    match ns {
+        0..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => format!("{:.1} us", ns as f64 / 1e3),
+        _ => format!("{:.3} ms", ns as f64 / 1e6),
+    }
+}

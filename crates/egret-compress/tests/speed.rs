@@ -1,0 +1,176 @@
+//! Time as what is paid for: by the compiler's estimates, with channels and levels together.
+
+mod kit;
+
+use egret::ir::Tensor;
+use egret::npz;
+use egret_compress::{Goal, Metric, Outcome, Recipe, Verdict, compress, replay};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// Whose estimates: the same on every machine.
+const TARGET: &str = "x86-64-v4-vnni";
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
+}
+
+/// Some of the digits.
+fn digits(dir: &TempDir) -> PathBuf {
+    let images = npz::read_npy(&fixture("digits/images.npy")).expect("digits");
+    let some: Vec<f32> =
+        (0..160).flat_map(|i| &images.data::<f32>()[i * 784..(i + 1) * 784]).copied().collect();
+    let path = dir.path().join("digits.npy");
+    npz::write(&path, &[("image".into(), Tensor::new(&[160, 1, 28, 28], some))]).expect("a file");
+    path
+}
+
+fn goal(dir: &TempDir, to: &str, speed: Option<&str>) -> Goal {
+    Goal {
+        to: to.parse().expect("levels"),
+        data: vec![digits(dir)],
+        stats: vec![],
+        eval: vec![],
+        metric: Some(Metric::Mse),
+        size: None,
+        budget: None,
+        speed: speed.map(|s| s.parse().expect("a speed")),
+        target: speed.map(|_| TARGET.to_owned()),
+        skip: vec![],
+    }
+}
+
+fn model() -> PathBuf {
+    fixture("models/simple_cnn.onnx")
+}
+
+fn found(goal: &Goal) -> Outcome {
+    compress(&model(), goal, None, &mut |_, _, _| {}).expect("a copy")
+}
+
+/// That a recipe, as it is written and read, makes the same bytes.
+fn again(dir: &TempDir, outcome: &Outcome) {
+    let path = dir.path().join("recipe.toml");
+    std::fs::write(&path, outcome.recipe.text()).expect("a file");
+    let recipe = Recipe::read(&path).expect("a recipe");
+    assert_eq!(recipe.channels, outcome.recipe.channels);
+    let again = replay(&model(), &recipe, &[], None, &mut |_, _, _| {}).expect("a copy");
+    assert!(again.made.model == outcome.made.model, "the same bytes");
+    assert_eq!(again.made.report.bytes_before, outcome.made.report.bytes_before);
+}
+
+#[test]
+fn a_speed_is_reached_by_as_few_channels_as_can_be() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let outcome = found(&goal(&dir, "auto", Some("1.2x")));
+    assert_eq!(outcome.unmet, None);
+    let joint = outcome.joint.as_ref().expect("a search");
+    let pace = joint.pace.as_ref().expect("times");
+    let point = &joint.points[joint.chosen];
+    assert_eq!(point.time, Some(pace.now_total()), "the layers and the rest are the whole");
+    assert!(pace.now_total() <= pace.most && pace.times(pace.now_total()) >= 1.2, "{pace:?}");
+    assert_eq!(pace.before, pace.layers.iter().map(|l| l.1.before).sum::<u64>() + pace.rest.before);
+    assert!(pace.layers.iter().all(|(name, s)| !name.is_empty() && s.least <= s.before.min(s.now)));
+    // Steps are looked at until channels alone are enough, and of the copies none that loses less is fast enough.
+    let (last, others) = pace.rungs.split_last().expect("steps");
+    assert!(last.dense <= pace.most && others.iter().all(|s| s.dense > pace.most), "{pace:?}");
+    assert!(joint.points.iter().all(|p| !p.fits || p.score.loss >= point.score.loss));
+    assert!(point.channels.is_some(), "{point:?}");
+    // What went is gone from the file, and the report counts from the original.
+    assert!(outcome.made.model.len() < outcome.made.report.bytes_before);
+    assert!(outcome.made.report.entries.iter().any(|e| e.bytes.is_some_and(|[was, is]| is < was)));
+    assert!(outcome.recipe.text().contains("\nchannels = \"channels:0."));
+    again(&dir, &outcome);
+}
+
+#[test]
+fn what_no_level_and_no_channels_reach_is_told_by_layer() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let outcome = found(&goal(&dir, "auto", Some("1000x")));
+    let text = outcome.unmet.as_deref().expect("not reached");
+    assert!(text.starts_with("1000x is not reached: ") && text.contains("layers that no level"), "{text}");
+    assert!(outcome.recipe.text().contains("# NOT MET: 1000x"));
+    let joint = outcome.joint.as_ref().expect("a search");
+    let pace = joint.pace.as_ref().expect("times");
+    assert_eq!(joint.points.len(), 1, "only the fastest is made");
+    assert!(pace.now_total() < pace.before && pace.now_total() > pace.most, "{pace:?}");
+    assert_eq!(pace.rungs.len(), 9);
+    let least: u64 = pace.layers.iter().map(|l| l.1.least).sum::<u64>() + pace.rest.least;
+    assert!(least > pace.most, "it is what the steps say: {pace:?}");
+    let json = outcome.to_json();
+    assert_eq!(json["met"], false);
+    assert_eq!(json["speed"]["most"], pace.most);
+    assert_eq!(json["speed"]["layers"].as_array().map(Vec::len), Some(pace.layers.len()));
+}
+
+#[test]
+fn integers_that_are_multiplied_as_floats_save_no_time_and_are_not_chosen() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let outcome = found(&goal(&dir, "dense,w8,sparse:0.97", Some("1.1x")));
+    let joint = outcome.joint.as_ref().expect("a search");
+    let text = outcome.unmet.as_deref().expect("not reached");
+    assert!(text.contains("1.00x"), "{text}");
+    assert!(joint.tried.is_empty(), "no layer has a choice");
+    assert!(outcome.made.model == std::fs::read(model()).expect("the model"), "it stays as it was");
+    for entry in &outcome.made.report.entries {
+        let Verdict::Left { text, .. } = &entry.verdict else { panic!("{entry:?}") };
+        assert!(text.starts_with("no level is estimated to save time: now "), "{text}");
+    }
+}
+
+#[test]
+fn channels_and_levels_are_searched_together_for_a_size() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let goal =
+        Goal { size: Some("30%".parse().expect("a size")), ..goal(&dir, "dense,w8,channels:-20%", None) };
+    let outcome = found(&goal);
+    assert_eq!(outcome.unmet, None);
+    let joint = outcome.joint.as_ref().expect("a search");
+    let channels: Vec<bool> = joint.points.iter().map(|p| p.channels.is_some()).collect();
+    assert_eq!(channels, [false, true], "both are judged");
+    let [whole, less] = &joint.points[..] else { panic!("two points") };
+    assert!(whole.fits && less.fits);
+    let best = if less.score.loss < whole.score.loss { less } else { whole };
+    assert_eq!(&joint.points[joint.chosen], best, "what loses least");
+    again(&dir, &outcome);
+    // Channels alone, and what is smaller than w8 can be.
+    let small = Goal { size: Some("22%".parse().expect("a size")), ..goal };
+    let outcome = found(&small);
+    let joint = outcome.joint.as_ref().expect("a search");
+    assert_eq!(outcome.unmet, None);
+    assert!(joint.points[joint.chosen].channels.is_some(), "{:?}", joint.points);
+    again(&dir, &outcome);
+}
+
+#[test]
+fn what_does_not_go_with_a_speed_is_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let plain = goal(&dir, "auto", Some("2x"));
+    let refused = |goal: Goal, part: &str| {
+        let error = compress(&model(), &goal, None, &mut |_, _, _| {}).err().expect("refused").message;
+        assert!(error.contains(part), "{error}");
+    };
+    refused(Goal { size: Some("30%".parse().expect("a size")), ..plain.clone() }, "--speed or --size");
+    refused(Goal { speed: None, size: Some("30%".parse().expect("a size")), ..plain.clone() }, "--target");
+    refused(Goal { stats: vec![dir.path().join("x")], ..plain.clone() }, "--stats are of the whole model");
+    refused(Goal { target: Some("z80".into()), ..plain }, "z80");
+}
+
+#[test]
+fn where_no_channels_can_go_levels_are_left() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // One product: its outputs are the model's.
+    let file = kit::File::of(&kit::model(
+        vec![kit::node("MatMul", "one", &["x", "w"], "y")],
+        vec![kit::tensor("w", &[64, 48], kit::Stored::Raw)],
+        &[4, 64],
+        "y",
+    ));
+    let path = dir.path().join("x.npy");
+    let x = Tensor::new(&[20, 4, 64], (0..20 * 4 * 64).map(|i| (i % 97) as f32 / 97.0).collect());
+    npz::write(&path, &[("x".into(), x)]).expect("a file");
+    let goal = Goal { data: vec![path], ..goal(&dir, "dense,w8,channels:0.5", Some("2x")) };
+    let outcome = compress(&file.path(), &goal, None, &mut |_, _, _| {}).expect("a copy");
+    let text = outcome.unmet.as_deref().expect("not reached");
+    assert!(text.starts_with("2x is not reached") && text.contains("no channels can go: one"), "{text}");
+}
