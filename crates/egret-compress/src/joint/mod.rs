@@ -33,7 +33,7 @@ use crate::joint::build::{Built, build};
 use crate::joint::judge::Judge;
 use crate::joint::search::Front;
 use crate::joint::time::Clock;
-use crate::joint::tries::{Rung, Rungs, Search, chosen};
+use crate::joint::tries::{Rung, Rungs, Search};
 use crate::report::{Reason, Report, Verdict};
 use crate::request::Watch;
 use crate::state::{self, Resume, State};
@@ -223,9 +223,9 @@ pub fn compress(
         }
     }
     let Search { judge, points, best, .. } = search;
-    let at = chosen(&points, allowed.is_some());
-    let (built, rung) = match best {
-        Some((built, Some(rung), _)) => (built, rung),
+    // Of the copies tried the one whose bytes are written: report and recipe are about no other.
+    let (built, rung, at) = match best {
+        Some((built, Some(rung), at)) => (built, rung, at),
         _ => return Err(Error::internal("no copy was made")),
     };
     let Rung { base, costs, .. } = rung;
