@@ -5,12 +5,12 @@
 use egret::ir::rng::Rng;
 use egret::ir::{DType, Graph, Tensor, Value, interp};
 use egret::{Options, pipeline};
-use egret_workspace::free::{close, parse as graph};
+use egret_workspace::free::{close, every_size, parse as graph};
 use egret_workspace::guarded::Compiled;
 use std::collections::BTreeMap;
 
 /// An input of a graph whose symbols have these values.
-fn input(rng: &mut Rng, graph: &Graph, i: usize, sizes: &BTreeMap<String, i64>) -> Value {
+fn input(rng: &mut Rng, graph: &Graph, i: usize, sizes: &BTreeMap<String, i64>, _: u64) -> Value {
     let ty = graph.tensor_ty(graph.inputs()[i]);
     let shape: Vec<usize> = ty.shape.iter().map(|d| d.eval(sizes).expect("a size") as usize).collect();
     let len = shape.iter().product::<usize>();
@@ -21,42 +21,8 @@ fn input(rng: &mut Rng, graph: &Graph, i: usize, sizes: &BTreeMap<String, i64>) 
 
 /// Compiles a graph once and runs it at several sizes of all its free dims.
 fn holds(source: &str) {
-    let graph = graph(source);
-    for target in ["native", "x86-64-v2"] {
-        if target != "native" && !cfg!(target_arch = "x86_64") {
-            continue;
-        }
-        for passes in [None, Some(vec![])] {
-            let options = Options { threads: 1, target: target.into(), passes, ..Options::default() };
-            let compiled = Compiled::new(graph.clone(), &options, &BTreeMap::new());
-            let compiled = compiled.unwrap_or_else(|e| panic!("{e}\n{source}"));
-            let mut rng = Rng::new(3);
-            for (round, n) in [1i64, 0, 2, 3, 7, 33].into_iter().enumerate() {
-                let free = graph.free_dims();
-                // The second dim differs from the first.
-                let sizes: BTreeMap<String, i64> = free
-                    .into_iter()
-                    .enumerate()
-                    .map(|(i, name)| (name, if i == 0 { n } else { [5, 0, 70, 9, 3, 33][round] }))
-                    .collect();
-                let inputs: Vec<Value> =
-                    (0..graph.inputs().len()).map(|i| input(&mut rng, &graph, i, &sizes)).collect();
-                let want = interp::run(&graph, &inputs).unwrap_or_else(|e| panic!("{e}\n{source}"));
-                let outcome = compiled.run_both(&inputs);
-                let outcome = outcome.and_then(|o| compiled.law(&inputs, &o).map(|_| o));
-                let (code, have) = outcome.unwrap_or_else(|e| panic!("{n}: {e}\n{source}"));
-                assert_eq!(code, 0, "{n} on {target}:\n{source}");
-                for (want, bytes) in want.iter().zip(&have) {
-                    let want = want.as_tensor().expect("a tensor");
-                    let have = Tensor::from_bytes(want.dtype(), want.shape(), bytes);
-                    assert!(
-                        want.dtype() != DType::String && close(want, &have),
-                        "{n} on {target}: {want:?}, compiled {have:?}\n{source}"
-                    );
-                }
-            }
-        }
-    }
+    // The second dim differs from the first.
+    every_size(source, &[(1, 5), (0, 0), (2, 70), (3, 9), (7, 3), (33, 33)], &[0], input);
 }
 
 #[test]
@@ -379,7 +345,7 @@ fn slices_end_where_their_operand_does() {
     let compiled = Compiled::new(graph.clone(), &Options::default(), &BTreeMap::new()).expect("code");
     for n in [0, 1, 5] {
         let sizes = [("B".to_owned(), 2), ("S".to_owned(), n)].into();
-        let x = input(&mut Rng::new(1), &graph, 0, &sizes);
+        let x = input(&mut Rng::new(1), &graph, 0, &sizes, 0);
         let want = interp::run(&graph, std::slice::from_ref(&x)).expect("the interpreter");
         let (code, have) = compiled.run_both(&[x]).expect("equal results");
         let want = want[0].as_tensor().expect("a tensor");
@@ -507,7 +473,7 @@ fn slices_from_far_behind() {
     let compiled = Compiled::new(graph.clone(), &options, &BTreeMap::new()).expect("it compiles");
     for (n, fits) in [(21, true), (60, true), (20, true), (19, false), (0, false)] {
         let sizes = BTreeMap::from([("N".to_owned(), n)]);
-        let inputs = vec![input(&mut Rng::new(2), &graph, 0, &sizes)];
+        let inputs = vec![input(&mut Rng::new(2), &graph, 0, &sizes, 0)];
         assert_eq!(compiled.plan_code(&inputs) == 0, fits, "{n}");
         if fits {
             let want = interp::run(&graph, &inputs).expect("a result");
@@ -534,7 +500,7 @@ fn numbers_of_rows_that_there_are_not() {
     let compiled = Compiled::new(graph.clone(), &options, &BTreeMap::new()).expect("it compiles");
     for n in [0, 1, 2, 3, 9] {
         let sizes = BTreeMap::from([("N".to_owned(), n)]);
-        let inputs: Vec<Value> = (0..2).map(|i| input(&mut Rng::new(2), &graph, i, &sizes)).collect();
+        let inputs: Vec<Value> = (0..2).map(|i| input(&mut Rng::new(2), &graph, i, &sizes, 0)).collect();
         assert_eq!(compiled.plan_code(&inputs) == 0, n >= 3, "{n}");
     }
 }

@@ -260,7 +260,7 @@ fn boxes_without_scores_are_refused() {
     }
 }
 
-/// The remedy is the option, of a graph as of what follows in it; within sub-graphs there is none.
+/// The remedy is the option; tests/lengths_within.rs has that of sub-graphs.
 #[test]
 fn rounds_without_a_bound_are_refused() {
     let source = counted("3").replace("at_most = [3], ", "");

@@ -19,6 +19,44 @@ pub fn graph((inputs, nodes): (&str, &str)) -> Graph {
     parse(&format!("graph @g({inputs}) -> (%9 \"y\") {{\n {nodes}\n}}"))
 }
 
+/// Data for an input of a graph at sizes of its free dims; the last argument is what kind of data.
+pub type Data = fn(&mut Rng, &Graph, usize, &BTreeMap<String, i64>, u64) -> Value;
+
+/// Compiles a graph once for each target, with passes and without, and runs it, every buffer at an unmapped page, on each kind of data at each of these sizes of its first
+/// free dim and its others: it gives what the interpreter gives.
+pub fn every_size(source: &str, all: &[(i64, i64)], kinds: &[u64], data: Data) {
+    let graph = parse(source);
+    for target in ["native", "x86-64-v2"] {
+        if target != "native" && !cfg!(target_arch = "x86_64") {
+            continue;
+        }
+        for passes in [None, Some(vec![])] {
+            let options = Options { threads: 1, target: target.into(), passes, ..Options::default() };
+            let compiled = Compiled::new(graph.clone(), &options, &BTreeMap::new());
+            let compiled = compiled.unwrap_or_else(|e| panic!("{e}\n{source}"));
+            let mut rng = Rng::new(5);
+            for (&(first, others), &kind) in all.iter().flat_map(|s| kinds.iter().map(move |k| (s, k))) {
+                let what = format!("{first}, {others}, {kind} on {target}\n{source}");
+                let free = graph.free_dims().into_iter().enumerate();
+                let sizes = free.map(|(i, name)| (name, if i == 0 { first } else { others })).collect();
+                let inputs: Vec<Value> =
+                    (0..graph.inputs().len()).map(|i| data(&mut rng, &graph, i, &sizes, kind)).collect();
+                let want = interp::run(&graph, &inputs).unwrap_or_else(|e| panic!("{e}: {what}"));
+                let outcome = compiled.run_both(&inputs);
+                let outcome = outcome.and_then(|o| compiled.law(&inputs, &o).map(|_| o));
+                let (code, have) = outcome.unwrap_or_else(|e| panic!("{e}: {what}"));
+                assert_eq!(code, 0, "{what}");
+                for (want, bytes) in want.iter().zip(&have) {
+                    let want = want.as_tensor().expect("a tensor");
+                    assert_eq!(want.bytes().len(), bytes.len(), "{want:?}: {what}");
+                    let have = Tensor::from_bytes(want.dtype(), want.shape(), bytes);
+                    assert!(close(want, &have), "{want:?}, compiled {have:?}: {what}");
+                }
+            }
+        }
+    }
+}
+
 /// Values of the free dims N and M.
 pub fn sizes(n: i64, m: i64) -> BTreeMap<String, i64> {
     [("N".to_owned(), n), ("M".to_owned(), m)].into()

@@ -1,10 +1,8 @@
 //! Models in which data decides dims, run on data that decides differently.
 
-use crate::free::{close, parse};
-use crate::guarded::Compiled;
-use egret::Options;
+use crate::free::every_size;
 use egret::ir::rng::Rng;
-use egret::ir::{DType, Graph, Tensor, Value, interp};
+use egret::ir::{DType, Graph, Tensor, Value};
 use std::collections::BTreeMap;
 
 /// Numbers of which many are 0, equal, or none; `some` is the share of those that are not 0, in quarters.
@@ -34,45 +32,6 @@ pub fn input(rng: &mut Rng, graph: &Graph, i: usize, sizes: &BTreeMap<String, i6
 
 /// Compiles a graph once, and runs it on data of which nothing, some, or all is found, at several sizes of its free dims.
 pub fn holds(source: &str) {
-    let graph = parse(source);
-    for target in ["native", "x86-64-v2"] {
-        if target != "native" && !cfg!(target_arch = "x86_64") {
-            continue;
-        }
-        for passes in [None, Some(vec![])] {
-            let options = Options { threads: 1, target: target.into(), passes, ..Options::default() };
-            let compiled = Compiled::new(graph.clone(), &options, &BTreeMap::new());
-            let compiled = compiled.unwrap_or_else(|e| panic!("{e}\n{source}"));
-            let mut rng = Rng::new(5);
-            for (round, n) in [5i64, 1, 0, 2, 7, 40].into_iter().enumerate() {
-                for some in [0, 1, 3, 4] {
-                    let free = graph.free_dims().into_iter().enumerate();
-                    let sizes: BTreeMap<String, i64> = free
-                        .map(|(i, name)| (name, if i == 0 { n } else { [3, 0, 9, 6, 2, 17][round] }))
-                        .collect();
-                    let inputs: Vec<Value> = (0..graph.inputs().len())
-                        .map(|i| input(&mut rng, &graph, i, &sizes, some))
-                        .collect();
-                    let want = interp::run(&graph, &inputs).unwrap_or_else(|e| panic!("{e}\n{source}"));
-                    let outcome = compiled.run_both(&inputs);
-                    let outcome = outcome.and_then(|o| compiled.law(&inputs, &o).map(|_| o));
-                    let (code, have) = outcome.unwrap_or_else(|e| panic!("{n}, {some}: {e}\n{source}"));
-                    assert_eq!(code, 0, "{n}, {some} on {target}:\n{source}");
-                    for (want, bytes) in want.iter().zip(&have) {
-                        let want = want.as_tensor().expect("a tensor");
-                        assert_eq!(
-                            want.bytes().len(),
-                            bytes.len(),
-                            "{n}, {some} on {target}: {want:?}\n{source}"
-                        );
-                        let have = Tensor::from_bytes(want.dtype(), want.shape(), bytes);
-                        assert!(
-                            close(want, &have),
-                            "{n}, {some} on {target}: {want:?}, compiled {have:?}\n{source}"
-                        );
-                    }
-                }
-            }
-        }
-    }
+    let sizes = [5, 1, 0, 2, 7, 40].into_iter().zip([3, 0, 9, 6, 2, 17]);
+    every_size(source, &sizes.collect::<Vec<_>>(), &[0, 1, 3, 4], input);
 }

@@ -49,10 +49,7 @@ impl Graph {
         let mut all: BTreeSet<String> = taken.union(&self.all_symbols()).cloned().collect();
         let mut names: BTreeMap<String, String> = BTreeMap::new();
         for name in declared.into_iter().filter(|name| taken.contains(name)) {
-            let mut other = format!("{name}_");
-            while !all.insert(other.clone()) {
-                other.push('_');
-            }
+            let other = untaken(&name, &mut all);
             names.insert(name, other);
         }
         if names.is_empty() {
@@ -106,10 +103,7 @@ impl Graph {
                 taken.extend(region.all_symbols());
                 let bound: Vec<String> = region.input_symbols().into_iter().map(str::to_owned).collect();
                 for name in bound.into_iter().filter(|name| named.contains(name)) {
-                    let mut other = format!("{name}_");
-                    while !taken.insert(other.clone()) {
-                        other.push('_');
-                    }
+                    let other = untaken(&name, &mut taken);
                     inner.insert(name, Dim::symbol(&other));
                 }
                 if !inner.is_empty() {
@@ -118,6 +112,15 @@ impl Graph {
             }
         }
     }
+}
+
+/// A name like this one that is not taken, and is from then on.
+fn untaken(name: &str, taken: &mut BTreeSet<String>) -> String {
+    let mut other = format!("{name}_");
+    while !taken.insert(other.clone()) {
+        other.push('_');
+    }
+    other
 }
 
 #[cfg(test)]
