@@ -8,6 +8,7 @@ mod commands;
 mod common;
 mod memory;
 mod report;
+mod shown;
 
 use clap::Parser;
 use commands::{Command, EXIT_CODES, dispatch};

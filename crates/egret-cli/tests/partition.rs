@@ -2,11 +2,14 @@
 
 mod kit;
 
-use egret::npz;
-use egret::stages::Plan;
+use egret::ir::{Tensor, Value};
+use egret::stages::{Plan, Staged};
+use egret::{Error, Options, npz};
 use kit::{egret, model, names, path, refused, temp, text, works};
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// The outputs of two runs are the same arrays, bit for bit.
@@ -302,4 +305,170 @@ fn a_plan_that_was_edited_is_held_against_its_stages() {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&one, bytes).unwrap();
     refused(&run, 1, &["there is no constant"]);
+}
+
+/// Numbers that differ from sample to sample.
+fn numbers(shape: &[usize], from: usize) -> Tensor {
+    let count = shape.iter().product::<usize>();
+    Tensor::new(shape, (from..from + count).map(|i| (i * 7 % 23) as f32 / 23.0).collect())
+}
+
+fn save(dir: &TempDir, name: &str, arrays: &[(&str, &Tensor)]) -> String {
+    let arrays: Vec<_> = arrays.iter().map(|(n, t)| ((*n).to_owned(), (*t).clone())).collect();
+    let file = path(dir, name);
+    npz::write(Path::new(&file), &arrays).unwrap();
+    file
+}
+
+#[test]
+fn a_stream_gives_what_runs_give_one_by_one() {
+    let dir = temp();
+    for stages in [1, 2, 3] {
+        let (plan, read) = partition(&dir, &model("simple_cnn"), stages);
+        let input = &read.inputs[0].name;
+        let batch = save(&dir, "batch.npz", &[(input, &numbers(&[12, 1, 28, 28], 0))]);
+        let out = |threads: &str| path(&dir, &format!("out{stages}-{threads}"));
+        for threads in ["1", "2", "5"] {
+            let args = ["run", "--plan", &plan, "--data", &batch, "--threads", threads];
+            let said = works(&[&args[..], &["-o", &out(threads)]].concat());
+            assert!(said.contains("12 samples"), "{said}");
+        }
+        let files = names(Path::new(&out("1")));
+        assert_eq!((files.len(), files[0].as_str(), files[11].as_str()), (12, "00.npz", "11.npz"));
+        for (k, name) in files.iter().enumerate() {
+            let one = save(&dir, "one.npz", &[(input, &numbers(&[1, 1, 28, 28], k * 28 * 28))]);
+            let alone = path(&dir, "alone.npz");
+            works(&["run", "--plan", &plan, "--inputs", &one, "-o", &alone]);
+            let alone = fs::read(alone).unwrap();
+            for threads in ["1", "2", "5"] {
+                assert!(
+                    alone == fs::read(Path::new(&out(threads)).join(name)).unwrap(),
+                    "{name} {threads}"
+                );
+            }
+        }
+        // Results of another run are not mixed with those of this one.
+        refused(&["run", "--plan", &plan, "--data", &batch, "-o", &out("1")], 1, &["not empty"]);
+        // What is printed is in order.
+        let done = egret(&["run", "--plan", &plan, "--data", &batch, "-v"]);
+        let (out, err) = (text(&done.stdout), text(&done.stderr));
+        let lines: Vec<&str> = out.lines().filter_map(|l| l.split(':').next()).collect();
+        assert_eq!(lines, (0..12).map(|k| format!("sample {k}")).collect::<Vec<_>>(), "{out}");
+        let last = format!("stage {} (stage", stages - 1);
+        assert!(err.contains("12 samples in") && err.contains(&last), "{err}");
+    }
+    refused(&["run", &model("simple_cnn"), "--data", "x.npz"], 1, &["--data", "cannot be used with"]);
+}
+
+#[test]
+fn samples_of_a_stream_may_have_dims_of_their_own() {
+    let dir = temp();
+    let file = write(&dir, "far.egret", FAR);
+    let (plan, _) = partition(&dir, &file, 3);
+    let sizes = [5, 1, 70, 0, 33, 2];
+    fs::create_dir(path(&dir, "data")).unwrap();
+    for (k, n) in sizes.into_iter().enumerate() {
+        save(&dir, &format!("data/{k}.npz"), &[("x", &numbers(&[1, n, 16], k))]);
+    }
+    let (data, out) = (path(&dir, "data"), path(&dir, "out"));
+    let idle = ["--input", "idle=[1,2]"];
+    works(&[&["run", "--plan", &plan, "--data", &data, "-o", &out], &idle[..]].concat());
+    for (k, n) in sizes.into_iter().enumerate() {
+        let one = save(&dir, "one.npy", &[("x", &numbers(&[n, 16], k))]);
+        let (x, alone) = (format!("x={one}"), path(&dir, "alone.npz"));
+        works(&[&["run", "--plan", &plan, "--input", &x, "-o", &alone], &idle[..]].concat());
+        let streamed = fs::read(Path::new(&out).join(format!("{k}.npz"))).unwrap();
+        assert!(streamed == fs::read(&alone).unwrap(), "n={n}");
+    }
+    let run = ["run", "--plan", &plan, "--data", &data];
+    refused(&run, 1, &["no array for the input `idle`"]);
+    refused(
+        &[&run[..], &idle, &["--input", "x=[[1]]"]].concat(),
+        1,
+        &["sample 0", "`x`", "for all samples"],
+    );
+    save(&dir, "data/3.npz", &[("x", &numbers(&[1, 4, 15], 0))]);
+    refused(&[&run[..], &idle].concat(), 1, &["sample 3", "`x` is f32[4, 15]"]);
+}
+
+/// A row that there is none of is found by the stage that picks.
+const PICK: &str = "graph @pick(%0 \"x\": f32[64, 64], %1 \"at\": i64[2]) -> (%6 \"y\") {
+  %2 = const f32[64, 64] random(1)
+  %3 = matmul(%0, %2)
+  %4 = gather(%3, %1) {axis = 0}
+  %5 = const f32[64, 4096] random(2)
+  %6 = matmul(%4, %5)
+}";
+
+#[test]
+fn an_error_of_a_stage_ends_the_stream_with_stage_and_sample() {
+    let dir = temp();
+    let file = write(&dir, "pick.egret", PICK);
+    let (plan, read) = partition(&dir, &file, 3);
+    assert_eq!(read.cuts[0].values[0].ty, "f32[64, 64]", "the stage in the middle picks: {read:?}");
+    let batch = |at: i64| {
+        let wrong = |k: i64| k / 2 == at || k / 2 == at + 9;
+        let rows = (0..80).map(|k| if wrong(k) { 64 } else { k % 64 }).collect();
+        let x = numbers(&[40, 64, 64], 0);
+        save(&dir, "batch.npz", &[("x", &x), ("at", &Tensor::new::<i64>(&[40, 2], rows))])
+    };
+    for at in [0, 3, 29] {
+        let out = path(&dir, &format!("out{at}"));
+        let args = ["run", "--plan", &plan, "--data", &batch(at), "-o", &out];
+        let place = format!("sample {at}: stage 1 (stage1.egret): ");
+        refused(&args, 1, &[&place]);
+        assert_eq!(text(&egret(&args[..5]).stderr).matches("sample").count(), 1);
+        assert_eq!(names(Path::new(&out)).len() as i64, at, "samples before it are written");
+    }
+}
+
+#[test]
+fn a_stream_ends_whoever_fails_and_holds_few_samples() {
+    let dir = temp();
+    let (plan, _) = partition(&dir, &model("simple_cnn"), 2);
+    let staged = Staged::open_to_stream(Path::new(&plan), &Options::default()).unwrap();
+    let sample = || vec![Value::from(numbers(&[1, 1, 28, 28], 3))];
+    let (given, mut most) = (AtomicUsize::new(0), 0);
+    let source = |give: &mut egret::stages::Give<'_>| {
+        (0..60).try_for_each(|_| {
+            give(sample())?;
+            given.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        })
+    };
+    let done = staged.stream(source, |number, outputs| {
+        std::thread::sleep(Duration::from_millis(1));
+        // What is counted here may not be counted there yet.
+        most = most.max(given.load(Ordering::SeqCst).saturating_sub(number));
+        assert_eq!(outputs.len(), staged.outputs().len());
+        Ok(())
+    });
+    let done = done.unwrap();
+    assert_eq!((done.samples, done.stages.len()), (60, 2));
+    assert!(done.stages.iter().all(|busy| *busy > Duration::ZERO && *busy < done.time), "{done:?}");
+    // One in each of three queues, in each stage, and in the sink.
+    assert!((2..=6).contains(&most), "{most} samples at once");
+    // A source without an end, and a sink that has enough.
+    let endless = |give: &mut egret::stages::Give<'_>| loop {
+        give(sample())?;
+    };
+    let enough = |number, _| if number == 5 { Err(Error::user("enough")) } else { Ok(()) };
+    assert_eq!(staged.stream(endless, enough).unwrap_err().message, "enough");
+    // A source that fails: what it gave comes out.
+    let mut taken = vec![];
+    let fails = |give: &mut egret::stages::Give<'_>| {
+        (0..3).try_for_each(|_| give(sample()))?;
+        Err(Error::user("no more"))
+    };
+    let failed = staged.stream(fails, |number, _| {
+        taken.push(number);
+        Ok(())
+    });
+    assert_eq!((failed.unwrap_err().message.as_str(), taken), ("no more", vec![0, 1, 2]));
+    let panics = |_: &mut egret::stages::Give<'_>| panic!("a source of tests");
+    assert!(
+        staged.stream(panics, |_, _| Ok(())).unwrap_err().message.contains("source of the stream panicked")
+    );
+    // None is no sample, and no error.
+    assert_eq!(staged.stream(|_| Ok(()), |_, _| Ok(())).unwrap().samples, 0);
 }

@@ -202,12 +202,11 @@ impl Request {
         self.complete(self.import()?)
     }
 
-    /// As [`Request::prepare`], for a graph that is there already: the model's path is for messages.
+    /// As [`Request::prepare`], for a graph that is there already, of these values: the model's path is for messages.
     ///
     /// # Errors
     /// Inputs that do not fit the graph; an input without a value.
-    pub(crate) fn prepare_for(&self, graph: Graph) -> Result<Prepared> {
-        let inputs = self.inputs.read(&declared_of(&graph))?;
+    pub(crate) fn prepare_for(&self, graph: Graph, inputs: BTreeMap<String, Value>) -> Result<Prepared> {
         self.complete(self.of_graph(graph, self.model.clone(), inputs, BTreeMap::new())?)
     }
 

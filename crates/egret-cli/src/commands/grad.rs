@@ -1,9 +1,9 @@
 //! `egret grad`.
 
 use super::compile::print_compiled;
-use super::run::summary;
 use crate::args::{CompileOptions, ModelArgs, count, seed};
 use crate::common::{import, options, prepare, progress};
+use crate::shown::summary;
 use crate::{say, say_text};
 use egret::grad::{Request, gradient};
 use egret::{Engine, Executable, Options, Result, artifact, files, name_for, npz, source};

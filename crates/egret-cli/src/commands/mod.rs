@@ -24,6 +24,7 @@ mod prune;
 mod quantize;
 mod run;
 mod stats;
+mod stream;
 mod test;
 mod tune;
 

@@ -1,13 +1,15 @@
 //! `egret run`.
 
+use super::stream::{self, Stream};
 use crate::args::{CompileOptions, GivenArgs, count, seed};
 use crate::common::{interpret, note, options, progress};
+use crate::shown::{summary, threads_line};
 use crate::{say, say_text};
-use egret::ir::{DType, Tensor, Value};
+use egret::ir::Value;
 use egret::profile::Profile;
 use egret::source::Request;
 use egret::stages::Staged;
-use egret::{Engine, Error, Executable, Options, Result, compare, npz, ready};
+use egret::{Engine, Error, Executable, Options, Result, npz, ready};
 use std::path::{Path, PathBuf};
 
 /// `egret run`
@@ -27,23 +29,28 @@ pub struct Args {
     /// Make up the inputs that are not given, from this seed
     #[arg(long, value_name = "SEED", value_parser = seed, allow_negative_numbers = true)]
     pub random: Option<u64>,
-    /// Write the outputs to a .npz file, the only one to a .npy file
-    #[arg(long, short, value_name = "Y.npz|Y.npy")]
+    /// With --plan: samples of the inputs, along the first axis: a .npz file with the names of the inputs, a .npy file for the only one, a
+    /// folder of these, or the folder of a test case. They stream through the stages, each stage on a thread of its own; values of
+    /// --input serve every sample. May be repeated
+    #[arg(long, value_name = "PATH", requires = "plan", conflicts_with_all = ["model", "random"], group = "told")]
+    pub data: Vec<PathBuf>,
+    /// Write the outputs to a .npz file, the only one to a .npy file; with --data, those of each sample to a .npz file in a new folder
+    #[arg(long, short, value_name = "Y.npz|Y.npy|DIR")]
     pub output: Option<PathBuf>,
     /// interp, jit, jit-noopt (jit without passes) or aot. With jit, nodes that hold strings, sequences or optionals run in the interpreter, and a note says so
     #[arg(long, default_value = "jit")]
     pub engine: Engine,
-    /// Threads [default: all cores]
+    /// Threads; with --data, each stage has one of its own in any case [default: all cores]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// With --engine interp: how many iterations it runs of all loops together, before it gives up
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub max_trips: u64,
     /// Print which kernels took longest, what they are for and how fast they were
-    #[arg(long)]
+    #[arg(long, group = "told")]
     pub profile: bool,
-    /// With --profile: print every kernel
-    #[arg(long, short, requires = "profile")]
+    /// With --profile: print every kernel. With --data: say how many samples there were a second, and how busy each stage was
+    #[arg(long, short, requires = "told")]
     pub verbose: bool,
     /// Options.
     #[command(flatten)]
@@ -54,6 +61,16 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let model = args.plan.as_ref().or(args.model.as_ref());
     let model = model.ok_or_else(|| Error::user("give a model, or --plan"))?;
+    if let Some(plan) = args.plan.as_ref().filter(|_| !args.data.is_empty()) {
+        return stream::run(&Stream {
+            plan,
+            data: &args.data,
+            request: args.given.request(plan),
+            options: options(&args.options, args.threads)?,
+            output: args.output.as_deref(),
+            verbose: args.verbose,
+        });
+    }
     if let Some(path) = &args.output {
         npz::check_name(path)?;
         args.given.apart(model, [path])?;
@@ -113,10 +130,6 @@ fn run_plan(args: &Args, plan: &Path, request: &Request, options: &Options) -> R
     print(staged.outputs(), &outputs)
 }
 
-fn threads_line(threads: usize) -> String {
-    format!("{threads} thread{}", if threads == 1 { "" } else { "s" })
-}
-
 /// Write outputs to the file that is asked for, if one is.
 fn write(args: &Args, names: &[String], outputs: &[Value]) -> Result<()> {
     args.output.as_ref().map_or(Ok(()), |path| npz::write(path, &npz::tensors(names, outputs)?))
@@ -127,45 +140,4 @@ fn print(names: &[String], outputs: &[Value]) -> Result<()> {
         say!("{name}: {}", summary(value));
     }
     Ok(())
-}
-
-/// A value in one line.
-pub fn summary(value: &Value) -> String {
-    match value {
-        Value::Sequence(s) => format!("a sequence of {}", s.len()),
-        Value::Optional(None) => "nothing".into(),
-        Value::Optional(Some(v)) => summary(v),
-        Value::Tensor(t) => format!("{}{}", t.ty(), elements(t)),
-    }
-}
-
-fn elements(t: &Tensor) -> String {
-    const SHOWN: usize = 10;
-    let dots = if t.len() > SHOWN { " ..." } else { "" };
-    if t.dtype() == DType::String {
-        let list: Vec<String> = t.strings().iter().take(SHOWN).map(|s| format!("{s:?}")).collect();
-        return format!(" = {}{dots}", list.join(" "));
-    }
-    let Ok(values) = compare::to_f64(t) else { return String::new() };
-    // Integers to the last digit, which a float does not hold.
-    let whole = |b: &[u8]| match (t.dtype(), <[u8; 8]>::try_from(b)) {
-        (DType::I64, Ok(b)) => Some(i64::from_le_bytes(b).to_string()),
-        (DType::U64, Ok(b)) => Some(u64::from_le_bytes(b).to_string()),
-        _ => None,
-    };
-    let bytes = t.bytes().chunks_exact(t.dtype().size().max(1));
-    let both = values.iter().zip(bytes).take(SHOWN);
-    let list: Vec<String> = both.map(|(v, b)| whole(b).unwrap_or_else(|| short(*v))).collect();
-    let mut out = format!(" = {}{dots}", list.join(" "));
-    if t.len() > SHOWN && !values.iter().any(|v| v.is_nan()) {
-        let (lo, hi) =
-            values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        out += &format!("; min {} max {} mean {}", short(lo), short(hi), short(mean));
-    }
-    out
-}
-
-fn short(v: f64) -> String {
-    if v == v.trunc() && v.abs() < 1e15 { format!("{v}") } else { format!("{v:.6}") }
 }

@@ -6,9 +6,11 @@
 
 mod plan;
 mod run;
+mod stream;
 
 pub use plan::{Crossing, Cut, Plan, Port, Stage};
 pub use run::Staged;
+pub use stream::{Give, Streamed};
 
 use crate::constants;
 use crate::error::{Error, Result};

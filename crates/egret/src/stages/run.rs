@@ -2,6 +2,7 @@
 
 use super::plan::Plan;
 use crate::error::{Error, Result};
+use crate::frontend::DeclaredInput;
 use crate::native::Native;
 use crate::options::Options;
 use crate::pipeline::{self, Lowered};
@@ -25,6 +26,14 @@ pub struct Staged {
     threads: usize,
 }
 
+/// A sample on its way through the stages, by name.
+pub(super) struct Flight<'s> {
+    /// What stages further on read.
+    values: BTreeMap<&'s str, Value>,
+    /// Outputs of the model that are made.
+    outputs: BTreeMap<&'s str, Value>,
+}
+
 /// A stage.
 struct Compiled {
     file: String,
@@ -40,6 +49,22 @@ impl Staged {
     /// # Errors
     /// A plan that is damaged or does not fit its stages; a stage that cannot be read or compiled.
     pub fn open(path: &Path, options: &Options) -> Result<Staged> {
+        Staged::of_plan(path, options, |_| options.threads)
+    }
+
+    /// As [`Staged::open`], for [`Staged::stream`]: each stage has a thread of its own, and the threads of the options that are left help
+    /// whichever stage has work for them.
+    ///
+    /// # Errors
+    /// As of [`Staged::open`].
+    pub fn open_to_stream(path: &Path, options: &Options) -> Result<Staged> {
+        let staged = Staged::of_plan(path, options, |stages| options.threads.saturating_sub(stages) + 1)?;
+        let threads = options.threads.max(staged.stages.len());
+        Ok(Staged { threads, ..staged })
+    }
+
+    /// Stages that share a pool, of as many threads as `pool` says for the number of stages.
+    fn of_plan(path: &Path, options: &Options, pool: impl FnOnce(usize) -> usize) -> Result<Staged> {
         let plan = Plan::read(path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut graphs = vec![];
@@ -56,12 +81,14 @@ impl Staged {
         let inputs = plan.inputs.iter().map(|p| Ok((p.name.clone(), type_of(&p.name, &graphs)?)));
         let inputs = inputs.collect::<Result<Vec<_>>>().map_err(at)?;
         let denormals = plan.denormals.parse().map_err(|e: String| at(Error::user(e)))?;
+        let threads = pool(graphs.len());
         let options = Options {
             passes: None,
+            threads,
             denormals: Some(options.denormals.unwrap_or(denormals)),
             ..options.clone()
         };
-        let pool = Arc::new(Pool::new(options.threads));
+        let pool = Arc::new(Pool::new(threads));
         let mut stages = vec![];
         for (k, (stage, graph)) in plan.stages.iter().zip(graphs).enumerate() {
             let native =
@@ -74,7 +101,12 @@ impl Staged {
             });
         }
         let outputs = plan.outputs.iter().map(|p| p.name.clone()).collect();
-        Ok(Staged { stages, inputs, outputs, not_negative: plan.not_negative, threads: options.threads })
+        Ok(Staged { stages, inputs, outputs, not_negative: plan.not_negative, threads })
+    }
+
+    /// The files of the stages, in order.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.stages.iter().map(|s| s.file.as_str())
     }
 
     /// Names of the model's outputs, in order.
@@ -92,11 +124,25 @@ impl Staged {
     /// # Errors
     /// An input without a value, or with one that does not fit; dims that the model has no result for.
     pub fn prepare(&self, request: &Request) -> Result<(Vec<Value>, Vec<String>)> {
+        self.complete(request, request.inputs.read(&self.declared())?)
+    }
+
+    /// The inputs of the model, as its file would declare them.
+    pub(super) fn declared(&self) -> Vec<DeclaredInput> {
+        self.inputs.iter().map(|(name, ty)| DeclaredInput::of(name, ty)).collect()
+    }
+
+    /// As [`Staged::prepare`], of these values.
+    pub(super) fn complete(
+        &self,
+        request: &Request,
+        given: BTreeMap<String, Value>,
+    ) -> Result<(Vec<Value>, Vec<String>)> {
         let mut signature = Graph::new("plan");
         for (name, ty) in &self.inputs {
             signature.add_input(name, ty.clone());
         }
-        let Prepared { graph, inputs, notes, .. } = request.prepare_for(signature)?;
+        let Prepared { graph, inputs, notes, .. } = request.prepare_for(signature, given)?;
         for (&v, value) in graph.inputs().iter().zip(&inputs) {
             let (name, ty) = (&graph.value(v).name, graph.ty(v));
             let is = value.as_tensor().map(|t| Type::Tensor(t.ty()));
@@ -140,29 +186,43 @@ impl Staged {
     /// # Errors
     /// As compiled code has them, with the stage.
     pub fn run(&self, inputs: &[Value]) -> Result<Vec<Value>> {
+        let mut flight = self.start(inputs.to_vec());
+        (0..self.stages.len()).try_for_each(|k| self.step(k, &mut flight))?;
+        self.finish(flight)
+    }
+
+    /// A sample before the first stage.
+    pub(super) fn start(&self, inputs: Vec<Value>) -> Flight<'_> {
         let names = self.inputs.iter().map(|(name, _)| name.as_str());
-        let mut values: BTreeMap<&str, Value> = names.zip(inputs.iter().cloned()).collect();
-        let mut outputs: BTreeMap<&str, Value> = BTreeMap::new();
-        for (k, stage) in self.stages.iter().enumerate() {
-            let lost = |name: &str| Error::internal(format!("stage {k} has no value `{name}`"));
-            let take = |name: &String| values.get(name.as_str()).cloned().ok_or_else(|| lost(name));
-            let given = stage.inputs.iter().map(take).collect::<Result<Vec<_>>>()?;
-            let results = stage.native.run(&given);
-            let results = results.map_err(|e| e.at(format!("stage {k} ({})", stage.file)))?;
-            for (name, value) in stage.outputs.iter().zip(results) {
-                if self.outputs.contains(name) {
-                    outputs.insert(name, value.clone());
-                }
-                // A model's input of the name of an output stays what it is: no cut has such a value.
-                if !self.inputs.iter().any(|(input, _)| input == name) {
-                    values.insert(name, value);
-                }
+        Flight { values: names.zip(inputs).collect(), outputs: BTreeMap::new() }
+    }
+
+    /// Run a stage on a sample that is through those before it.
+    pub(super) fn step<'s>(&'s self, k: usize, flight: &mut Flight<'s>) -> Result<()> {
+        let (stage, Flight { values, outputs }) = (&self.stages[k], flight);
+        let lost = |name: &str| Error::internal(format!("stage {k} has no value `{name}`"));
+        let take = |name: &String| values.get(name.as_str()).cloned().ok_or_else(|| lost(name));
+        let given = stage.inputs.iter().map(take).collect::<Result<Vec<_>>>()?;
+        let results = stage.native.run(&given);
+        let results = results.map_err(|e| e.at(format!("stage {k} ({})", stage.file)))?;
+        for (name, value) in stage.outputs.iter().zip(results) {
+            if self.outputs.contains(name) {
+                outputs.insert(name, value.clone());
             }
-            values
-                .retain(|name, _| self.stages[k + 1..].iter().any(|s| s.inputs.iter().any(|i| i == name)));
+            // A model's input of the name of an output stays what it is: no cut has such a value.
+            if !self.inputs.iter().any(|(input, _)| input == name) {
+                values.insert(name, value);
+            }
         }
+        values.retain(|name, _| self.stages[k + 1..].iter().any(|s| s.inputs.iter().any(|i| i == name)));
+        Ok(())
+    }
+
+    /// The model's outputs, of a sample that is through all stages.
+    pub(super) fn finish(&self, mut flight: Flight<'_>) -> Result<Vec<Value>> {
         let take = |name: &String| {
-            outputs.remove(name.as_str()).ok_or_else(|| Error::internal(format!("no output `{name}`")))
+            let output = flight.outputs.remove(name.as_str());
+            output.ok_or_else(|| Error::internal(format!("no output `{name}`")))
         };
         self.outputs.iter().map(take).collect()
     }

@@ -1,0 +1,95 @@
+//! `egret run --plan --data`: samples that stream through the stages of a plan.
+
+use crate::common::{note, progress};
+use crate::say;
+use crate::shown::{summary, threads_line};
+use egret::ir::Value;
+use egret::source::Request;
+use egret::stages::{Staged, Streamed};
+use egret::{Error, Options, Result, npz};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What streams, and where it goes.
+pub struct Stream<'a> {
+    pub plan: &'a Path,
+    /// Files and folders with samples.
+    pub data: &'a [PathBuf],
+    /// Values that serve every sample.
+    pub request: Request,
+    pub options: Options,
+    /// A folder for results; else they are printed.
+    pub output: Option<&'a Path>,
+    /// Whether to tell how fast it was.
+    pub verbose: bool,
+}
+
+/// `egret run --plan PLAN.toml --data PATH`
+pub fn run(stream: &Stream<'_>) -> Result<()> {
+    let Stream { plan, data, request, options, output, verbose } = stream;
+    if let Some(dir) = output {
+        new_folder(dir)?;
+    }
+    let staged = progress("compiling", || Staged::open_to_stream(plan, options))?;
+    note(threads_line(staged.threads()));
+    let (count, source) = staged.samples(data, request)?;
+    if let Some(dir) = output {
+        std::fs::create_dir_all(dir).map_err(|e| Error::io("make", dir, &e))?;
+    }
+    let done = progress("running", || {
+        staged.stream(source, |number, outputs| match output {
+            Some(dir) => npz::write(&file(dir, number, count), &npz::tensors(staged.outputs(), &outputs)?),
+            None => print(number, staged.outputs(), &outputs),
+        })
+    })?;
+    if let Some(dir) = output {
+        say!("{} samples in {}", done.samples, dir.display());
+    }
+    if *verbose {
+        tell(&done, &staged);
+    }
+    Ok(())
+}
+
+/// That a folder for results holds nothing: those of an earlier run would pass for results of this one.
+fn new_folder(dir: &Path) -> Result<()> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    let mut entries = std::fs::read_dir(dir).map_err(|e| Error::io("list", dir, &e))?;
+    match entries.next() {
+        None => Ok(()),
+        Some(_) => Err(Error::user(format!(
+            "{} is not empty; with --data, --output is a new folder for a .npz file of each sample",
+            dir.display()
+        ))),
+    }
+}
+
+/// The file of a sample; by their names, files are in the order of samples.
+fn file(dir: &Path, number: usize, count: usize) -> PathBuf {
+    let digits = count.saturating_sub(1).to_string().len();
+    dir.join(format!("{number:0digits$}.npz"))
+}
+
+fn print(number: usize, names: &[String], outputs: &[Value]) -> Result<()> {
+    for (name, value) in names.iter().zip(outputs) {
+        say!("sample {number}: {name}: {}", summary(value));
+    }
+    Ok(())
+}
+
+/// How fast it was, and who was busy for how much of the time: the busiest decides.
+fn tell(done: &Streamed, staged: &Staged) {
+    let seconds = done.time.as_secs_f64().max(f64::MIN_POSITIVE);
+    let rate = done.samples as f64 / seconds;
+    note(format_args!("{} samples in {seconds:.3} s, {rate:.1} a second; busy:", done.samples));
+    let share = |what: &str, time: &Duration| {
+        note(format_args!("  {what}: {:.0} %", time.as_secs_f64() / seconds * 100.0));
+    };
+    share("reading samples", &done.source);
+    for (k, (file, time)) in staged.files().zip(&done.stages).enumerate() {
+        share(&format!("stage {k} ({file})"), time);
+    }
+    share("writing results", &done.sink);
+}
