@@ -59,6 +59,7 @@ pub fn tile(
             let zero = b.int(0);
             let place = |param| Place { param, base: zero };
             b.tile(Tile {
+                nonzeros: None,
                 cols,
                 axes: vec![Axis { extent: k as i64, a_stride: 1, b_stride: cols as i64 }],
                 block: BlockedSum::BLOCK,

@@ -52,6 +52,7 @@ fn sample() -> Program {
     let three = e.num(acc, 3.0);
     let third = e.binary(BinOp::Div, acc, three);
     k.tile(Tile {
+        nonzeros: None,
         cols: 40,
         axes: vec![Axis { extent: 5, a_stride: 1, b_stride: 40 }],
         block: 5,

@@ -109,6 +109,11 @@ fn case(seed: u64, special: bool) -> Case {
     if seed % 12 == 9 && rng.chance(60) {
         (rows, cols) = (32, 32);
     }
+    // And every seventh has weights that are mostly zero.
+    let sparse = seed % 7 == 6 && seed % 4 != 1;
+    if sparse {
+        (rows, cols) = (rows.min(31), cols.min(16));
+    }
     let n_axes = rng.range(1, 3);
     let extents: Vec<i64> = (0..n_axes).map(|_| rng.pick(&[1, 2, 3, 4, 5, 8, 9, 17])).collect();
     let steps: i64 = extents.iter().product();
@@ -128,9 +133,22 @@ fn case(seed: u64, special: bool) -> Case {
     for axis in &mut axes {
         (axis.a_stride, axis.b_stride) = (depth * axis.a_stride, depth * axis.b_stride);
     }
-    let reach: i64 = axes.iter().map(|x| (x.extent - 1) * x.a_stride).sum::<i64>() + depth;
-    let row_stride = if transposed { 1 } else { rng.pick(&[reach, 1, 2]) };
-    let a_rows: Vec<i64> = (0..rows as i64).map(|r| r * row_stride).collect();
+    let mut reach: i64 = axes.iter().map(|x| (x.extent - 1) * x.a_stride).sum::<i64>() + depth;
+    let mut row_stride = if transposed { 1 } else { rng.pick(&[reach, 1, 2]) };
+    let mut a_rows: Vec<i64> = (0..rows as i64).map(|r| r * row_stride).collect();
+    let mut nonzeros = None;
+    if sparse {
+        let all = u32::MAX >> (32 - rows);
+        let one = |b: i64| NonzeroStep {
+            b: b * b_gap,
+            rows: (rng.below(1 << 32) & rng.below(1 << 32)) as u32 & all,
+        };
+        let some: Vec<NonzeroStep> = (0..steps).map(one).filter(|s| s.rows != 0).collect();
+        let n = Nonzeros { steps: some };
+        (reach, row_stride) = (n.products().max(1) as i64, 0);
+        (nonzeros, axes) = (Some(n), vec![]);
+        a_rows.fill(0);
+    }
     let out_stride = cols as i64 + rng.pick(&[0, 1]);
     let out_rows: Vec<i64> = (0..rows as i64).map(|r| r * out_stride).collect();
     let a_task = reach + (rows as i64 - 1) * row_stride;
@@ -166,8 +184,8 @@ fn case(seed: u64, special: bool) -> Case {
     let (a, b, out) = (place(params[0], a_base), place(params[1], zero), place(out, out_base));
     // What a tile does not write between its rows must stay; the interpreter's junk is the harness's junk.
     let block = rng.range(1, 40);
-    let sets = rng.pick(&Tile::SETS);
-    k.tile(Tile { cols, axes, block, sets, a, a_rows, b, out, out_rows, epilogue });
+    let sets = if sparse { 1 } else { rng.pick(&Tile::SETS) };
+    k.tile(Tile { nonzeros, cols, axes, block, sets, a, a_rows, b, out, out_rows, epilogue });
     let storages: Vec<Storage> = (0..5).map(Storage::Input).chain([Storage::Output(0)]).collect();
     // Tiny numbers are frequent: their products vanish, and leave a sign.
     let mut number = || match rng.below(if special { 24 } else { 1 }) {
@@ -230,6 +248,7 @@ fn refused_tiles_are_reported_and_right() {
     let result = e.convert(Elem::F32, n);
     let place = |param| Place { param, base: zero };
     let tile = |epilogue| Tile {
+        nonzeros: None,
         cols: 16,
         axes: vec![Axis { extent: 3, a_stride: 1, b_stride: 16 }],
         block: 3,

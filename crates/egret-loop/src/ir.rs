@@ -7,6 +7,7 @@
 use crate::blocked_sum::BlockedSum;
 pub use crate::elem::{Elem, number_bits};
 pub use crate::ids::{Bound, BufferId, KernelId, Local, Param, V};
+pub use crate::nonzeros::{NonzeroStep, Nonzeros};
 pub use crate::ops::{BinOp, Cmp, Half, Parity, UnOp};
 pub use crate::out_of_range::OutOfRange;
 pub use crate::products::Products;
@@ -244,12 +245,16 @@ impl Axis {
 /// Where `a` is of u8 and `b` of i8 ([`Products::Bytes`]), a step takes the four elements of `a` from its index on and, for column
 /// `c`, the four of `b` from `4 * c` on: `acc[r][c] += a[..][0] * b[.. + 4 * c][0] + .. + a[..][3] * b[.. + 4 * c][3]` in i32, which wraps,
 /// so that the order of the sum does not matter. Strides and offsets are in elements as everywhere.
+///
+/// Where `a` is mostly zeros, [`nonzeros`](Tile::nonzeros) stand in place of `axes`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tile {
     /// Columns; contiguous in `b` and `out`.
     pub cols: usize,
-    /// Reduction axes, outermost first; the product of extents is at least 1.
+    /// Reduction axes, outermost first; the product of extents is at least 1. None where there are `nonzeros`.
     pub axes: Vec<Axis>,
+    /// The reduction where most of `a` is zero: `a` has the other weights only, so that all of `a_rows` are 0. Of floats, in one set.
+    pub nonzeros: Option<Nonzeros>,
     /// The most products that are added one after another; at least 1.
     pub block: i64,
     /// The partial sums of a block: one of [`Tile::SETS`].
@@ -285,6 +290,14 @@ impl Tile {
         Products::of(elem(&self.a)?, elem(&self.b)?)
     }
 
+    /// How many multiply-adds its sums are of, for one column.
+    pub fn products_of_column(&self) -> f64 {
+        match &self.nonzeros {
+            Some(n) => n.products() as f64,
+            None => self.out_rows.len() as f64 * self.axes.iter().map(|a| a.extent as f64).product::<f64>(),
+        }
+    }
+
     /// The places that it reads and writes.
     pub fn places(&self) -> impl Iterator<Item = &Place> {
         [&self.a, &self.b, &self.out].into_iter().chain(self.epilogue.operands.iter().map(|o| &o.place))
@@ -293,6 +306,7 @@ impl Tile {
     /// How the sum is cut; `axes` are the tile's, [joined](Axis::joined). Sums of integers have no order.
     pub fn cut(&self, axes: &[Axis], products: Products) -> Option<BlockedSum> {
         match products {
+            Products::Floats if self.nonzeros.is_some() => None,
             Products::Floats => BlockedSum::new(axes.iter().map(|a| a.extent), self.block),
             Products::Bytes => None,
         }

@@ -56,6 +56,7 @@ pub mod ir;
 pub mod masks;
 pub mod math;
 pub mod narrow;
+mod nonzeros;
 mod ops;
 mod out_of_range;
 mod products;

@@ -178,14 +178,13 @@ impl Count<'_> {
 }
 
 fn tile_operations(tile: &Tile) -> f64 {
-    let steps: f64 = tile.axes.iter().map(|a| a.extent as f64).product();
     let one = |i: &Inst| match i {
         Inst::Fma(..) => 2.0,
         Inst::Binary(..) => 1.0,
         _ => 0.0,
     };
     let epilogue: f64 = tile.epilogue.insts.iter().map(one).sum();
-    tile.out_rows.len() as f64 * tile.cols as f64 * (2.0 * steps + epilogue)
+    tile.cols as f64 * (2.0 * tile.products_of_column() + tile.out_rows.len() as f64 * epilogue)
 }
 
 #[cfg(test)]

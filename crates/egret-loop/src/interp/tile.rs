@@ -17,7 +17,10 @@ impl Machine<'_> {
         let elems = t.epilogue.elems(products, &self.kernel.params);
         let elems = elems.map_err(|e| InterpError::Broken(e.to_string()))?;
         let types: Vec<Ty> = elems.into_iter().map(Ty::scalar).collect();
-        let steps: i64 = axes.iter().map(|x| x.extent).product();
+        let steps: i64 = match t.nonzeros {
+            Some(_) => 0,
+            None => axes.iter().map(|x| x.extent).product(),
+        };
         if !Tile::SETS.contains(&t.sets) {
             return Err(InterpError::Broken(format!("a tile of {} sets", t.sets)));
         }
@@ -28,6 +31,12 @@ impl Machine<'_> {
             for c in 0..t.cols {
                 // -0 + x is x: the first block's sum is the total.
                 let (mut sums, mut total, mut whole) = ([0f32; Tile::SETS[2]], -0.0f32, 0i32);
+                for (at, from) in t.nonzeros.iter().flat_map(|n| n.of_row(r)) {
+                    let b = self.read(t.b.param, b0 + c as i64 + from)?;
+                    let a = self.read(t.a.param, a0 + at)?;
+                    let sum = self.arithmetic.fma(Elem::F32, a, b, sums[0].to_bits().into())?;
+                    sums[0] = f32_of(sum);
+                }
                 // A sum of two normal numbers is never rounded to a subnormal.
                 let denormals = self.arithmetic.denormals;
                 let add = |a: f32, b: f32| denormals.result(a + b, || f32::INFINITY);

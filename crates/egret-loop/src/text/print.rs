@@ -218,6 +218,10 @@ impl Printer<'_> {
         for axis in &t.axes {
             self.line(&format!("axis {} a {} b {}", axis.extent, axis.a_stride, axis.b_stride));
         }
+        if let Some(nonzeros) = &t.nonzeros {
+            let steps = list(nonzeros.steps.iter().map(|s| format!("{}: {}", s.b, s.rows)));
+            self.line(&format!("nonzeros [{steps}]"));
+        }
         self.line(&format!("block {} sets {}", t.block, t.sets));
         self.line(&format!("out {} rows {}", place(&t.out), rows(&t.out_rows)));
         self.epilogue(&t.epilogue, t.products(&self.kernel.params));

@@ -62,6 +62,7 @@ fn everything() -> Kernel {
     let int = e.unary(UnOp::Not, int);
     let back = e.bitcast(Elem::F32, int);
     k.tile(Tile {
+        nonzeros: None,
         cols: 16,
         axes: vec![
             Axis { extent: 3, a_stride: -1, b_stride: 64 },

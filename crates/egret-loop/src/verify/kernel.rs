@@ -227,8 +227,21 @@ impl Walk<'_> {
             return broken("a tile of such elements");
         };
         let steps = t.axes.iter().try_fold(1i64, |n, axis| n.checked_mul(axis.extent));
-        if t.cols == 0 || t.axes.iter().any(|a| a.extent < 1) || steps.is_none() || t.axes.is_empty() {
+        let has_axes = !t.axes.is_empty();
+        if t.cols == 0
+            || t.axes.iter().any(|a| a.extent < 1)
+            || steps.is_none()
+            || has_axes == t.nonzeros.is_some()
+        {
             return broken(format!("a tile of {} columns over {:?}", t.cols, t.axes));
+        }
+        if let Some(nonzeros) = &t.nonzeros {
+            if let Some(why) = nonzeros.refuses(t.a_rows.len()) {
+                return broken(why);
+            }
+            if products != Products::Floats || t.sets != 1 || t.a_rows.iter().any(|&r| r != 0) {
+                return broken("a tile of nonzeros that are no floats, or with rows or sets of its own");
+            }
         }
         if t.a_rows.is_empty() || t.a_rows.len() != t.out_rows.len() {
             return broken(format!("a tile of {} rows that writes {}", t.a_rows.len(), t.out_rows.len()));

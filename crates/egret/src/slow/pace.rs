@@ -213,8 +213,7 @@ impl<'a> Walk<'a> {
                     None => self.either(*cond, then, otherwise, round),
                 },
                 Stmt::Tile(tile) => {
-                    let steps: f64 = tile.axes.iter().map(|a| a.extent as f64).product();
-                    let products = tile.out_rows.len() as f64 * tile.cols as f64 * steps;
+                    let products = tile.cols as f64 * tile.products_of_column();
                     self.pace.other += products / self.macs * self.times;
                     round.vectors = true;
                 }

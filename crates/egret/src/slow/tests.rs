@@ -90,6 +90,7 @@ fn refused_tiles_are_named() {
     let result = e.convert(Elem::F32, n);
     let place = |param| Place { param, base: zero };
     k.tile(Tile {
+        nonzeros: None,
         cols: 8,
         axes: vec![Axis { extent: 1, a_stride: 1, b_stride: 8 }],
         block: 1,

@@ -161,8 +161,8 @@ impl Form {
 
 impl WholeTile for Form {
     /// The sums of a run.
-    fn on_stack(&self, e: &Encoder<'_>) -> usize {
-        self.runs.iter().map(Range::len).max().unwrap_or(0) * e.vectors.min(2)
+    fn on_stack(&self, e: &Encoder<'_>) -> Encoding<usize> {
+        Ok(self.runs.iter().map(Range::len).max().unwrap_or(0) * e.vectors.min(2))
     }
 
     fn words(&self, e: &Encoder<'_>) -> Vec<u32> {

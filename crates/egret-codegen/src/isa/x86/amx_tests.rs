@@ -46,6 +46,7 @@ fn tile(noise: &mut Noise) -> Tile {
     };
     let place = |p| Place { param: Param(p), base: V(0) };
     Tile {
+        nonzeros: None,
         cols: cols as usize,
         axes,
         block: 1,
@@ -98,6 +99,7 @@ fn of(rows: i64, steps: i64, a_stride: i64, jump: i64) -> Tile {
     let sum = e.sum();
     let place = |p| Place { param: Param(p), base: V(0) };
     Tile {
+        nonzeros: None,
         cols: 32,
         axes: vec![Axis { extent: steps, a_stride, b_stride: 128 }],
         block: 1,

@@ -175,6 +175,7 @@ fn rate() {
             let sum = e.sum();
             let place = |param| Place { param: Param(param), base: V(0) };
             let bytes = Tile {
+                nonzeros: None,
                 cols,
                 axes: vec![Axis { extent: steps, a_stride: 4, b_stride: 4 * cols as i64 }],
                 block: steps,

@@ -15,6 +15,7 @@ mod float;
 mod kernel;
 mod pairs;
 mod reduce;
+mod sparse;
 #[cfg(test)]
 mod tests;
 mod tile;

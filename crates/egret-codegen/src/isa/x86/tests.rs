@@ -164,6 +164,7 @@ pub(super) fn random_tile(noise: &mut Noise) -> Tile {
         b_stride = b_stride * extent + noise.below(2) as i64 * 5;
     }
     Tile {
+        nonzeros: None,
         cols,
         axes,
         block: noise.below(30) as i64 + 1,
@@ -316,6 +317,7 @@ fn tile_with(epilogue: impl FnOnce(&mut EpilogueBuilder, V) -> V) -> Tile {
     let acc = b.sum();
     let result = epilogue(&mut b, acc);
     Tile {
+        nonzeros: None,
         cols: 40,
         axes: vec![Axis { extent: 9, a_stride: 1, b_stride: 40 }],
         block: 9,
@@ -425,6 +427,7 @@ fn rate() {
             continue;
         }
         let tile = |block: i64| Tile {
+            nonzeros: None,
             cols,
             axes: vec![Axis { extent: k, a_stride: 1, b_stride: cols as i64 }],
             block,

@@ -13,6 +13,7 @@ use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, rax, r
 
 use super::asm::{Asm, Mem, Rm, Vr, WideIsa};
 use super::epilogue::{self, Plan, Src, Step, Table};
+use super::sparse;
 
 /// Steps of the innermost axis in one turn of its loop; shorter axes (up to twice this) have no loop.
 pub(super) const UNROLL: i64 = 4;
@@ -28,6 +29,9 @@ const TAIL_VECTOR: Vr = 15;
 /// Encode a tile: see [`super::super::EncodeTile`]. `dots`: there are dot products of bytes, which are computed in
 /// [pairs](super::pairs) elsewhere. The bytes should be placed at a multiple of 64.
 pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa, dots: bool) -> Encoding {
+    if let Some(nonzeros) = &tile.nonzeros {
+        return sparse::encode(tile, nonzeros, params, isa);
+    }
     let (asm, data) = assemble(tile, params, isa, dots)?;
     let bytes = asm.finish()?;
     Ok(Encoded { code: bytes.len() - data, bytes, calls: vec![] })
@@ -60,7 +64,7 @@ pub(super) fn assemble(
 /// Another way to compute a tile, epilogue included, than in passes of sums in vector registers.
 pub(super) trait WholeTile {
     /// Vectors that it keeps on the stack.
-    fn on_stack(&self, e: &Encoder<'_>) -> usize;
+    fn on_stack(&self, e: &Encoder<'_>) -> Encoding<usize>;
     /// Words that it reads behind the other constants.
     fn words(&self, e: &Encoder<'_>) -> Vec<u32>;
     /// Its code; its words begin at `words_at` behind where the constants begin.
@@ -113,7 +117,7 @@ pub(super) fn assemble_as(
     let passes = if other.is_some() { vec![] } else { e.passes() };
     let words = other.map_or_else(Vec::new, |o| o.words(&e));
     let on_stack = match other {
-        Some(other) => other.on_stack(&e),
+        Some(other) => other.on_stack(&e)?,
         None => e.on_stack(&passes)?,
     };
     e.enter(on_stack);
@@ -285,7 +289,7 @@ impl Encoder<'_> {
     }
 
     /// Run the epilogue on every accumulator and store it. Accumulators that are in the way wait on the stack.
-    fn epilogue(&mut self, pass: &Pass, layout: &Layout) -> Encoding<()> {
+    pub fn epilogue(&mut self, pass: &Pass, layout: &Layout) -> Encoding<()> {
         let accs: Vec<(usize, usize)> =
             (0..layout.rows).flat_map(|r| (0..layout.vectors).map(move |v| (r, v))).collect();
         let (mut free, spilled) = self.spills(pass)?;
@@ -314,7 +318,7 @@ impl Encoder<'_> {
 
     /// The registers that a pass's epilogue has beside its accumulators, and how many of these it must put on the stack, since its
     /// slots do not fit beside all of them.
-    fn spills(&self, pass: &Pass) -> Encoding<(Vec<Vr>, usize)> {
+    pub fn spills(&self, pass: &Pass) -> Encoding<(Vec<Vr>, usize)> {
         let accs = pass.rows.len() * pass.vectors.len();
         let slots = self.whole.slots.max(self.masked.slots);
         let has_tail = self.tail.is_some() && pass.vectors.end == self.vectors;

@@ -181,6 +181,7 @@ pub fn tile(k: &mut KernelBuilder, rng: &mut Rng, read: Param, out: Param) {
         result = e.binary(BinOp::SelMax, result, zero);
     }
     k.tile(Tile {
+        nonzeros: None,
         cols,
         axes: vec![Axis { extent: steps, a_stride: 1, b_stride: cols as i64 }],
         block: rng.range(1, 8),

@@ -61,6 +61,7 @@ impl Parser {
             self.keyword("b")?;
             axes.push(Axis { extent, a_stride, b_stride: self.number("a stride")? });
         }
+        let nonzeros = if self.takes_word("nonzeros") { Some(self.nonzeros()?) } else { None };
         self.keyword("block")?;
         let block = self.number("a number of products")?;
         self.keyword("sets")?;
@@ -68,7 +69,7 @@ impl Parser {
         self.keyword("out")?;
         let (out, out_rows) = (self.place()?, self.rows()?);
         let epilogue = self.epilogue()?;
-        let tile = Tile { cols, axes, block, sets, a, a_rows, b, out, out_rows, epilogue };
+        let tile = Tile { cols, axes, nonzeros, block, sets, a, a_rows, b, out, out_rows, epilogue };
         let at = self.at;
         self.mark("}")?;
         let Some(products) = tile.products(&self.scope.params) else {
@@ -78,6 +79,21 @@ impl Parser {
             Ok(_) => Ok(tile),
             Err(e) => self.error_at(at, e.to_string()),
         }
+    }
+
+    /// `[OFFSET: ROWS, ..]`: where a row of the right operand begins, and the mask of the rows that multiply it.
+    fn nonzeros(&mut self) -> Parse<Nonzeros> {
+        self.mark("[")?;
+        let mut steps = vec![];
+        while !self.takes("]") {
+            if !steps.is_empty() {
+                self.mark(",")?;
+            }
+            let b = self.number("an offset")?;
+            self.mark(":")?;
+            steps.push(NonzeroStep { b, rows: self.number("a mask of rows")? });
+        }
+        Ok(Nonzeros { steps })
     }
 
     fn epilogue(&mut self) -> Parse<Epilogue> {

@@ -495,6 +495,7 @@ impl Emitter<'_> {
         let expr = if last { self.expr } else { &sums };
         let (rows, cols) = (offsets[A].len(), self.width as usize);
         Ok(Tile {
+            nonzeros: None,
             cols,
             sets: {
                 let suits = self.machine.sets(rows, self.packed.width as usize, &Tile::SETS);

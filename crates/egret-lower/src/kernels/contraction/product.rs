@@ -206,6 +206,7 @@ impl Emitter<'_> {
         let place = |s: usize| Place { param: params[s], base: bases[s] };
         let (rows, cols) = (offsets[A].len(), self.width as usize);
         Ok(Tile {
+            nonzeros: None,
             cols,
             axes: Axis::joined(&self.p.axes),
             block: BlockedSum::BLOCK,

@@ -158,6 +158,7 @@ impl<E: Fn(&mut KernelBuilder, V, i64, V) -> Epilogue> Tiles<'_, E> {
         let epilogue = (self.epilogue)(k, first, count, col);
         let zero = k.int(0);
         let tile = Tile {
+            nonzeros: None,
             cols: panel,
             sets: Tile::fitting_sets(&axes, self.machine.sets(count as usize, panel, &Tile::SETS)),
             axes,

@@ -1,0 +1,244 @@
+//! Contraction tiles whose left operand is mostly zeros, as AVX-512 code for these very zeros: no instruction is spent on a weight that is not
+//! there, and none on finding the next one.
+//!
+//! For each step of the reduction one vector of the right operand is loaded, and each row that has a weight there multiplies it, with the
+//! weight broadcast from memory by the multiply-add itself: 7 bytes of code and 4 of weights for each weight. These instructions are of two
+//! forms, which are written as bytes with their fields filled in, and not by the assembler: a model has millions of them.
+
+use egret_loop::{NonzeroStep, Nonzeros, ParamInfo, Tile};
+
+use super::super::{Encoded, Encoding, broken, refused};
+use super::asm::{Vr, WideIsa};
+use super::tile::{self, Encoder, Layout, Pass, WholeTile};
+
+/// What code begins at a multiple of.
+const ALIGNED: usize = 64;
+
+/// Encode a tile as [`tile::encode`] does.
+pub(super) fn encode(tile: &Tile, nonzeros: &Nonzeros, params: &[ParamInfo], isa: WideIsa) -> Encoding {
+    if isa != WideIsa::Avx512 {
+        return Err(refused("its nonzeros have code for AVX-512 only"));
+    }
+    let rows = tile.a_rows.len();
+    if let Some(why) = nonzeros.refuses(rows) {
+        return Err(broken(why));
+    }
+    let lanes = isa.lanes();
+    if tile.cols > lanes || rows + 1 > isa.registers() {
+        return Err(refused(format!(
+            "its {rows} rows of {} columns are more than the registers",
+            tile.cols
+        )));
+    }
+    let mut sums = Sums { code: vec![], tail: (tile.cols < lanes).then_some(tile.cols) };
+    sums.emit(rows, &nonzeros.steps)?;
+    // What follows knows of no code before it: it is as good anywhere at such a multiple.
+    let at = sums.code.len().next_multiple_of(ALIGNED);
+    sums.code.resize(at, NOP);
+    let (asm, data) = tile::assemble_as(tile, params, isa, true, Some(&Rest { rows }))?;
+    let mut bytes = sums.code;
+    bytes.extend(asm.finish()?);
+    Ok(Encoded { code: bytes.len() - data, bytes, calls: vec![] })
+}
+
+/// What is done with the sums, which are in the first registers: the epilogue.
+struct Rest {
+    rows: usize,
+}
+
+impl Rest {
+    fn pass(&self) -> Pass {
+        Pass { rows: 0..self.rows, vectors: 0..1 }
+    }
+}
+
+impl WholeTile for Rest {
+    fn on_stack(&self, e: &Encoder<'_>) -> Encoding<usize> {
+        Ok(e.spills(&self.pass())?.1)
+    }
+
+    fn words(&self, _: &Encoder<'_>) -> Vec<u32> {
+        vec![]
+    }
+
+    fn emit(&self, e: &mut Encoder<'_>, _: i64) -> Encoding<()> {
+        let layout = Layout { rows: self.rows, vectors: 1, sets: 1, b: self.rows, a: None };
+        e.epilogue(&self.pass(), &layout)
+    }
+}
+
+const NOP: u8 = 0x90;
+/// Where the right operand's row is: the last register.
+const ROW: Vr = 31;
+/// An 8-bit displacement of a weight counts weights: these are the least and the greatest.
+const NEAR: std::ops::RangeInclusive<i64> = -128..=127;
+
+/// The code of the sums. The left operand is at `rdi`, which moves on, the right one at `rsi`.
+struct Sums {
+    code: Vec<u8>,
+    /// Columns, where they are less than a vector.
+    tail: Option<usize>,
+}
+
+impl Sums {
+    fn emit(&mut self, rows: usize, steps: &[NonzeroStep]) -> Encoding<()> {
+        if let Some(tail) = self.tail {
+            // mov eax, mask; kmovw k1, eax
+            self.code.push(0xb8);
+            self.code.extend(((1u32 << tail) - 1).to_le_bytes());
+            self.code.extend([0xc5, 0xf8, 0x92, 0xc8]);
+        }
+        (0..rows).for_each(|r| self.zero(r as Vr));
+        // The weight that `rdi` is at, and the next one.
+        let (mut base, mut weight) = (0, 0);
+        for step in steps {
+            self.load(step.b)?;
+            for row in step.rows() {
+                if !NEAR.contains(&(weight - base)) {
+                    let next = weight - NEAR.start();
+                    self.advance(4 * (next - base))?;
+                    base = next;
+                }
+                self.multiply_add(row as Vr, (weight - base) as i8);
+                weight += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// The prefix EVEX of an instruction on `reg`, `vvvv` and memory at a register below 8; bits of registers are inverted there. `map` and `pp`
+    /// belong to the operation, `last` is the last byte without `vvvv`'s upper bit.
+    fn evex(&mut self, map: u8, pp: u8, reg: Vr, vvvv: Vr, last: u8) {
+        let (r, r2) = (!reg >> 3 & 1, !reg >> 4 & 1);
+        self.code.extend([
+            0x62,
+            r << 7 | 0b11 << 5 | r2 << 4 | map,
+            (!vvvv & 0xf) << 3 | 0b100 | pp,
+            last | (!vvvv >> 4 & 1) << 3,
+        ]);
+    }
+
+    /// `vpxord sum, sum, sum`.
+    fn zero(&mut self, sum: Vr) {
+        self.evex(0b01, 0b01, sum, sum, 0b100_0000);
+        // The same register stands a third time, its upper two bits where memory has those of an index and a base.
+        if let [.., second, _, _] = self.code.as_mut_slice() {
+            *second &= !(0b11 << 5);
+            *second |= (!sum >> 4 & 1) << 6 | (!sum >> 3 & 1) << 5;
+        }
+        self.code.extend([0xef, 0b1100_0000 | (sum & 7) << 3 | sum & 7]);
+    }
+
+    /// `vmovups zmm31 {k1}{z}, [rsi + elements]`.
+    fn load(&mut self, elements: i64) -> Encoding<()> {
+        let bytes = tile::displacement(elements, 0)?;
+        let masked = if self.tail.is_some() { 0b1000_0001 } else { 0 };
+        // vvvv is not used: all ones, which is register 0.
+        self.evex(0b01, 0b00, ROW, 0, 0b100_0000 | masked);
+        let modrm = (ROW & 7) << 3 | 0b110;
+        match bytes / 64 {
+            0 if bytes == 0 => self.code.extend([0x10, modrm]),
+            near if bytes % 64 == 0 && NEAR.contains(&near) => {
+                self.code.extend([0x10, 0b0100_0000 | modrm, near as u8]);
+            }
+            _ => {
+                self.code.extend([0x10, 0b1000_0000 | modrm]);
+                self.code.extend((bytes as i32).to_le_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// `vfmadd231ps sum, zmm31, [rdi + weights]{1to16}`.
+    fn multiply_add(&mut self, sum: Vr, weights: i8) {
+        self.evex(0b10, 0b01, sum, ROW, 0b101_0000);
+        self.code.extend([0xb8, 0b0100_0000 | (sum & 7) << 3 | 0b111, weights as u8]);
+    }
+
+    /// `add rdi, bytes`.
+    fn advance(&mut self, bytes: i64) -> Encoding<()> {
+        let bytes = i32::try_from(bytes).map_err(|_| refused("it has too many weights"))?;
+        self.code.extend([0x48, 0x81, 0xc7]);
+        self.code.extend(bytes.to_le_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
+
+    fn text(code: &[u8]) -> Vec<String> {
+        let mut formatter = IntelFormatter::new();
+        let one = |i: iced_x86::Instruction| {
+            let mut out = String::new();
+            formatter.format(&i, &mut out);
+            out
+        };
+        Decoder::new(64, code, DecoderOptions::NONE).iter().map(one).collect()
+    }
+
+    /// A disassembler reads the bytes as what they are meant to be.
+    #[test]
+    fn bytes_are_these_instructions() {
+        let mut sums = Sums { code: vec![], tail: None };
+        let steps = [(0, 0b1), (16, 0b1 << 30), (49, 0b1 << 15), (-16, 0b1 << 16)];
+        sums.emit(3, &steps.map(|(b, rows)| NonzeroStep { b, rows })).unwrap();
+        assert_eq!(
+            text(&sums.code),
+            [
+                "vpxord zmm0,zmm0,zmm0",
+                "vpxord zmm1,zmm1,zmm1",
+                "vpxord zmm2,zmm2,zmm2",
+                "vmovups zmm31,[rsi]",
+                "vfmadd231ps zmm0,zmm31,[rdi]{1to16}",
+                "vmovups zmm31,[rsi+40h]",
+                "vfmadd231ps zmm30,zmm31,[rdi+4]{1to16}",
+                "vmovups zmm31,[rsi+0C4h]",
+                "vfmadd231ps zmm15,zmm31,[rdi+8]{1to16}",
+                "vmovups zmm31,[rsi-40h]",
+                "vfmadd231ps zmm16,zmm31,[rdi+0Ch]{1to16}",
+            ]
+        );
+        let mut masked = Sums { code: vec![], tail: Some(5) };
+        masked.emit(0, &[]).unwrap();
+        masked.load(3).unwrap();
+        (0..31).for_each(|r| masked.zero(r));
+        let read = text(&masked.code);
+        assert_eq!(read[..3], ["mov eax,1Fh", "kmovw k1,eax", "vmovups zmm31{k1}{z},[rsi+0Ch]"]);
+        for (r, line) in read[3..].iter().enumerate() {
+            assert_eq!(*line, format!("vpxord zmm{r},zmm{r},zmm{r}"));
+        }
+    }
+
+    fn number(text: &str) -> i64 {
+        match text.strip_suffix('h') {
+            Some(digits) => i64::from_str_radix(digits, 16).unwrap(),
+            None => text.parse().unwrap(),
+        }
+    }
+
+    /// Weights further away than a displacement reaches.
+    #[test]
+    fn the_pointer_moves_on() {
+        let mut sums = Sums { code: vec![], tail: None };
+        let steps: Vec<NonzeroStep> = (0..400).map(|b| NonzeroStep { b, rows: 1 }).collect();
+        sums.emit(1, &steps).unwrap();
+        let read = text(&sums.code);
+        let (mut at, mut next) = (0i64, 0);
+        for line in read {
+            if let Some(bytes) = line.strip_prefix("add rdi,") {
+                at += number(bytes);
+            }
+            let Some(place) = line.split("[rdi").nth(1) else { continue };
+            let place = place.split(']').next().unwrap();
+            let digits = place.trim_start_matches(['+', '-']);
+            let value = if digits.is_empty() { 0 } else { number(digits) };
+            let value = if place.starts_with('-') { -value } else { value };
+            assert_eq!(at + value, 4 * next, "weight {next}");
+            next += 1;
+        }
+        assert_eq!(next, 400);
+    }
+}

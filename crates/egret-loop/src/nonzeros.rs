@@ -1,0 +1,84 @@
+//! The reduction of a [`Tile`](crate::Tile) whose left operand is mostly zeros.
+
+/// The steps of a reduction in which most products are left out, because their weight is zero.
+///
+/// The left operand holds the weights that are left and no others, one behind the other in the order in which they are used: step by step, and
+/// within a step row by row. For example, two rows of the weights `[3, 0, 5]` and `[4, 0, 0]`, by rows of 49 pixels, have the steps `0:11 98:1` (the
+/// masks are binary here) and the left operand `[3, 4, 5]`.
+///
+/// Each sum is that of its row's products in the order of the steps, added to +0 one after another. A weight that is left out is not
+/// multiplied: where the right operand is infinite or NaN, the dense sum would be NaN.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Nonzeros {
+    /// In the order of the sum.
+    pub steps: Vec<NonzeroStep>,
+}
+
+/// One row of the right operand, and the rows of the tile that multiply it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NonzeroStep {
+    /// Where the right operand's row begins, in elements from the tile's place on.
+    pub b: i64,
+    /// The rows of the tile that have a weight here: bit `r` for row `r`. At least one.
+    pub rows: u32,
+}
+
+impl NonzeroStep {
+    /// The tile's rows that it adds to, from the first on.
+    pub fn rows(self) -> impl Iterator<Item = usize> {
+        (0..u32::BITS as usize).filter(move |r| self.rows >> r & 1 == 1)
+    }
+}
+
+impl Nonzeros {
+    /// The most rows of a tile that has them.
+    pub const MOST_ROWS: usize = u32::BITS as usize;
+
+    /// How many weights there are.
+    pub fn products(&self) -> usize {
+        self.steps.iter().map(|s| s.rows.count_ones() as usize).sum()
+    }
+
+    /// The products of one row: (the weight's index in the left operand, where the right operand's row begins), in the order of the sum.
+    pub fn of_row(&self, row: usize) -> impl Iterator<Item = (i64, i64)> {
+        let mut before = 0;
+        self.steps.iter().filter_map(move |s| {
+            let own = s.rows.checked_shr(row as u32).unwrap_or(0) & 1 == 1;
+            let earlier = (s.rows & !(u32::MAX << row)).count_ones();
+            let at = before + i64::from(earlier);
+            before += i64::from(s.rows.count_ones());
+            own.then_some((at, s.b))
+        })
+    }
+
+    /// Why a tile of so many rows cannot have these steps.
+    pub fn refuses(&self, rows: usize) -> Option<String> {
+        if rows > Nonzeros::MOST_ROWS {
+            return Some(format!(
+                "steps of nonzeros with {rows} rows, at most {} are possible",
+                Nonzeros::MOST_ROWS
+            ));
+        }
+        let all = u32::MAX.checked_shr(u32::BITS - rows as u32).unwrap_or(0);
+        let wrong = self.steps.iter().find(|s| s.rows == 0 || s.rows & !all != 0)?;
+        Some(format!("a step of nonzeros {}:{:x} in a tile of {rows} rows", wrong.b, wrong.rows))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_in_the_order_of_use() {
+        let steps = [(0, 0b11), (49, 0b10), (98, 0b101)].map(|(b, rows)| NonzeroStep { b, rows });
+        let n = Nonzeros { steps: steps.to_vec() };
+        assert_eq!(n.products(), 5);
+        assert_eq!(n.of_row(0).collect::<Vec<_>>(), [(0, 0), (3, 98)]);
+        assert_eq!(n.of_row(1).collect::<Vec<_>>(), [(1, 0), (2, 49)]);
+        assert_eq!(n.of_row(2).collect::<Vec<_>>(), [(4, 98)]);
+        assert_eq!(n.of_row(31).count(), 0);
+        assert_eq!((n.refuses(3), n.refuses(32)), (None, None));
+        assert!(n.refuses(2).is_some() && n.refuses(33).is_some());
+    }
+}
