@@ -16,6 +16,8 @@ pub struct CostModel {
     pub scalar_step: u64,
     /// Floats in a vector: columns of a contraction are computed by whole vectors.
     pub lanes: u64,
+    /// Rows of a contraction tile that has code for its nonzeros only; 0 where the machine has no such tiles.
+    pub sparse_rows: u64,
     /// Multiply-adds of float contractions in a nanosecond.
     pub macs: u64,
     /// Multiply-adds of integer contractions, but those of bytes, in a nanosecond.
@@ -34,10 +36,28 @@ pub struct CostModel {
     pub channels_first: u64,
 }
 
+/// Bytes of code and data that a weight takes of which only the nonzeros are kept: 7 of its multiply-add, 4 of itself, the rest for what
+/// loads the row that it multiplies, which it shares with others.
+const BYTES_OF_NONZERO: usize = 12;
+
+/// What a multiply-add by a nonzero costs, in those of dense tiles: the load of the row, and code that is read once.
+const PRICE_OF_NONZERO: f64 = 1.5;
+
 impl CostModel {
     /// The model of a target, by the name of its file ([`Machine::targets`]).
     pub fn of(target: &str) -> Option<&'static CostModel> {
         Machine::of(target).map(|m| &m.costs)
+    }
+
+    /// Whether a product by `weights` constant weights, of which so many are not zero, for each of so many columns, is to be computed from these
+    /// alone: code and weights together then take no more memory than the weights do with their zeros, and the time is estimated less.
+    pub fn leaves_out_zeros(&self, weights: usize, nonzeros: usize, columns: usize) -> bool {
+        let lanes = self.lanes.max(1) as usize;
+        let less_memory = nonzeros * BYTES_OF_NONZERO <= 4 * weights;
+        // In multiply-adds of a vector. A column less than a vector takes as long as a whole one.
+        let sparse = nonzeros as f64 * columns.div_ceil(lanes) as f64 * PRICE_OF_NONZERO;
+        let dense = weights as f64 * columns as f64 / lanes as f64;
+        self.sparse_rows > 0 && nonzeros > 0 && less_memory && sparse < dense
     }
 
     /// The model of the widest target: the default, so that results do not depend on the machine.

@@ -1,5 +1,6 @@
 //! What a pass is: a row of [`crate::PASSES`].
 
+use crate::cost::CostModel;
 use crate::proof::Proof;
 use crate::report::Rewrite;
 use crate::rules::{Rule, Tier, shipped};
@@ -96,6 +97,8 @@ pub(crate) struct PassContext<'a> {
     pub branch: &'a Branch<'a>,
     /// The pass.
     pub pass: &'static str,
+    /// What nodes cost on the target.
+    pub cost: &'static CostModel,
     /// The guided rules that are neither left out nor above the tier.
     pub rules: Vec<&'a Rule>,
     /// Whether a proof is wanted.

@@ -268,8 +268,15 @@ fn run_pass(
         let (graph, reports) = optimize(graph.clone(), &inside).map_err(broken)?;
         Ok((graph, reports.into_iter().flat_map(|r| r.findings.rewrites).collect()))
     };
-    let mut ctx =
-        PassContext { branch: &branch, pass: pass.name, rules, explain, rewrites: vec![], proof: None };
+    let mut ctx = PassContext {
+        branch: &branch,
+        pass: pass.name,
+        cost,
+        rules,
+        explain,
+        rewrites: vec![],
+        proof: None,
+    };
     if let Some(code) = pass.code().filter(|_| pass.tier <= tier) {
         let next = code(graph, &mut ctx).map_err(|e| broken(e.to_string()))?;
         replace(graph, next)?;

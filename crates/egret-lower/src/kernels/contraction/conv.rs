@@ -7,6 +7,7 @@ use super::planes;
 use super::pointwise;
 use super::product::{self, Product};
 use super::shape::{Panels, RowAxis, Rows};
+use super::sparse;
 use super::target::{copy, products};
 use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
@@ -30,6 +31,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
     if products == Products::Floats
         && (planes::lower(ctx, group, anchor, &s)?
             || depthwise::lower(ctx, group, anchor, &s)?
+            || sparse::lower(ctx, group, anchor, &s)?
             || pointwise::lower(ctx, group, anchor, &s)?)
     {
         return Ok(true);

@@ -68,7 +68,7 @@ pub fn lower(
 }
 
 /// An expression over `[n, channels, spatial..]` as one over `[n, channels, pixels]`, if its operands' pixels are evenly apart.
-fn in_rows(expr: &Expr, dims: &[i64]) -> Option<Expr> {
+pub fn in_rows(expr: &Expr, dims: &[i64]) -> Option<Expr> {
     let mut flat = Expr { dims: dims.to_vec(), ..expr.clone() };
     for o in &mut flat.operands {
         let StridedAccess { offset, strides } = &o.access;

@@ -7,11 +7,13 @@
 //! `ir-spec/rules/layout`: they are applied to the transposed result of a node, or to a node of transposed
 //! operands. An operation without such a rule is computed in its own layout.
 //!
-//! A convolution that runs as well with channels first, and has no such values around it ([`planes::stays`]), keeps its layout.
+//! A convolution that runs as well with channels first, and has no such values around it ([`planes::stays`]), keeps its layout, and so does one
+//! whose weights are mostly zeros ([`planes::leaves_out_zeros`]): pixels lie in the lanes of vectors there, and channels have code of their own.
 
 mod planes;
 
 use crate::analysis::permutation::{to_first, to_last};
+use crate::cost::CostModel;
 use crate::matching::Sink;
 use crate::pass::PassContext;
 use crate::proof::{Guided, TermId};
@@ -38,8 +40,17 @@ pub(crate) fn run(graph: &Graph, ctx: &mut PassContext) -> Result<Option<Graph>,
     let r = start(graph);
     let (first, last) = (HashMap::new(), HashMap::new());
     let uses = graph.use_lists();
-    let mut l =
-        Layout { r, g: Guided::default(), rules, movements, explain: ctx.explain, first, last, uses };
+    let mut l = Layout {
+        r,
+        g: Guided::default(),
+        rules,
+        movements,
+        cost: ctx.cost,
+        explain: ctx.explain,
+        first,
+        last,
+        uses,
+    };
     // Without rules that say so, a value transposed and back is not itself, and has one form only.
     if !l.there_and_back(graph.node(convolution).operand(0))? {
         return Ok(None);
@@ -121,6 +132,8 @@ struct Layout<'a> {
     rules: Vec<&'a Rule>,
     /// What joins and removes movements.
     movements: Vec<&'a Rule>,
+    /// What nodes cost on the target.
+    cost: &'static CostModel,
     /// Whether a proof is wanted.
     explain: bool,
     /// First forms, by value of the old graph.
@@ -283,6 +296,9 @@ impl<'a> Layout<'a> {
     fn converted(&mut self, node: &Node) -> Result<By<'a>, TypeError> {
         let [y] = node.results[..] else { return Ok(None) };
         let rank = self.rank(y);
+        if planes::leaves_out_zeros(self.r.old, node, self.cost) {
+            return Ok(None);
+        }
         let lie_last: Vec<ValueId> =
             node.operands.iter().flatten().copied().filter(|&v| self.lies_last(v)).collect();
         if lie_last.is_empty() {
