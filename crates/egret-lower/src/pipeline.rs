@@ -63,6 +63,7 @@ pub fn lower_traced(
             remarks::neighbours(graph, &groups, options.fuse, trace);
         }
         remarks::kernels(&program, trace);
+        remarks::zeros(graph, &options.machine.costs, trace);
     }
     Ok(Lowered { program, nodes })
 }

@@ -5,11 +5,14 @@
 //! free where nobody asks.
 
 use crate::geometry::aliases::alias;
+use crate::geometry::conv::ConvShape;
 use crate::geometry::shape::dims;
+use crate::kernels::Zeros;
 use crate::plan::fusion::{FusionGroup, MAX_NODES};
 use egret_ir::{Family, Graph, NodeId, Op, UseLists, ValueId};
 use egret_loop::Program;
-use egret_trace::{Choice, Missed, Trace, Why};
+use egret_machine::CostModel;
+use egret_trace::{Alternative, Choice, Missed, Trace, Why};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The pass that the events name.
@@ -26,6 +29,69 @@ pub fn kernels(program: &Program, trace: &mut Trace) {
             sources: call.sources.clone(),
             chosen: format!("{} ({tasks})", kernel.name),
             alternatives: vec![],
+        });
+    }
+}
+
+/// From this part of zeros on a contraction's weights are worth a remark.
+const ZEROS: f64 = 0.3;
+
+/// For every contraction that has many zeros among its weights, whether they are left out, and from which part on they are: a `choice zeros`,
+/// or a `missed leave-out-zeros`.
+pub fn zeros(graph: &Graph, costs: &CostModel, trace: &mut Trace) {
+    for id in graph.node_ids() {
+        let node = graph.node(id);
+        let operands = node.operands.iter().flatten().chain(&node.results);
+        let mut known = operands.filter_map(|&v| graph.ty(v).as_tensor());
+        if !matches!(node.op, Op::Conv | Op::Matmul)
+            || !known.all(|t| t.shape.iter().all(|d| d.as_const().is_some()))
+        {
+            continue;
+        }
+        let zeros = match node.op {
+            Op::Matmul => Zeros::of_matmul(graph, id),
+            _ => Zeros::of(graph, id, &ConvShape::new(graph, id)),
+        };
+        let Some(z) = zeros else { continue };
+        let part = 1.0 - z.nonzeros as f64 / z.weights.max(1) as f64;
+        if part < ZEROS {
+            continue;
+        }
+        let sources: Vec<String> = node.sources.iter().cloned().collect();
+        let (most, percent) = (costs.nonzeros_at_most(z.columns), part * 100.0);
+        let from = (1.0 - most) * 100.0;
+        if z.are_left_out(costs) {
+            let all = costs.macs.max(1) as f64;
+            trace.push(Choice {
+                what: "zeros".into(),
+                subject: graph.value(node.results[0]).name.clone(),
+                sources,
+                chosen: format!(
+                    "left out: {percent:.0} % of {} weights, which pays from {from:.0} % on",
+                    z.weights
+                ),
+                alternatives: vec![Alternative {
+                    name: "multiplied".into(),
+                    cost: z.weights as f64 * z.columns as f64 / all,
+                }],
+            });
+            continue;
+        }
+        let reason = match most > 0.0 {
+            true => {
+                format!("{percent:.0} % of its weights are zero: leaving them out pays from {from:.0} % on")
+            }
+            false => {
+                format!("{percent:.0} % of its weights are zero, and code for this target multiplies all")
+            }
+        };
+        trace.push(Missed {
+            pass: PASS.into(),
+            rule: "leave-out-zeros".into(),
+            sources,
+            why: Why::Guard as i32,
+            reason,
+            ..Missed::default()
         });
     }
 }

@@ -38,10 +38,13 @@ pub struct CostModel {
 
 /// Bytes of code and data that a weight takes of which only the nonzeros are kept: 7 of its multiply-add, 4 of itself, the rest for what
 /// loads the row that it multiplies, which it shares with others.
-const BYTES_OF_NONZERO: usize = 12;
+const BYTES_OF_NONZERO: f64 = 12.0;
 
 /// What a multiply-add by a nonzero costs, in those of dense tiles: the load of the row, and code that is read once.
 const PRICE_OF_NONZERO: f64 = 1.5;
+
+/// What an element costs that is read and written elsewhere, in multiply-adds: a third of a nanosecond.
+const PRICE_OF_TURNED: f64 = 20.0;
 
 impl CostModel {
     /// The model of a target, by the name of its file ([`Machine::targets`]).
@@ -49,15 +52,31 @@ impl CostModel {
         Machine::of(target).map(|m| &m.costs)
     }
 
-    /// Whether a product by `weights` constant weights, of which so many are not zero, for each of so many columns, is to be computed from these
-    /// alone: code and weights together then take no more memory than the weights do with their zeros, and the time is estimated less.
-    pub fn leaves_out_zeros(&self, weights: usize, nonzeros: usize, columns: usize) -> bool {
+    /// The largest part of a product's constant weights that may be other than zero, so that it is to be computed from these alone, for each of so
+    /// many columns: code and weights together then take no more memory than the weights do with their zeros, and the time is estimated less.
+    /// 0 where the machine has no tiles for it.
+    pub fn nonzeros_at_most(&self, columns: usize) -> f64 {
+        if self.sparse_rows == 0 {
+            return 0.0;
+        }
+        // A column less than a vector takes as long as a whole one.
         let lanes = self.lanes.max(1) as usize;
-        let less_memory = nonzeros * BYTES_OF_NONZERO <= 4 * weights;
-        // In multiply-adds of a vector. A column less than a vector takes as long as a whole one.
-        let sparse = nonzeros as f64 * columns.div_ceil(lanes) as f64 * PRICE_OF_NONZERO;
-        let dense = weights as f64 * columns as f64 / lanes as f64;
-        self.sparse_rows > 0 && nonzeros > 0 && less_memory && sparse < dense
+        let filled = columns as f64 / (lanes * columns.div_ceil(lanes).max(1)) as f64;
+        (filled / PRICE_OF_NONZERO).min(4.0 / BYTES_OF_NONZERO)
+    }
+
+    /// Whether a product by constant weights, of which so many are not zero, is to be computed from these alone. `turned`: elements of its
+    /// operand and result that have to be moved for it.
+    pub fn leaves_out_zeros(&self, weights: usize, nonzeros: usize, columns: usize, turned: usize) -> bool {
+        let few = nonzeros > 0 && nonzeros as f64 <= weights as f64 * self.nonzeros_at_most(columns);
+        let time = self.macs_of_nonzeros(nonzeros as u64, columns as u64, turned as u64);
+        few && time as f64 <= weights as f64 * columns as f64
+    }
+
+    /// As many multiply-adds of a dense product take as long as the product by so many nonzeros of so many columns.
+    pub fn macs_of_nonzeros(&self, nonzeros: u64, columns: u64, turned: u64) -> u64 {
+        let whole = columns.div_ceil(self.lanes.max(1)).saturating_mul(self.lanes);
+        (nonzeros as f64 * whole as f64 * PRICE_OF_NONZERO + turned as f64 * PRICE_OF_TURNED) as u64
     }
 
     /// The model of the widest target: the default, so that results do not depend on the machine.

@@ -53,23 +53,31 @@ fn count<const N: usize>(bytes: &[u8], zero: impl Fn([u8; N]) -> bool) -> usize 
 /// All notes about a graph that was optimised and lowered. `before`: its weights as they were imported.
 pub fn of(before: &Constants, lowered: &Lowered, options: &Options) -> Vec<String> {
     let mut out = lowered.slow.notes();
-    out.extend(zeros(before, &lowered.trace));
+    out.extend(zeros(before, lowered));
     out.extend(effects(&lowered.trace, options));
     out
 }
 
-fn zeros(before: &Constants, trace: &Trace) -> Option<String> {
+fn zeros(before: &Constants, lowered: &Lowered) -> Option<String> {
     let share = before.zeros as f64 / before.elements.max(1) as f64;
     if share < ZEROS_WORTH_A_WORD || before.elements < 1000 {
         return None;
     }
-    let left_out: u64 = passes(trace).filter(|p| p.name == "dead-channels").map(|p| p.rewrites).sum();
-    let made = match left_out {
-        0 => "no channel is zero throughout, and scattered zeros are multiplied like other numbers"
-            .to_owned(),
-        n => format!(
-            "channels that are zero throughout were left out in {n} places, other zeros are multiplied like other numbers"
-        ),
+    let left_out: u64 =
+        passes(&lowered.trace).filter(|p| p.name == "dead-channels").map(|p| p.rewrites).sum();
+    let channels = match left_out {
+        0 => "no channel is zero throughout".to_owned(),
+        n => format!("channels that are zero throughout were left out in {n} places"),
+    };
+    let of_nonzeros = lowered
+        .program
+        .calls
+        .iter()
+        .filter(|c| lowered.program.kernels[c.kernel.0 as usize].has_nonzeros())
+        .count();
+    let made = match of_nonzeros {
+        0 => format!("{channels}, and scattered zeros are multiplied like other numbers"),
+        n => format!("{channels}, and scattered ones are not multiplied in {n} kernels"),
     };
     Some(format!("{:.0} % of the weights are zero: {made}", share * 100.0))
 }

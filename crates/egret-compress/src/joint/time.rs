@@ -119,7 +119,7 @@ impl Timed {
         let mut levels = vec![];
         for (i, choices) in base.choices.iter_mut().enumerate() {
             let Ok(list) = choices else { continue };
-            // Zeros are multiplied like other numbers.
+            // What zeros save is not estimated here.
             let time = |l: Level| of.iter().find(|o| o.0 == l).map_or(dense.layers[i], |o| o.1.layers[i]);
             let all: Vec<(Choice, u64)> = list.iter().map(|c| (*c, time(c.level))).collect();
             let mut kept: Vec<(Choice, u64)> =

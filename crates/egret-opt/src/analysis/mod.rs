@@ -12,5 +12,5 @@ mod whole;
 
 pub use elements::{elements, same_value, scalar};
 pub use facts::{Disagreement, Facts};
-pub use summary::{SMALL, Summary, away_from_zero};
+pub use summary::{PARTS, SMALL, Summary, away_from_zero};
 pub(crate) use terms::{attrs_key, foldable, op_facts};

@@ -22,6 +22,24 @@ pub struct Summary {
     pub bits: Option<Bits>,
     /// Whether its floats are whole numbers: integers that were cast. Trained weights never are.
     pub whole: bool,
+    /// Of the weights that are mostly zeros, how many [`PARTS`]th of them are not, rounded up; of f32 only.
+    pub nonzeros: Option<u8>,
+}
+
+/// What a summary counts nonzeros in: so coarse that layers that were pruned alike have equal summaries.
+pub const PARTS: u64 = 16;
+/// Nonzeros of what is mostly zeros, at most. More are never left out ([`egret_machine::CostModel::nonzeros_at_most`]).
+const FEW_PARTS: u64 = 6;
+
+/// See [`Summary::nonzeros`].
+fn nonzeros(t: &Tensor) -> Option<u8> {
+    if t.dtype() != DType::F32 || t.len() <= SMALL {
+        return None;
+    }
+    let count =
+        t.bytes().as_chunks::<4>().0.iter().filter(|b| f32::from_le_bytes(**b) != 0.0).count() as u64;
+    let parts = (count * PARTS).div_ceil(t.len() as u64);
+    u8::try_from(parts).ok().filter(|_| parts <= FEW_PARTS)
 }
 
 /// Ranges of integers in wider types: those of bytes, and of differences of bytes.
@@ -66,7 +84,13 @@ impl Summary {
             magnitude: Magnitude::of(tensor),
             bits: Bits::of(tensor),
             whole: all_whole(tensor),
+            nonzeros: nonzeros(tensor),
         }
+    }
+
+    /// What a summary says of a constant's zeros, and nothing else.
+    pub fn of_zeros(tensor: &Tensor) -> Summary {
+        Summary { nonzeros: nonzeros(tensor), ..Summary::default() }
     }
 
     /// Appends an encoding to a key: different summaries have different encodings, none a prefix of
@@ -77,7 +101,8 @@ impl Summary {
                 | u32::from(self.uniform.is_some()) << 1
                 | u32::from(self.magnitude.is_some()) << 2
                 | self.bits.map_or(0, |b| b as u32 + 1) << 3
-                | u32::from(self.whole) << 5,
+                | u32::from(self.whole) << 5
+                | self.nonzeros.map_or(0, |n| u32::from(n) + 1) << 6,
         );
         key.extend(self.magnitude.into_iter().flat_map(Magnitude::encode));
         if let Some(bits) = self.uniform.map(f64::to_bits) {

@@ -4,7 +4,7 @@
 //! Elementwise nodes mostly end up inside a neighbour's kernel and cost their arithmetic only; constants cost nothing, they
 //! are folded; views cost next to nothing.
 
-use crate::analysis::Facts;
+use crate::analysis::{Facts, PARTS};
 use egret_ir::{Attrs, CostClass, DType, Op, TensorType};
 
 pub use egret_machine::CostModel;
@@ -105,6 +105,17 @@ pub(crate) fn node(model: &CostModel, op: Op, attrs: &Attrs, operands: &[&Facts]
         CostClass::Rows => model.kernel + cached,
         CostClass::Matmul => {
             let columns = last(1).max(1);
+            let sparse = operands.get(1).and_then(|w| {
+                let (nonzeros, weights) = (w.summary.nonzeros?, w.tensor().map(len)?);
+                let (nonzeros, rows) = (weights.saturating_mul(nonzeros.into()) / PARTS, out / columns);
+                let turned = rows.saturating_mul(last(0) + columns);
+                let sizes = [weights, nonzeros, rows, turned].map(|n| n as usize);
+                let left_out = model.leaves_out_zeros(sizes[0], sizes[1], sizes[2], sizes[3]);
+                left_out.then(|| model.macs_of_nonzeros(nonzeros, rows, turned))
+            });
+            if let Some(macs) = sparse {
+                return (model.kernel + cached).saturating_add(macs / model.macs);
+            }
             let each = (out / columns).saturating_mul(computed(columns));
             (model.kernel + cached).saturating_add(products(each.saturating_mul(last(0))))
         }
@@ -116,6 +127,25 @@ pub(crate) fn node(model: &CostModel, op: Op, attrs: &Attrs, operands: &[&Facts]
                 .get(1)
                 .and_then(|f| f.tensor())
                 .map_or(1, |t| len(t) / dim(operands.get(1), 0).max(1));
+            let sparse = operands.get(1).and_then(|w| {
+                let (nonzeros, weights) = (w.summary.nonzeros?, w.tensor().map(len)?);
+                let columns = result
+                    .tensor()?
+                    .shape
+                    .iter()
+                    .skip(2)
+                    .try_fold(1, |n: u64, d| n.checked_mul(u64::try_from(d.as_const()?).ok()?))?;
+                let nonzeros = weights.saturating_mul(nonzeros.into()) / PARTS;
+                let first = attrs.str("layout") == "channels_first" && attrs.int("groups") == 1;
+                let left_out =
+                    model.leaves_out_zeros(weights as usize, nonzeros as usize, columns as usize, 0);
+                (first && left_out).then(|| {
+                    dim(Some(&result), 0).saturating_mul(model.macs_of_nonzeros(nonzeros, columns, 0))
+                })
+            });
+            if let Some(macs) = sparse {
+                return (model.kernel + cached).saturating_add(macs / model.macs);
+            }
             let strided = if attrs.str("layout") == "channels_first" { model.channels_first } else { 1 };
             (model.kernel + cached)
                 .saturating_add(products(out.saturating_mul(taps)).saturating_mul(strided))

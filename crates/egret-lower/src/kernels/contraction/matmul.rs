@@ -4,6 +4,7 @@ use super::blockwise;
 use super::free_rows::FreeRows;
 use super::product::{self, Product};
 use super::shape::{Panels, RowAxis, Rows};
+use super::sparse;
 use super::target::{Target, copy, products};
 use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
@@ -18,6 +19,9 @@ use egret_loop::{Arg, Axis, Products};
 pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool, Unsupported> {
     if let Some(weights) = &group.weights {
         return blockwise::lower(ctx, group, anchor, weights).map(|()| true);
+    }
+    if sparse::matmul(ctx, group, anchor)? {
+        return Ok(true);
     }
     let node = ctx.graph.node(anchor);
     let (x, w, result) = (node.operand(0), node.operand(1), node.results[0]);

@@ -2,9 +2,9 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `sparse` | `matmul` of f32, and `conv` of f32 with channels first, by constant weights that are mostly zeros |
 //! | `matmul.rs`, `blockwise.rs` | `matmul` of f32, and of u8 by constant i8; of f32 by weights that are codes in blocks |
 //! | `planes.rs`, `depthwise.rs` | depthwise `conv` of f32: planes of channels first; channels in the lanes of vectors |
-//! | `sparse.rs` | `conv` of f32 with channels first, by constant weights that are mostly zeros |
 //! | `pointwise.rs` | `conv` of f32 of one tap with channels first, whose planes are the right operand as they are |
 //! | `conv.rs` | other `conv` of f32, and of u8 by constant i8: a product whose rows are pixels |
 //! | `transposed.rs` | `conv_transpose` of f32: a product for each phase of the output |
@@ -34,6 +34,7 @@ mod transposed;
 
 pub use columns::Columns;
 pub use free_rows::FreeRows;
+pub use sparse::Zeros;
 
 use crate::error::Unsupported;
 use crate::plan::fusion::FusionGroup;

@@ -59,7 +59,7 @@ pub fn leaves_out_zeros(graph: &Graph, node: &Node, cost: &CostModel) -> bool {
         return false;
     };
     let nonzeros = w.data::<f32>().iter().filter(|w| **w != 0.0).count();
-    cost.leaves_out_zeros(w.len(), nonzeros, columns)
+    cost.leaves_out_zeros(w.len(), nonzeros, columns, 0)
 }
 
 /// Whether a convolution whose operand has channels first is to keep them: no transpose made the operand, and no other convolution

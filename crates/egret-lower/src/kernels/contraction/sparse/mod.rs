@@ -1,0 +1,158 @@
+//! f32 products by constant weights that are mostly zeros: tiles of up to [`CostModel::sparse_rows`] output channels by a vector of pixels,
+//! each with the places of its own weights in it ([`Nonzeros`](egret_loop::Nonzeros)), so that only these are multiplied.
+//!
+//! - `conv`, with channels first. A tap of a window over neighbouring output pixels reads neighbouring elements of a plane, so that it is a
+//!   row of the right operand like any other. The planes are those of the input, of the input with zeros around it, or of one copy for each
+//!   column of the window where windows are apart or rows are short ([`Pixels`] has the choice).
+//! - `matmul`, whose rows (tokens) become lanes: both its left operand and its result are turned, which costs little beside many columns.
+
+mod pixels;
+mod product;
+
+use super::conv_buffers::conv_name;
+use super::pointwise::in_rows;
+use super::target::{Target, copy, fits, floats};
+use crate::error::Unsupported;
+use crate::geometry::access::StridedAccess;
+use crate::geometry::conv::ConvShape;
+use crate::geometry::shape::{dims, strides};
+use crate::geometry::size;
+use crate::loops::map;
+use crate::plan::fusion::FusionGroup;
+use crate::program::context::Ctx;
+use crate::program::destination::Destination;
+use egret_ir::{DType, Graph, NodeId};
+use egret_loop::{Elem, Products};
+use egret_machine::CostModel;
+use pixels::Pixels;
+use product::Weights;
+
+/// Lower a `matmul` of f32 with as many rows as it has; `false` if its weights are not mostly zeros, or the machine has no such tiles.
+pub fn matmul(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool, Unsupported> {
+    let node = ctx.graph.node(anchor);
+    let (x, w) = (node.operand(0), node.operand(1));
+    let Some(zeros) = Zeros::of_matmul(ctx.graph, anchor).filter(|_| ctx.units.is_none()) else {
+        return Ok(false);
+    };
+    if !zeros.are_left_out(&ctx.options.machine.costs) {
+        return Ok(false);
+    }
+    let &[depth, columns] = ctx.dims(w).as_slice() else { return Ok(false) };
+    let rows = zeros.columns as i64;
+    let from = ctx.place(x)?;
+    let apart = apart(rows, ctx.options.machine.line_bytes as i64 / Elem::F32.size() as i64);
+    let at = ctx.scratch(Elem::F32, &[depth, apart])?;
+    let access = StridedAccess { offset: 0, strides: vec![1, depth] };
+    let to = StridedAccess { offset: 0, strides: vec![apart, 1] };
+    copy(ctx, vec![depth, rows], x, from, access, &Destination { at, access: to, halo: None })?;
+    let target = Target::sums(ctx, &[1, columns, rows], Products::Floats)?;
+    let taps = (0..depth).map(|k| k * apart).collect();
+    let len = size::offset(depth * apart)?;
+    let input = Pixels { at, len, image: 0, taps, runs: 1, run: rows, apart: 0 };
+    let weights = Weights { value: w, strides: [1, columns as usize], nonzeros: zeros.nonzeros };
+    product::run(ctx, "matmul_sparse", weights, &input, &target)?;
+    // What happens to the sums happens as they are turned back.
+    let mut expr = group.expr.with_anchor_from(group.result);
+    let mut args = vec![];
+    for (i, o) in expr.operands.iter_mut().enumerate() {
+        if i < group.expr.operands.len() {
+            args.push(ctx.origin(o.value)?);
+            continue;
+        }
+        let mut strides = strides(&group.expr.dims[..group.expr.dims.len() - 1]);
+        strides.push(rows);
+        o.access = StridedAccess { offset: 0, strides };
+        args.push(target.out.at);
+    }
+    let out = ctx.out(group.result)?;
+    map::run_to(ctx, &expr, &args, &out)?;
+    Ok(true)
+}
+
+/// Lower a `conv` of f32; `false` if its weights are not mostly zeros, or the machine has no such tiles.
+pub fn lower(
+    ctx: &mut Ctx,
+    group: &FusionGroup,
+    anchor: NodeId,
+    s: &ConvShape,
+) -> Result<bool, Unsupported> {
+    let node = ctx.graph.node(anchor);
+    let (x, w) = (node.operand(0), node.operand(1));
+    let Some(zeros) = Zeros::of(ctx.graph, anchor, s) else { return Ok(false) };
+    if s.channels_last || !zeros.are_left_out(&ctx.options.machine.costs) {
+        return Ok(false);
+    }
+    let dims = vec![s.n, s.channels.1, zeros.columns as i64];
+    let target = match in_rows(&group.expr, &dims).filter(fits) {
+        // An output of a convolution with channels first has no halo.
+        Some(expr) => {
+            let out = Destination::dense(ctx.place(group.result)?, &dims);
+            Target { out, expr, separate: false }
+        }
+        None => Target::sums(ctx, &dims, Products::Floats)?,
+    };
+    let input = Pixels::of(ctx, x, s, ctx.options.machine.lanes() as i64)?;
+    let strides = [(s.channels.0 * s.taps()) as usize, 1];
+    let weights = Weights { value: w, strides, nonzeros: zeros.nonzeros };
+    product::run(ctx, &conv_name("conv_sparse", &s.kernel), weights, &input, &target)?;
+    target.finish(ctx, group)?;
+    Ok(true)
+}
+
+/// How far rows of so many elements stand apart so that each begins with a line of the cache, and few share one of its sets: an odd number of lines.
+fn apart(elements: i64, line: i64) -> i64 {
+    let lines = (elements + line - 1) / line;
+    (lines | 1) * line
+}
+
+/// The weights of a contraction that has a kernel without their zeros; of convolutions where channels are first.
+pub struct Zeros {
+    /// Weights.
+    pub weights: usize,
+    /// Those that are not zero.
+    pub nonzeros: usize,
+    /// Pixels, or rows, of the result.
+    pub columns: usize,
+    /// Elements that are turned for it.
+    pub turned: usize,
+}
+
+impl Zeros {
+    /// Of a `conv` of f32 by constant weights, in one group.
+    pub fn of(graph: &Graph, anchor: NodeId, s: &ConvShape) -> Option<Zeros> {
+        let node = graph.node(anchor);
+        let w = graph.as_const(node.operand(1))?;
+        let float = |t: DType| t == DType::F32;
+        if s.groups != 1
+            || !matches!(s.rank(), 1 | 2)
+            || !float(w.dtype())
+            || !float(graph.tensor_ty(node.operand(0)).dtype)
+        {
+            return None;
+        }
+        let nonzeros = floats(w.bytes()).into_iter().filter(|w| *w != 0.0).count();
+        let columns = s.output.iter().product::<i64>().try_into().ok()?;
+        Some(Zeros { weights: w.len(), nonzeros, columns, turned: 0 })
+    }
+
+    /// Of a `matmul` of f32 by a constant matrix.
+    pub fn of_matmul(graph: &Graph, anchor: NodeId) -> Option<Zeros> {
+        let node = graph.node(anchor);
+        let w = graph.as_const(node.operand(1))?;
+        let float = w.dtype() == DType::F32 && graph.tensor_ty(node.operand(0)).dtype == DType::F32;
+        let &[depth, made] = w.shape() else { return None };
+        let x = dims(graph, node.operand(0));
+        let columns: usize = x.split_last()?.1.iter().product::<i64>().try_into().ok()?;
+        if !float || x.len() < 2 || columns == 0 {
+            return None;
+        }
+        let nonzeros = floats(w.bytes()).into_iter().filter(|w| *w != 0.0).count();
+        let turned = columns * (depth + made);
+        Some(Zeros { weights: w.len(), nonzeros, columns, turned })
+    }
+
+    /// Whether only the others are multiplied.
+    pub fn are_left_out(&self, costs: &CostModel) -> bool {
+        costs.leaves_out_zeros(self.weights, self.nonzeros, self.columns, self.turned)
+    }
+}

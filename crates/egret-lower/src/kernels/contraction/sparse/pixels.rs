@@ -1,0 +1,140 @@
+//! What tiles read of a convolution's input: planes of pixels.
+
+use crate::error::Unsupported;
+use crate::geometry::access::StridedAccess;
+use crate::geometry::conv::ConvShape;
+use crate::geometry::halo::Halo;
+use crate::geometry::shape::strides;
+use crate::geometry::size;
+use crate::kernels::contraction::target::copy;
+use crate::program::context::Ctx;
+use crate::program::destination::Destination;
+use egret_ir::ValueId;
+use egret_loop::{Arg, Elem};
+
+/// A copy for each column of the window saves so many tiles that it pays: one in so many of those without it.
+const SAVED_TILES: i64 = 4;
+
+/// The planes that tiles read, in runs of neighbouring pixels.
+pub struct Pixels {
+    /// The first image.
+    pub at: Arg,
+    /// Elements of all images.
+    pub len: usize,
+    /// Elements from one image to the next.
+    pub image: i64,
+    /// Where the element of each weight of an output channel is, for the first pixel, in the order of these weights.
+    pub taps: Vec<i64>,
+    /// How many runs, and how many pixels each is.
+    pub runs: i64,
+    pub run: i64,
+    /// Elements from one run to the next.
+    pub apart: i64,
+}
+
+impl Pixels {
+    /// Of the input of a convolution.
+    pub fn of(ctx: &mut Ctx, x: ValueId, s: &ConvShape, lanes: i64) -> Result<Pixels, Unsupported> {
+        // One row where there are no rows.
+        let two = |v: &[i64], of_rows: i64| match v {
+            [only] => [of_rows, *only],
+            [rows, columns, ..] => [*rows, *columns],
+            [] => [of_rows, of_rows],
+        };
+        let (kernel, stride) = (two(&s.kernel, 1), two(&s.strides, 1));
+        let (dilation, output) = (two(&s.dilations, 1), two(&s.output, 1));
+        let depth = s.channels.0;
+        let short = |runs: i64, run: i64| runs * ((run + lanes - 1) / lanes);
+        let pixels = output[0] * output[1];
+        let joined =
+            stride == [1, 1] && s.input == s.output && kernel == [1, 1] && s.low.iter().all(|l| *l == 0);
+        let of = |taps: Vec<i64>, (runs, run, apart): (i64, i64, i64), (at, image): (Arg, i64)| {
+            let len = size::offset(s.n * image)?;
+            Ok(Pixels { at, len, image, taps, runs, run, apart })
+        };
+        if joined {
+            let taps = (0..depth).map(|c| c * pixels).collect();
+            return of(taps, (1, pixels, 0), (ctx.place(x)?, depth * pixels));
+        }
+        // Rows that are read, as many of them for each row of a window that begins a step further on.
+        let read = two(&s.read(), 1);
+        let phases = if kernel[0] == 1 { 1 } else { stride[0] };
+        let each = (read[0] + phases - 1) / phases;
+        let planes = zeros_around(ctx, x, s, [each * phases, read[1]])?;
+        let window = |tap: &dyn Fn(i64, i64, i64) -> i64| -> Vec<i64> {
+            let at = |c: i64| {
+                (0..kernel[0]).flat_map(move |y| (0..kernel[1]).map(move |x| tap(c, y * dilation[0], x)))
+            };
+            (0..depth).flat_map(at).collect()
+        };
+        let rows = short(output[0], output[1]);
+        let flat = short(1, pixels);
+        if stride[1] == 1 && rows - flat <= rows / SAVED_TILES {
+            let [channel, row] = planes.strides;
+            let taps = window(&|c, y, x| c * channel + y * row + x * dilation[1]);
+            return of(taps, (output[0], output[1], stride[0] * row), (planes.at, planes.image));
+        }
+        // For each column of the window the elements that it reads, row behind row, those of every `phases`th row together.
+        let dims = [s.n, depth, kernel[1], phases, each, output[1]];
+        let [channel, row] = planes.strides;
+        // A window of one row reads every row that a window begins at.
+        let step = if kernel[0] == 1 { stride[0] } else { phases };
+        let count = if kernel[0] == 1 { output[0] } else { each };
+        let dims = [dims[0], dims[1], dims[2], dims[3], count, dims[5]];
+        let access = StridedAccess {
+            offset: planes.offset,
+            strides: vec![planes.image, channel, dilation[1], row, step * row, stride[1]],
+        };
+        let at = ctx.scratch(Elem::F32, &dims)?;
+        copy(ctx, dims.to_vec(), x, planes.from, access, &Destination::dense(at, &dims))?;
+        let own = strides(&dims);
+        let taps =
+            window(&|c, y, x| c * own[1] + x * own[2] + (y % phases) * own[3] + (y / phases) * own[4]);
+        of(taps, (1, pixels, 0), (at, own[0]))
+    }
+}
+
+/// Planes with what windows read beyond the edges.
+struct Planes {
+    /// Where tiles find the first element.
+    at: Arg,
+    /// Where copies find it: `offset` elements further on.
+    from: Arg,
+    offset: i64,
+    /// Elements from one image to the next.
+    image: i64,
+    /// Elements from one channel, and from one row, to the next.
+    strides: [i64; 2],
+}
+
+/// The input where windows read nothing else, or a copy with zeros around it, of so many rows and columns.
+fn zeros_around(ctx: &mut Ctx, x: ValueId, s: &ConvShape, read: [i64; 2]) -> Result<Planes, Unsupported> {
+    let one = s.rank() == 1;
+    let input = if one { [1, s.input[0]] } else { [s.input[0], s.input[1]] };
+    let low = if one { [0, s.low[0]] } else { [s.low[0], s.low[1]] };
+    let depth = s.channels.0;
+    if low == [0, 0] && read[0] <= input[0] && read[1] <= input[1] {
+        let at = ctx.place(x)?;
+        let strides = [input[0] * input[1], input[1]];
+        return Ok(Planes { at, from: at, offset: 0, image: depth * strides[0], strides });
+    }
+    let outer = [s.n, depth, read[0], read[1]];
+    let to = ctx.scratch(Elem::F32, &outer)?;
+    let kept: Vec<i64> = (0..2).map(|i| input[i].min(read[i] - low[i])).collect();
+    let halo = Halo {
+        low: vec![0, 0, low[0], low[1]],
+        high: vec![0, 0, read[0] - low[0] - kept[0], read[1] - low[1] - kept[1]],
+    };
+    let dims = [s.n, depth, kept[0], kept[1]];
+    let plane = input[0] * input[1];
+    let access = StridedAccess { offset: 0, strides: vec![depth * plane, plane, input[1], 1] };
+    let out = Destination {
+        at: to,
+        access: halo.access(&dims),
+        halo: (!halo.is_none()).then(|| (halo, dims.to_vec())),
+    };
+    let from = ctx.place(x)?;
+    copy(ctx, dims.to_vec(), x, from, access, &out)?;
+    let strides = [read[0] * read[1], read[1]];
+    Ok(Planes { at: to, from: to, offset: 0, image: depth * strides[0], strides })
+}

@@ -1,0 +1,156 @@
+//! Convolutions by weights that are mostly zeros, of drawn windows and patterns, on every target, bit for bit as the interpreter: of small
+//! whole numbers, whose sums no order changes. No buffer is read or written beyond its ends, by any number of threads.
+
+use egret::ir::rng::Rng;
+use egret::ir::{Attrs, Builder, DType, Graph, Op, Tensor, Type, Value, attrs, interp};
+use egret::{Engine, Executable, Options, pipeline};
+use egret_workspace::guarded::Compiled;
+use std::collections::BTreeMap;
+
+/// What is drawn: a convolution, and how its result goes on.
+struct Drawn {
+    shape: Vec<usize>,
+    weights: Vec<usize>,
+    attrs: Attrs,
+    /// Of so many weights one is not zero.
+    one_of: u64,
+    /// Whether a bias is added, and a value of the result's shape.
+    epilogue: [bool; 2],
+}
+
+fn draw(rng: &mut Rng) -> Drawn {
+    let mut below = |n: u64| (rng.bits() % n) as i64;
+    let axes = 1 + usize::from(below(5) > 0);
+    let each = |f: &mut dyn FnMut() -> i64| (0..axes).map(|_| f()).collect::<Vec<i64>>();
+    let pointwise = below(3) == 0;
+    let kernel = each(&mut || if pointwise { 1 } else { 1 + below(5) });
+    let strides = each(&mut || [1, 1, 1, 2, 3][below(5) as usize]);
+    let dilations = each(&mut || 1 + below(8) / 6);
+    let reach = |i: usize| (kernel[i] - 1) * dilations[i] + 1;
+    let mut pads: Vec<i64> = (0..axes).map(|i| below(reach(i) as u64)).collect();
+    pads.extend((0..axes).map(|i| below(reach(i) as u64)).collect::<Vec<i64>>());
+    let mut spatial: Vec<usize> = (0..axes).map(|i| (reach(i) + below(14)) as usize).collect();
+    spatial[axes - 1] += below(40) as usize;
+    let channels = [1, 2, 5, 16, 40][below(5) as usize];
+    let made = [1, 3, 28, 29, 60, 100][below(6) as usize];
+    let shape = [&[1 + below(3) as usize / 2, channels][..], &spatial].concat();
+    let window: Vec<usize> = kernel.iter().map(|&n| n as usize).collect();
+    let weights = [&[made, channels][..], &window].concat();
+    let attrs = attrs! {
+        strides: strides, dilations: dilations, pads: pads, groups: 1, layout: "channels_first",
+    };
+    Drawn { shape, weights, attrs, one_of: 3 + below(20) as u64, epilogue: [below(2) == 0, below(3) == 0] }
+}
+
+fn numbers(rng: &mut Rng, shape: &[usize]) -> Tensor {
+    let number = |_| (rng.bits() % 16) as f64 - 8.0;
+    let len: usize = shape.iter().product();
+    Tensor::from_f64s(DType::F32, shape, (0..len).map(number).collect())
+}
+
+/// Numbers that are mostly zeros of either sign; of some output channels all are.
+fn mostly_zeros(rng: &mut Rng, drawn: &Drawn) -> Tensor {
+    let mut values = numbers(rng, &drawn.weights).to_f64s().expect("numbers");
+    let channel = values.len() / drawn.weights[0];
+    for row in values.chunks_mut(channel) {
+        let none = rng.bits() % 9 == 0;
+        for w in row {
+            let draw = rng.bits();
+            if none || draw % drawn.one_of != 0 {
+                *w = if draw >> 32 & 1 == 0 { 0.0 } else { -0.0 };
+            }
+        }
+    }
+    Tensor::from_f64s(DType::F32, &drawn.weights, values)
+}
+
+fn model(rng: &mut Rng, drawn: &Drawn) -> Option<(Graph, Vec<Value>)> {
+    let x = numbers(rng, &drawn.shape);
+    let mut b = Builder::new("sparse");
+    let input = b.input("x", Type::Tensor(x.ty()));
+    let weights = b.constant(mostly_zeros(rng, drawn));
+    let mut y = b.emit(Op::Conv, drawn.attrs.clone(), &[input, weights]).ok()?;
+    let dims: Vec<usize> = b.graph.tensor_ty(y).const_dims().expect("a shape");
+    if drawn.epilogue[0] {
+        let mut one = vec![1; dims.len()];
+        one[1] = dims[1];
+        let bias = b.constant(numbers(rng, &one));
+        y = b.emit(Op::Add, attrs! {}, &[y, bias]).expect("a sum");
+    }
+    let mut inputs = vec![Value::Tensor(x)];
+    if drawn.epilogue[1] {
+        let other = numbers(rng, &dims);
+        let added = b.input("other", Type::Tensor(other.ty()));
+        inputs.push(Value::Tensor(other));
+        y = b.emit(Op::Add, attrs! {}, &[y, added]).expect("a sum");
+    }
+    b.output("y", y);
+    Some((b.graph, inputs))
+}
+
+/// The bits of each element, one zero for both: a sum of nothing is +0.
+fn bits(t: &Tensor) -> Vec<u64> {
+    t.to_f64s().expect("numbers").into_iter().map(|v| (v + 0.0).to_bits()).collect()
+}
+
+fn options(target: &str, threads: usize) -> Options {
+    Options { threads, target: target.into(), ..Options::default() }
+}
+
+#[test]
+fn every_target_convolves_by_nonzeros_as_the_interpreter() {
+    let mut rng = Rng::new(3);
+    let mut sparse = 0;
+    for _ in 0..160 {
+        let drawn = draw(&mut rng);
+        let Some((graph, inputs)) = model(&mut rng, &drawn) else { continue };
+        let want = interp::run(&graph, &inputs).expect("the interpreter");
+        let want = bits(want[0].as_tensor().expect("a tensor"));
+        for (target, threads) in [("native", 1), ("native", 2), ("x86-64-v2", 1)] {
+            if target != "native" && !cfg!(target_arch = "x86_64") {
+                continue;
+            }
+            let compiled =
+                Executable::new(graph.clone(), Engine::Jit, &options(target, threads), &BTreeMap::new());
+            let compiled =
+                compiled.unwrap_or_else(|e| panic!("{:?} of {:?}: {e}", drawn.attrs, drawn.shape));
+            let got = compiled.run(&inputs).expect("a result");
+            let got = bits(got[0].as_tensor().expect("a tensor"));
+            if let Some(i) = (0..want.len()).find(|&i| want[i] != got[i]) {
+                panic!(
+                    "{:?} by {:?} on {target}, {threads} threads: {:?}\nelement {i}: {:x}, not {:x}",
+                    drawn.shape, drawn.weights, drawn.attrs, got[i], want[i]
+                );
+            }
+        }
+        let lowered = pipeline::lower(graph.clone(), &options("x86-64-v4", 1), &BTreeMap::new());
+        sparse += usize::from(lowered.expect("a program").program.kernels.iter().any(|k| k.has_nonzeros()));
+        let beside_pages = Compiled::new(graph, &options("native", 1), &BTreeMap::new()).expect("code");
+        let outcome = beside_pages.run_both(&inputs).expect("equal results");
+        assert_eq!(outcome.0, 0, "{:?} of {:?}", drawn.attrs, drawn.shape);
+    }
+    assert!(sparse > 60, "{sparse} without their zeros");
+}
+
+/// A model is told what was done about its zeros, and from which part of them on they are left out.
+#[test]
+fn what_is_done_about_zeros_is_told() {
+    let told = |target: &str, one_of: u64| {
+        let mut rng = Rng::new(5);
+        let attrs = attrs! {
+            strides: vec![1, 1], dilations: vec![1, 1], pads: vec![0; 4], groups: 1, layout: "channels_first",
+        };
+        let (shape, weights) = (vec![1, 64, 14, 14], vec![64, 64, 1, 1]);
+        let drawn = Drawn { shape, weights, attrs, one_of, epilogue: [true, false] };
+        let (graph, _) = model(&mut rng, &drawn).expect("a model");
+        let options = Options { trace: true, ..options(target, 1) };
+        let lowered = pipeline::lower(graph, &options, &BTreeMap::new()).expect("a program");
+        serde_json::to_string(&lowered.to_json()).expect("JSON")
+    };
+    let left_out = told("x86-64-v4", 10);
+    assert!(left_out.contains("% of 4096 weights, which pays from 67 % on"), "{left_out}");
+    let kept = told("x86-64-v4", 2);
+    assert!(kept.contains("% of its weights are zero: leaving them out pays from 67 % on"), "{kept}");
+    let never = told("x86-64-v3", 10);
+    assert!(never.contains("code for this target multiplies all"), "{never}");
+}
