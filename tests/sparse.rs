@@ -1,9 +1,9 @@
-//! Convolutions by weights that are mostly zeros, of drawn windows and patterns, on every target, bit for bit as the interpreter: of small
+//! Convolutions and matrix products by weights that are mostly zeros, of drawn windows and patterns, on every target, bit for bit as the interpreter: of small
 //! whole numbers, whose sums no order changes. No buffer is read or written beyond its ends, by any number of threads.
 
 use egret::ir::rng::Rng;
 use egret::ir::{Attrs, Builder, DType, Graph, Op, Tensor, Type, Value, attrs, interp};
-use egret::{Engine, Executable, Options, pipeline};
+use egret::{Engine, Executable, Options, Tier, pipeline};
 use egret_workspace::guarded::Compiled;
 use std::collections::BTreeMap;
 
@@ -132,19 +132,23 @@ fn every_target_convolves_by_nonzeros_as_the_interpreter() {
     assert!(sparse > 60, "{sparse} without their zeros");
 }
 
-/// A model is told what was done about its zeros, and from which part of them on they are left out.
+/// 64 channels of 14 x 14 pixels by a convolution of one tap, one of so many weights not zero.
+fn of_one_tap(one_of: u64) -> Graph {
+    let mut rng = Rng::new(5);
+    let attrs = attrs! {
+        strides: vec![1, 1], dilations: vec![1, 1], pads: vec![0; 4], groups: 1, layout: "channels_first",
+    };
+    let (shape, weights) = (vec![1, 64, 14, 14], vec![64, 64, 1, 1]);
+    let drawn = Drawn { shape, weights, attrs, one_of, epilogue: [true, false] };
+    model(&mut rng, &drawn).expect("a model").0
+}
+
+/// What was done about zeros is told, and from which part of them on they are left out.
 #[test]
 fn what_is_done_about_zeros_is_told() {
     let told = |target: &str, one_of: u64| {
-        let mut rng = Rng::new(5);
-        let attrs = attrs! {
-            strides: vec![1, 1], dilations: vec![1, 1], pads: vec![0; 4], groups: 1, layout: "channels_first",
-        };
-        let (shape, weights) = (vec![1, 64, 14, 14], vec![64, 64, 1, 1]);
-        let drawn = Drawn { shape, weights, attrs, one_of, epilogue: [true, false] };
-        let (graph, _) = model(&mut rng, &drawn).expect("a model");
         let options = Options { trace: true, ..options(target, 1) };
-        let lowered = pipeline::lower(graph, &options, &BTreeMap::new()).expect("a program");
+        let lowered = pipeline::lower(of_one_tap(one_of), &options, &BTreeMap::new()).expect("a program");
         serde_json::to_string(&lowered.to_json()).expect("JSON")
     };
     let left_out = told("x86-64-v4", 10);
@@ -153,4 +157,69 @@ fn what_is_done_about_zeros_is_told() {
     assert!(kept.contains("% of its weights are zero: leaving them out pays from 67 % on"), "{kept}");
     let never = told("x86-64-v3", 10);
     assert!(never.contains("code for this target multiplies all"), "{never}");
+}
+
+/// A zero that is left out is multiplied by no infinity: `--tier exact` multiplies all.
+#[test]
+fn zeros_are_multiplied_where_nothing_may_change() {
+    let sparse = |tier: Tier| {
+        let options = Options { tier, ..options("x86-64-v4", 1) };
+        let lowered = pipeline::lower(of_one_tap(10), &options, &BTreeMap::new()).expect("a program");
+        lowered.program.kernels.iter().filter(|k| k.has_nonzeros()).count()
+    };
+    assert_eq!((sparse(Tier::Exact), sparse(Tier::Reassoc), sparse(Tier::Approx)), (0, 1, 1));
+}
+
+/// Products of drawn rows by matrices that are mostly zeros, with what is done to them.
+#[test]
+fn every_target_multiplies_by_nonzeros_as_the_interpreter() {
+    let mut rng = Rng::new(9);
+    let mut sparse = 0;
+    for case in 0..40 {
+        let mut below = |n: u64| (rng.bits() % n) as usize;
+        let (rows, depth, columns) = (16 + below(80), 30 + below(120), 30 + below(120));
+        let batch = [vec![], vec![2]][below(2)].clone();
+        let (one_of, bias, other) = (4 + below(20) as u64, below(2) == 0, below(3) == 0);
+        let mut b = Builder::new("sparse");
+        let x = numbers(&mut rng, &[&batch[..], &[rows, depth]].concat());
+        let drawn = Drawn {
+            shape: vec![],
+            weights: vec![depth, columns],
+            attrs: attrs! {},
+            one_of,
+            epilogue: [bias, other],
+        };
+        let input = b.input("x", Type::Tensor(x.ty()));
+        let weights = b.constant(mostly_zeros(&mut rng, &drawn));
+        let mut y = b.emit(Op::Matmul, attrs! {}, &[input, weights]).expect("a product");
+        let mut inputs = vec![Value::Tensor(x)];
+        if bias {
+            let bias = b.constant(numbers(&mut rng, &[columns]));
+            y = b.emit(Op::Add, attrs! {}, &[y, bias]).expect("a sum");
+        }
+        if other {
+            let other = numbers(&mut rng, &[&batch[..], &[rows, columns]].concat());
+            let added = b.input("other", Type::Tensor(other.ty()));
+            inputs.push(Value::Tensor(other));
+            y = b.emit(Op::Add, attrs! {}, &[y, added]).expect("a sum");
+        }
+        b.output("y", y);
+        let want = interp::run(&b.graph, &inputs).expect("the interpreter");
+        let want = bits(want[0].as_tensor().expect("a tensor"));
+        for threads in [1, 2] {
+            let compiled = Executable::new(
+                b.graph.clone(),
+                Engine::Jit,
+                &options("native", threads),
+                &BTreeMap::new(),
+            );
+            let got = compiled.expect("code").run(&inputs).expect("a result");
+            assert_eq!(bits(got[0].as_tensor().expect("a tensor")), want, "case {case}, {threads} threads");
+        }
+        let lowered = pipeline::lower(b.graph.clone(), &options("x86-64-v4", 1), &BTreeMap::new());
+        sparse += usize::from(lowered.expect("a program").program.kernels.iter().any(|k| k.has_nonzeros()));
+        let beside_pages = Compiled::new(b.graph, &options("native", 1), &BTreeMap::new()).expect("code");
+        assert_eq!(beside_pages.run_both(&inputs).expect("equal results").0, 0, "case {case}");
+    }
+    assert!(sparse > 15, "{sparse} without their zeros");
 }

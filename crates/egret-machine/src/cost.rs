@@ -1,6 +1,8 @@
 //! What nodes of a graph cost on a machine; how a node's cost follows from it is the optimiser's.
 
 use crate::Machine;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 /// The cost model of a target, read from `ir-spec/targets/TARGET.toml`, which says how each number was
 /// measured: times of a node on one core, in integers so that every host finds the same.
@@ -77,6 +79,16 @@ impl CostModel {
     pub fn macs_of_nonzeros(&self, nonzeros: u64, columns: u64, turned: u64) -> u64 {
         let whole = columns.div_ceil(self.lanes.max(1)).saturating_mul(self.lanes);
         (nonzeros as f64 * whole as f64 * PRICE_OF_NONZERO + turned as f64 * PRICE_OF_TURNED) as u64
+    }
+
+    /// The same where zeros are multiplied like all numbers.
+    pub fn with_zeros(target: &str) -> Option<&'static CostModel> {
+        static ALL: LazyLock<BTreeMap<&str, CostModel>> = LazyLock::new(|| {
+            let dense =
+                |m: &'static Machine| (m.name.as_str(), CostModel { sparse_rows: 0, ..m.costs.clone() });
+            Machine::targets().iter().map(dense).collect()
+        });
+        ALL.get(target)
     }
 
     /// The model of the widest target: the default, so that results do not depend on the machine.

@@ -310,7 +310,7 @@ fn held(
         name: options.name.clone(),
         // Without passes nothing is optimised, so that a failure can be told from one of fusion.
         fuse: options.passes.as_ref().is_none_or(|p| !p.is_empty()),
-        machine: machine(options)?.clone(),
+        machine: lowered_for(options)?,
         bound: bound.clone(),
         sizes,
     };
@@ -452,13 +452,21 @@ pub fn archive(members: &[(&str, &[u8])]) -> Result<Vec<u8>> {
 
 /// What nodes cost on the target of the options.
 pub(crate) fn cost_model(options: &Options) -> Result<&'static CostModel> {
-    Ok(&machine_of(isa(options)?)?.costs)
+    let isa = isa(options)?;
+    match options.tier {
+        // A zero that is left out is not multiplied by an infinity.
+        egret_opt::rules::Tier::Exact => CostModel::with_zeros(isa.name).ok_or_else(|| no_file(isa)),
+        _ => Ok(&machine_of(isa)?.costs),
+    }
+}
+
+fn no_file(isa: &Isa) -> Error {
+    Error::internal(format!("ir-spec/targets has no file for {}", isa.name))
 }
 
 /// The machine that code for an instruction set is written for.
 fn machine_of(isa: &Isa) -> Result<&'static Machine> {
-    Machine::of(isa.name)
-        .ok_or_else(|| Error::internal(format!("ir-spec/targets has no file for {}", isa.name)))
+    Machine::of(isa.name).ok_or_else(|| no_file(isa))
 }
 
 /// The machine of the options. One of the user's is of the wide instruction set.
@@ -467,6 +475,13 @@ fn machine(options: &Options) -> Result<&Machine> {
         Some(machine) => Ok(machine),
         None => machine_of(isa(options)?),
     }
+}
+
+/// The machine that kernels are written for.
+fn lowered_for(options: &Options) -> Result<Machine> {
+    let mut machine = machine(options)?.clone();
+    machine.costs.sparse_rows = cost_model(options)?.sparse_rows;
+    Ok(machine)
 }
 
 /// The name of the machine that costs are estimated for.
