@@ -147,9 +147,9 @@ fn of_one_tap(one_of: u64) -> Graph {
 #[test]
 fn what_is_done_about_zeros_is_told() {
     let told = |target: &str, one_of: u64| {
-        let options = Options { trace: true, ..options(target, 1) };
+        let options = Options { explain: true, ..options(target, 1) };
         let lowered = pipeline::lower(of_one_tap(one_of), &options, &BTreeMap::new()).expect("a program");
-        serde_json::to_string(&lowered.to_json()).expect("JSON")
+        lowered.to_json().to_string()
     };
     let left_out = told("x86-64-v4", 10);
     assert!(left_out.contains("% of 4096 weights, which pays from 67 % on"), "{left_out}");
