@@ -396,20 +396,25 @@ impl Kernel {
 
     /// Whether it may fail: it holds numbers from data to a range.
     pub fn can_fail(&self) -> bool {
-        fn any(stmts: &[Stmt]) -> bool {
+        self.has(|s| matches!(s, Stmt::Check { .. }))
+    }
+
+    /// Whether one of its tiles has only weights that are not zero.
+    pub fn has_nonzeros(&self) -> bool {
+        self.has(|s| matches!(s, Stmt::Tile(t) if t.nonzeros.is_some()))
+    }
+
+    /// Whether some statement of it is such a one.
+    fn has(&self, is: impl Fn(&Stmt) -> bool) -> bool {
+        fn any(stmts: &[Stmt], is: &dyn Fn(&Stmt) -> bool) -> bool {
             stmts.iter().any(|s| match s {
-                Stmt::Check { .. } => true,
-                Stmt::For { body, .. } => any(body),
-                Stmt::While { head, body, .. } => any(head) || any(body),
-                Stmt::If { then, otherwise, .. } => any(then) || any(otherwise),
-                Stmt::Let(..)
-                | Stmt::Set(..)
-                | Stmt::Store { .. }
-                | Stmt::StoreFirst { .. }
-                | Stmt::Tile(_) => false,
+                Stmt::For { body, .. } => any(body, is),
+                Stmt::While { head, body, .. } => any(head, is) || any(body, is),
+                Stmt::If { then, otherwise, .. } => any(then, is) || any(otherwise, is),
+                _ => is(s),
             })
         }
-        any(&self.body)
+        any(&self.body, &is)
     }
 }
 

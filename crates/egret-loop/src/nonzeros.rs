@@ -1,7 +1,5 @@
 //! The reduction of a [`Tile`](crate::Tile) whose left operand is mostly zeros.
 
-use crate::ir::{Kernel, Stmt};
-
 /// The steps of a reduction in which most products are left out, because their weight is zero.
 ///
 /// The left operand holds the weights that are left and no others, one behind the other in the order in which they are used: step by step, and
@@ -64,22 +62,6 @@ impl Nonzeros {
         let all = u32::MAX.checked_shr(u32::BITS - rows as u32).unwrap_or(0);
         let wrong = self.steps.iter().find(|s| s.rows == 0 || s.rows & !all != 0)?;
         Some(format!("a step of nonzeros {}:{:x} in a tile of {rows} rows", wrong.b, wrong.rows))
-    }
-}
-
-impl Kernel {
-    /// Whether one of its tiles has only weights that are not zero.
-    pub fn has_nonzeros(&self) -> bool {
-        fn any(stmts: &[Stmt]) -> bool {
-            stmts.iter().any(|s| match s {
-                Stmt::Tile(tile) => tile.nonzeros.is_some(),
-                Stmt::For { body, .. } => any(body),
-                Stmt::While { head, body, .. } => any(head) || any(body),
-                Stmt::If { then, otherwise, .. } => any(then) || any(otherwise),
-                _ => false,
-            })
-        }
-        any(&self.body)
     }
 }
 

@@ -20,8 +20,9 @@ mod sparse;
 mod tests;
 mod tile;
 
-use super::{Arch, Isa};
+use super::{Arch, Encoding, Isa};
 use asm::WideIsa;
+use egret_loop::{ParamInfo, Tile};
 use features::Feature::{self, *};
 
 const V2_FEATURES: &[Feature] = &[Sse3, Ssse3, Sse41, Sse42, Popcnt];
@@ -41,6 +42,14 @@ const V4_AMX_FEATURES: &[Feature] = &[
     Sse3, Ssse3, Sse41, Sse42, Popcnt, Avx, F16c, Fma, Avx2, Bmi1, Bmi2, Lzcnt, Avx512f, Avx512dq,
     Avx512cd, Avx512bw, Avx512vl, Avx512vnni, AmxTile, AmxInt8,
 ];
+
+/// Encode a tile: see [`super::EncodeTile`]. `dots`: there are dot products of bytes.
+fn encode_tile(tile: &Tile, params: &[ParamInfo], isa: WideIsa, dots: bool) -> Encoding {
+    match &tile.nonzeros {
+        Some(nonzeros) => sparse::encode(tile, nonzeros, params, isa),
+        None => tile::encode(tile, params, isa, dots),
+    }
+}
 
 /// 128-bit vectors.
 pub(super) const V2: Isa = Isa {
@@ -63,7 +72,7 @@ pub(super) const V3: Isa = Isa {
     features: V3_FEATURES,
     vector_bytes: 32,
     fma: true,
-    encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx2, false)),
+    encode_tile: Some(|tile, params| encode_tile(tile, params, WideIsa::Avx2, false)),
     encode_kernel: Some(|kernel| kernel::encode(kernel, WideIsa::Avx2)),
     ..V2
 };
@@ -75,7 +84,7 @@ pub(super) const V4: Isa = Isa {
     features: V4_FEATURES,
     vector_bytes: 64,
     registers: 32,
-    encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx512, false)),
+    encode_tile: Some(|tile, params| encode_tile(tile, params, WideIsa::Avx512, false)),
     encode_kernel: Some(|kernel| kernel::encode(kernel, WideIsa::Avx512)),
     ..V3
 };
@@ -85,7 +94,7 @@ pub(super) const V4_VNNI: Isa = Isa {
     name: "x86-64-v4-vnni",
     alias: "v4-vnni",
     features: V4_VNNI_FEATURES,
-    encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx512, true)),
+    encode_tile: Some(|tile, params| encode_tile(tile, params, WideIsa::Avx512, true)),
     ..V4
 };
 
@@ -94,6 +103,9 @@ pub(super) const V4_AMX: Isa = Isa {
     name: "x86-64-v4-amx",
     alias: "v4-amx",
     features: V4_AMX_FEATURES,
-    encode_tile: Some(amx::encode),
+    encode_tile: Some(|tile, params| match &tile.nonzeros {
+        Some(_) => encode_tile(tile, params, WideIsa::Avx512, true),
+        None => amx::encode(tile, params),
+    }),
     ..V4_VNNI
 };

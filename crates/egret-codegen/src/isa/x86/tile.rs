@@ -13,7 +13,6 @@ use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, rax, r
 
 use super::asm::{Asm, Mem, Rm, Vr, WideIsa};
 use super::epilogue::{self, Plan, Src, Step, Table};
-use super::sparse;
 
 /// Steps of the innermost axis in one turn of its loop; shorter axes (up to twice this) have no loop.
 pub(super) const UNROLL: i64 = 4;
@@ -29,9 +28,6 @@ const TAIL_VECTOR: Vr = 15;
 /// Encode a tile: see [`super::super::EncodeTile`]. `dots`: there are dot products of bytes, which are computed in
 /// [pairs](super::pairs) elsewhere. The bytes should be placed at a multiple of 64.
 pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa, dots: bool) -> Encoding {
-    if let Some(nonzeros) = &tile.nonzeros {
-        return sparse::encode(tile, nonzeros, params, isa);
-    }
     let (asm, data) = assemble(tile, params, isa, dots)?;
     let bytes = asm.finish()?;
     Ok(Encoded { code: bytes.len() - data, bytes, calls: vec![] })
