@@ -213,6 +213,9 @@ impl Builder {
                 Some(v) => self.graph.as_const(*v).map(|t| Some(t.clone().into())),
             })
             .collect::<Option<_>>()?;
+        if self.is_of_codes(op, operands) {
+            return None;
+        }
         let small = |bytes: usize| bytes <= EAGER_FOLD_BYTES;
         if !values
             .iter()
@@ -232,6 +235,13 @@ impl Builder {
         // An error here (an index out of range, say) is the model's own, to be reported when it runs.
         let results = interp::eval_op(op, attrs, &values, &[]).ok()?;
         results.into_iter().map(|v| v.as_tensor().cloned()).collect()
+    }
+
+    /// Whether a node widens weights of 8 bits. What dequantises them stays until the `fold` pass, however few they are: rules before it make
+    /// products of integers of those that read them.
+    fn is_of_codes(&self, op: Op, operands: &[Option<ValueId>]) -> bool {
+        let of = operands.first().copied().flatten().and_then(|v| self.graph.as_const(v));
+        op == Op::Cast && of.is_some_and(|t| matches!(t.dtype(), DType::I8 | DType::U8) && t.rank() > 1)
     }
 
     /// The content of a small integer tensor of rank 0 or 1, if it is known, symbolically or as a constant.
@@ -303,5 +313,20 @@ mod tests {
         assert!(b.graph.as_const(folded).is_some());
         let kept = b.emit(Op::Nonzero, attrs! { dims: vec![None, Some("k".to_owned())] }, &[x]).unwrap();
         assert_eq!(b.graph.ty(kept).to_string(), "i64[1, k]");
+    }
+    /// Weights of 8 bits are not widened, nor what is computed from them; zero points and shapes are.
+    #[test]
+    fn codes_stay() {
+        let mut b = Builder::new("g");
+        for (shape, folds) in [(vec![2, 1], false), (vec![2], true), (vec![], true)] {
+            let n = shape.iter().product();
+            for codes in [Tensor::new(&shape, vec![3u8; n]), Tensor::new(&shape, vec![-3i8; n])] {
+                let x = b.constant(codes);
+                let wide = attrs! { to: DType::I32, saturate: 1i64, round: "nearest" };
+                let wide = b.emit(Op::Cast, wide, &[x]).unwrap();
+                let sum = b.emit(Op::Add, attrs! {}, &[wide, wide]).unwrap();
+                assert_eq!([wide, sum].map(|v| b.graph.as_const(v).is_some()), [folds; 2], "{shape:?}");
+            }
+        }
     }
 }
