@@ -11,10 +11,11 @@ use crate::LowerOptions;
 use crate::expr::{Expr, Operand, Term};
 use crate::geometry::access::StridedAccess;
 use crate::geometry::aliases::alias;
+use crate::geometry::conv::ConvShape;
 use crate::geometry::dtypes::is_direct;
 use crate::geometry::shape::{dims, strides};
 use crate::plan::units::Units;
-use egret_ir::{Blockwise, Def, Family, FusionRoles, Graph, Node, NodeId, Op, UseLists, ValueId};
+use egret_ir::{Blockwise, DType, Def, Family, FusionRoles, Graph, Node, NodeId, Op, UseLists, ValueId};
 use std::collections::{BTreeSet, HashMap};
 
 /// More nodes than this in one kernel only press on its registers.
@@ -51,8 +52,8 @@ impl FusionGroup {
 pub fn build(graph: &Graph, options: &LowerOptions, units: Option<&Units>) -> Vec<FusionGroup> {
     // Dims are constant in the graph of one unit: what they tie together is to be seen in the one with free dims.
     let order = units.map_or(graph, |u| &*u.graph).topological().unwrap_or_default();
-    let mut builder =
-        GroupBuilder { graph, uses: graph.use_lists(), fuse: options.fuse, needed: BTreeSet::new() };
+    let (uses, fuse) = (graph.use_lists(), options.fuse);
+    let mut builder = GroupBuilder { graph, units, uses, fuse, needed: BTreeSet::new() };
     for &v in graph.outputs() {
         builder.need(v);
     }
@@ -85,6 +86,7 @@ fn identity(rank: usize) -> View {
 
 struct GroupBuilder<'g> {
     graph: &'g Graph,
+    units: Option<&'g Units>,
     uses: UseLists,
     fuse: bool,
     /// Nodes whose results must stand in a buffer.
@@ -131,8 +133,8 @@ impl GroupBuilder<'_> {
         if let Some(a) = anchor {
             let anchor_node = graph.node(a);
             let first = anchor_node.operands.first().copied().flatten();
-            if let (true, true, Some(x)) = (self.fuse, self.roles(a).prologue, first) {
-                let inner = self.grow_prologue(a, x);
+            if let (true, Some(x)) = (self.fuse, first) {
+                let inner = self.prologue(a, x);
                 if !inner.is_empty() {
                     let x_dims = dims(graph, x);
                     let mut e = ExprBuilder {
@@ -213,6 +215,27 @@ impl GroupBuilder<'_> {
         node.op == Op::Slice
             && node.attrs.ints("steps").last().is_some_and(|&s| s != 1)
             && self.uses.users(node.results[0]).len() > 1
+    }
+
+    /// The nodes of an anchor's prologue: any that its kernel takes, or the cast by which a depthwise convolution reads bytes, a quarter
+    /// of what it would read of floats.
+    fn prologue(&self, anchor: NodeId, x: ValueId) -> BTreeSet<NodeId> {
+        if self.roles(anchor).prologue {
+            return self.grow_prologue(anchor, x);
+        }
+        let open = self.units.is_some_and(|u| u.is_open(anchor));
+        let depthwise = |n| {
+            let shape = ConvShape::new(self.graph, n);
+            shape.depthwise && shape.channels_last && shape.has_tiles(self.graph, n)
+        };
+        let bytes = |n: &NodeId| {
+            let node = self.graph.node(*n);
+            node.op == Op::Cast && self.graph.tensor_ty(node.operand(0)).dtype == DType::U8
+        };
+        let around = BTreeSet::from([anchor]);
+        let is_conv = !open && self.graph.node(anchor).op == Op::Conv;
+        let cast = self.graph.producer(x).filter(bytes).filter(|_| is_conv && depthwise(anchor));
+        cast.filter(|_| self.only_used_by(x, &around, |_| true)).into_iter().collect()
     }
 
     fn grow_prologue(&self, anchor: NodeId, x: ValueId) -> BTreeSet<NodeId> {

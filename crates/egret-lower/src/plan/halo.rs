@@ -35,8 +35,8 @@ pub fn plan(graph: &Graph, groups: &mut [FusionGroup]) -> BTreeMap<ValueId, Halo
     let mut halos: BTreeMap<ValueId, Halo> = BTreeMap::new();
     for group in groups.iter() {
         let rank = group.expr.dims.len();
-        let f32 = graph.tensor_ty(group.result).dtype == DType::F32;
-        if f32 && rank >= 3 && !group.expr.dims.contains(&0) && writes(graph, group) {
+        let held = matches!(graph.tensor_ty(group.result).dtype, DType::F32 | DType::U8);
+        if held && rank >= 3 && !group.expr.dims.contains(&0) && writes(graph, group) {
             halos.insert(group.result, Halo::none(rank));
         }
     }
@@ -59,7 +59,11 @@ pub fn plan(graph: &Graph, groups: &mut [FusionGroup]) -> BTreeMap<ValueId, Halo
             }
         }
         for o in group.prologue.iter().flat_map(|p| &p.operands) {
-            halos.remove(&root(graph, o.value).0);
+            match (&shape, halos.get_mut(&o.value)) {
+                // The bytes that a depthwise convolution reads.
+                (Some(shape), Some(halo)) => halo.widen(&shape.wants()),
+                _ => drop(halos.remove(&root(graph, o.value).0)),
+            }
         }
     }
     halos.retain(|&v, halo| {

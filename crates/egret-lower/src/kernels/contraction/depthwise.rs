@@ -1,5 +1,5 @@
 //! f32 depthwise convolutions: channels in vector lanes, a few pixels at a time, every input vector loaded
-//! once per window row.
+//! once per window row. An input that is bytes cast to f32 is read as bytes.
 
 use super::conv_buffers::{Output, conv_name, padded};
 use super::target::{bytes, copy, floats};
@@ -33,7 +33,9 @@ pub fn lower(
     if !s.depthwise {
         return Ok(false);
     }
-    let input = padded(ctx, node.operand(0), s, s.channels.0)?;
+    // Zeros around bytes are zeros of the floats.
+    let x = group.prologue.as_ref().and_then(|p| p.operands.first()).map_or(node.operand(0), |o| o.value);
+    let input = padded(ctx, x, s, s.channels.0)?;
     let weights = weights(ctx, node.operand(1), s)?;
     let output = Output::new(ctx, group, s, Products::Floats)?;
     let expr = &output.target.expr;
@@ -52,6 +54,7 @@ pub fn lower(
         expr,
         out,
         input: input.strides,
+        elem: ctx.elem(x)?,
         lens: (input.len, size::elements(&[s.taps(), s.groups])?),
         vector_bytes: ctx.options.machine.kernel_bytes,
         // One is for a product on its way to its sum.
@@ -88,6 +91,8 @@ struct Depthwise<'a> {
     out: &'a Destination,
     /// Strides of the padded input.
     input: Vec<i64>,
+    /// What the input's buffer holds: f32, or bytes that are cast to it.
+    elem: Elem,
     /// Elements of input and weights.
     lens: (usize, usize),
     vector_bytes: usize,
@@ -114,7 +119,7 @@ impl Depthwise<'_> {
         let dims = s.result_dims();
         let result = buffer_elem(self.expr.dtype())?;
         let mut params = vec![
-            k.param(Elem::F32, self.lens.0, Access::Read),
+            k.param(self.elem, self.lens.0, Access::Read),
             k.param(Elem::F32, self.lens.1, Access::Read),
             k.param(
                 result,
@@ -268,7 +273,8 @@ impl Depthwise<'_> {
                     let offset = tap * x_step + p as i64 * s.strides[last] * self.input[last + 1];
                     let value = *seen.entry(offset).or_insert_with(|| {
                         let at = k.affine(&[(x, 1)], offset);
-                        load(k, params[0], at)
+                        let value = load(k, params[0], at);
+                        if self.elem == Elem::F32 { value } else { k.convert(Elem::F32, value) }
                     });
                     *sum = k.fma(weight, value, *sum);
                 }
