@@ -5,6 +5,7 @@ mod kit;
 use egret::ir::{Tensor, Value};
 use egret::stages::{Plan, Staged};
 use egret::{Error, Options, npz};
+use kit::stages::{FAR, PICK, numbers, partition, save, write};
 use kit::{egret, model, names, path, refused, temp, text, works};
 use std::fs;
 use std::path::Path;
@@ -26,19 +27,6 @@ fn same(dir: &TempDir, what: &str, whole: &[&str], plan: &[&str]) {
         assert_eq!(tensor.shape(), staged[name].shape(), "{what} {name}");
         assert!(tensor.bytes() == staged[name].bytes(), "{what} {name} differs");
     }
-}
-
-fn write(dir: &TempDir, name: &str, body: &str) -> String {
-    let file = path(dir, name);
-    fs::write(&file, body).unwrap();
-    file
-}
-
-fn partition(dir: &TempDir, model: &str, stages: usize) -> (String, Plan) {
-    let (out, stages) = (path(dir, "parts"), stages.to_string());
-    works(&["partition", model, "--stages", &stages, "-o", &out]);
-    let plan = path(dir, "parts/plan.toml");
-    (plan.clone(), Plan::read(Path::new(&plan)).unwrap())
 }
 
 #[test]
@@ -162,19 +150,6 @@ fn more_stages_than_kernels_and_values_that_are_bound_are_refused() {
     refused(&["partition", &file, "--stages", "1", "-o", &out], 2, &["string"]);
     assert!(!Path::new(&out).exists());
 }
-
-/// `early` is used by every stage behind the first, `x` by the last too; outputs come from everywhere; one is an input, and one is crossing.
-const FAR: &str = "graph @far(%0 \"x\": f32[n, 16], %9 \"idle\": f32[2]) -> (%10 \"early\", %16 \"y\", %0 \"again\", %12 \"middle\") {
-  %3 = const f32[16, 16] random(1)
-  %20 = const f32[16, 16] random(2)
-  %10 = matmul(%0, %3)
-  %11 = matmul(%10, %20)
-  %12 = matmul(%11, %3)
-  %13 = matmul(%12, %20)
-  %14 = add(%13, %10)
-  %15 = matmul(%14, %3)
-  %16 = add(%15, %0)
-}";
 
 #[test]
 fn free_dims_stay_free_and_values_pass_through_stages() {
@@ -307,19 +282,6 @@ fn a_plan_that_was_edited_is_held_against_its_stages() {
     refused(&run, 1, &["there is no constant"]);
 }
 
-/// Numbers that differ from sample to sample.
-fn numbers(shape: &[usize], from: usize) -> Tensor {
-    let count = shape.iter().product::<usize>();
-    Tensor::new(shape, (from..from + count).map(|i| (i * 7 % 23) as f32 / 23.0).collect())
-}
-
-fn save(dir: &TempDir, name: &str, arrays: &[(&str, &Tensor)]) -> String {
-    let arrays: Vec<_> = arrays.iter().map(|(n, t)| ((*n).to_owned(), (*t).clone())).collect();
-    let file = path(dir, name);
-    npz::write(Path::new(&file), &arrays).unwrap();
-    file
-}
-
 #[test]
 fn a_stream_gives_what_runs_give_one_by_one() {
     let dir = temp();
@@ -390,15 +352,6 @@ fn samples_of_a_stream_may_have_dims_of_their_own() {
     save(&dir, "data/3.npz", &[("x", &numbers(&[1, 4, 15], 0))]);
     refused(&[&run[..], &idle].concat(), 1, &["sample 3", "`x` is f32[4, 15]"]);
 }
-
-/// A row that there is none of is found by the stage that picks.
-const PICK: &str = "graph @pick(%0 \"x\": f32[64, 64], %1 \"at\": i64[2]) -> (%6 \"y\") {
-  %2 = const f32[64, 64] random(1)
-  %3 = matmul(%0, %2)
-  %4 = gather(%3, %1) {axis = 0}
-  %5 = const f32[64, 4096] random(2)
-  %6 = matmul(%4, %5)
-}";
 
 #[test]
 fn an_error_of_a_stage_ends_the_stream_with_stage_and_sample() {

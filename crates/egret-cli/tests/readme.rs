@@ -155,6 +155,12 @@ fn commands_do_what_the_page_of_joining_shows() {
 
 #[test]
 #[cfg(unix)]
+fn commands_do_what_the_page_of_stages_shows() {
+    does_what_it_shows("docs/PARALLEL.md", 3, 2);
+}
+
+#[test]
+#[cfg(unix)]
 fn commands_do_what_the_page_of_tuning_shows() {
     does_what_it_shows("docs/TUNE.md", 3, 3);
 }

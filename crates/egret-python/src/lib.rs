@@ -33,7 +33,7 @@ pyo3::create_exception!(
 /// An error of Egret as an exception of Python.
 fn raise(py: Python<'_>, e: &egret::Error) -> PyErr {
     let kind = match e.kind {
-        ErrorKind::User | ErrorKind::Bound | ErrorKind::Closed => "user",
+        ErrorKind::User | ErrorKind::Bound | ErrorKind::Closed | ErrorKind::Lost => "user",
         ErrorKind::Unsupported => "unsupported",
         ErrorKind::Memory => "memory",
         ErrorKind::Differs | ErrorKind::Internal => "internal",

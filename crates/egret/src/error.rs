@@ -1,10 +1,11 @@
 //! The one error type of the façade: whose fault it is decides the exit code.
 
 use egret_ir::interp::{EvalError, Fault};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Whose fault a failure is.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorKind {
     /// A wrong argument, file or model: exit code 1.
     User,
@@ -18,6 +19,8 @@ pub enum ErrorKind {
     Bound,
     /// Not enough memory: exit code 5.
     Memory,
+    /// A process that took part in a run has ended, or does not answer: exit code 6.
+    Lost,
     /// Whoever reads the output has gone: nothing is left to do, exit code 0.
     Closed,
 }
@@ -31,6 +34,7 @@ impl ErrorKind {
             ErrorKind::Differs => 3,
             ErrorKind::Internal => 4,
             ErrorKind::Memory => 5,
+            ErrorKind::Lost => 6,
             ErrorKind::Closed => 0,
         }
     }

@@ -41,7 +41,7 @@ pub enum Command {
     #[command(after_help = EXIT_CODES)]
     Compile(compile::Args),
     /// Run a model, the folder that `compile --emit so` filled, or a plan of stages
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = run::EXIT_CODES)]
     Run(run::Args),
     /// Measure how long a model takes
     #[command(after_help = EXIT_CODES)]

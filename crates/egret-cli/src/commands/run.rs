@@ -1,6 +1,6 @@
 //! `egret run`.
 
-use super::stream::{self, Stream};
+use super::stream::{self, Stream, Transport};
 use crate::args::{CompileOptions, GivenArgs, count, seed};
 use crate::common::{interpret, note, options, progress};
 use crate::shown::{summary, threads_line};
@@ -11,6 +11,10 @@ use egret::source::Request;
 use egret::stages::Staged;
 use egret::{Engine, Error, Executable, Options, Result, npz, ready};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Ends the help of `egret run`.
+pub const EXIT_CODES: &str = "Exit codes: 0 ok, 1 wrong argument, file or model, 2 not supported, or not with free dims, 3 a result differs, 4 a bug of Egret, 5 not enough memory, 6 the process of a stage ended or did not answer.";
 
 /// `egret run`
 #[derive(clap::Args)]
@@ -34,6 +38,15 @@ pub struct Args {
     /// --input serve every sample. May be repeated
     #[arg(long, value_name = "PATH", requires = "plan", conflicts_with_all = ["model", "random"], group = "told")]
     pub data: Vec<PathBuf>,
+    /// With --data: what each stage has for itself: a thread, or a process, to which values go through shared memory
+    #[arg(long, value_name = "thread|process", default_value = "thread", requires = "data")]
+    pub transport: Transport,
+    /// With --transport process: how many seconds a stage has to compile, and for each sample, before its process counts as lost and the run ends [default: 300]
+    #[arg(long, value_name = "SECONDS", value_parser = count, requires = "transport", allow_negative_numbers = true)]
+    pub timeout: Option<usize>,
+    /// Be the process of this stage.
+    #[arg(long, hide = true, requires = "plan")]
+    pub as_stage: Option<usize>,
     /// Write the outputs to a .npz file, the only one to a .npy file; with --data, those of each sample to a .npz file in a new folder
     #[arg(long, short, value_name = "Y.npz|Y.npy|DIR")]
     pub output: Option<PathBuf>,
@@ -61,6 +74,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let model = args.plan.as_ref().or(args.model.as_ref());
     let model = model.ok_or_else(|| Error::user("give a model, or --plan"))?;
+    if let (Some(plan), Some(stage)) = (&args.plan, args.as_stage) {
+        return stream::be_stage(plan, stage, &options(&args.options, args.threads)?);
+    }
     if let Some(plan) = args.plan.as_ref().filter(|_| !args.data.is_empty()) {
         return stream::run(&Stream {
             plan,
@@ -68,6 +84,8 @@ pub fn run(args: &Args) -> Result<()> {
             request: args.given.request(plan),
             options: options(&args.options, args.threads)?,
             output: args.output.as_deref(),
+            transport: args.transport,
+            timeout: args.timeout.map(|s| Duration::from_secs(s as u64)),
             verbose: args.verbose,
         });
     }

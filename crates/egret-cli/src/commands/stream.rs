@@ -7,8 +7,43 @@ use egret::ir::Value;
 use egret::source::Request;
 use egret::stages::{Staged, Streamed};
 use egret::{Error, Options, Result, npz};
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
+
+/// How long a process may take for an answer, unless told: compiling a large stage takes a minute or two.
+#[cfg(unix)]
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What each stage has for itself.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A thread.
+    Thread,
+    /// A process.
+    Process,
+}
+
+impl FromStr for Transport {
+    type Err = String;
+    fn from_str(s: &str) -> std::result::Result<Transport, String> {
+        match s {
+            "thread" => Ok(Transport::Thread),
+            "process" => Ok(Transport::Process),
+            _ => Err(format!("no transport `{s}`; there are thread, process")),
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Thread => "thread",
+            Transport::Process => "process",
+        })
+    }
+}
 
 /// What streams, and where it goes.
 pub struct Stream<'a> {
@@ -20,17 +55,20 @@ pub struct Stream<'a> {
     pub options: Options,
     /// A folder for results; else they are printed.
     pub output: Option<&'a Path>,
+    pub transport: Transport,
+    /// How long a process may take for an answer.
+    pub timeout: Option<Duration>,
     /// Whether to tell how fast it was.
     pub verbose: bool,
 }
 
 /// `egret run --plan PLAN.toml --data PATH`
 pub fn run(stream: &Stream<'_>) -> Result<()> {
-    let Stream { plan, data, request, options, output, verbose } = stream;
+    let Stream { data, request, output, verbose, .. } = stream;
     if let Some(dir) = output {
         new_folder(dir)?;
     }
-    let staged = progress("compiling", || Staged::open_to_stream(plan, options))?;
+    let staged = progress("compiling", || open(stream))?;
     note(threads_line(staged.threads()));
     let (count, source) = staged.samples(data, request)?;
     if let Some(dir) = output {
@@ -49,6 +87,48 @@ pub fn run(stream: &Stream<'_>) -> Result<()> {
         tell(&done, &staged);
     }
     Ok(())
+}
+
+fn open(stream: &Stream<'_>) -> Result<Staged> {
+    match stream.transport {
+        Transport::Thread if stream.timeout.is_some() => {
+            Err(Error::user("--timeout is for --transport process: threads end with the run"))
+        }
+        Transport::Thread => Staged::open_to_stream(stream.plan, &stream.options),
+        #[cfg(unix)]
+        Transport::Process => {
+            let program = std::env::current_exe()
+                .map_err(|e| Error::user(format!("it is not known where this program is: {e}")))?;
+            let command = |k: usize| {
+                let mut command = std::process::Command::new(&program);
+                // This very command, with the stage that the process is.
+                let args = std::env::args_os().skip(2);
+                command.arg("run").arg("--as-stage").arg(k.to_string()).args(args);
+                command
+            };
+            let limit = stream.timeout.unwrap_or(TIMEOUT);
+            Staged::open_processes(stream.plan, &stream.options, limit, command)
+        }
+        #[cfg(not(unix))]
+        Transport::Process => Err(no_processes()),
+    }
+}
+
+/// Be the process of a stage.
+#[cfg(unix)]
+pub fn be_stage(plan: &Path, stage: usize, options: &Options) -> Result<()> {
+    egret::stages::serve(plan, stage, options)
+}
+
+/// Be the process of a stage.
+#[cfg(not(unix))]
+pub fn be_stage(_: &Path, _: usize, _: &Options) -> Result<()> {
+    Err(no_processes())
+}
+
+#[cfg(not(unix))]
+fn no_processes() -> Error {
+    Error::unsupported("stages are processes on Linux and its like only; --transport thread is everywhere")
 }
 
 /// That a folder for results holds nothing: those of an earlier run would pass for results of this one.

@@ -4,11 +4,19 @@
 //! The graph is cut when all passes have run, between kernels: no rewrite looks across a cut that was not there, and no fusion is undone. Stages are
 //! compiled as they are ([`Staged`]), so that results are those of the whole to the bit.
 
+mod held;
+mod opened;
 mod plan;
+#[cfg(unix)]
+mod process;
 mod run;
+#[cfg(unix)]
+mod shared;
 mod stream;
 
 pub use plan::{Crossing, Cut, Plan, Port, Stage};
+#[cfg(unix)]
+pub use process::serve;
 pub use run::Staged;
 pub use stream::{Give, Streamed};
 
@@ -59,7 +67,7 @@ pub fn write(model: Imported, stages: usize, dir: &Path, options: &Options) -> R
         outputs.map(|(name, &v)| Port { name: name.clone(), ty: whole.graph.ty(v).to_string() }).collect();
     let all: u64 = parts.stages.iter().map(|s| s.cost).sum();
     for (k, stage) in parts.stages.iter().enumerate() {
-        let lowered = run::lower(stage.graph.clone(), options);
+        let lowered = opened::lower(stage.graph.clone(), options);
         let lowered = lowered
             .map_err(|e| e.at(format!("stage {k} cannot be compiled by itself; ask for fewer stages")))?;
         plan.stages.push(Stage {

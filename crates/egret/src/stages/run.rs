@@ -1,21 +1,27 @@
-//! Running a plan: its stages in memory, one behind the other.
+//! Running a plan: its stages one behind the other, in this process or each in one of its own.
 
+use super::held::Held;
+use super::opened::{lower, read, settle};
 use super::plan::Plan;
+#[cfg(unix)]
+use super::{
+    process::{Process, fingerprint},
+    shared::Memory,
+};
 use crate::error::{Error, Result};
 use crate::frontend::DeclaredInput;
 use crate::native::Native;
 use crate::options::Options;
-use crate::pipeline::{self, Lowered};
-use crate::source::{self, Prepared, Request};
+use crate::source::{Prepared, Request};
 use egret_ir::{DimEnv, Graph, Type, Value, text};
-use egret_onnx::ImportOptions;
 use egret_runtime::Pool;
-use egret_trace::Trace;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+#[cfg(unix)]
+use std::{process::Command, time::Duration};
 
-/// A plan, compiled into memory.
+/// A plan whose stages are compiled.
 pub struct Staged {
     stages: Vec<Compiled>,
     /// Inputs of the model by name, with the types that the stages have them with.
@@ -29,9 +35,9 @@ pub struct Staged {
 /// A sample on its way through the stages, by name.
 pub(super) struct Flight<'s> {
     /// What stages further on read.
-    values: BTreeMap<&'s str, Value>,
+    values: BTreeMap<&'s str, Held>,
     /// Outputs of the model that are made.
-    outputs: BTreeMap<&'s str, Value>,
+    outputs: BTreeMap<&'s str, Held>,
 }
 
 /// A stage.
@@ -39,7 +45,29 @@ struct Compiled {
     file: String,
     inputs: Vec<String>,
     outputs: Vec<String>,
-    native: Native,
+    runner: Runner,
+}
+
+/// What runs a stage.
+enum Runner {
+    /// This process.
+    Here(Box<Native>),
+    /// One of its own.
+    #[cfg(unix)]
+    There(Process),
+}
+
+impl Runner {
+    fn run(&self, inputs: Vec<Held>) -> Result<Vec<Held>> {
+        match self {
+            Runner::Here(native) => {
+                let inputs = inputs.into_iter().map(Held::value).collect::<Result<Vec<_>>>()?;
+                Ok(native.run(&inputs)?.into_iter().map(Held::Here).collect())
+            }
+            #[cfg(unix)]
+            Runner::There(process) => process.run(inputs),
+        }
+    }
 }
 
 impl Staged {
@@ -63,45 +91,69 @@ impl Staged {
         Ok(Staged { threads, ..staged })
     }
 
+    /// As [`Staged::open_to_stream`], with each stage in a process of its own, of as many threads as its share of those of the options is.
+    /// `command` is what starts the process of a stage: it must come to [`serve`](super::serve) with the same plan and options.
+    /// A process that does not answer within `limit`, when it compiles or has a sample, counts as lost.
+    ///
+    /// # Errors
+    /// As of [`Staged::open`]; a process that cannot be started, ends, does not answer, or has another plan or other weights.
+    #[cfg(unix)]
+    pub fn open_processes(
+        path: &Path,
+        options: &Options,
+        limit: Duration,
+        command: impl Fn(usize) -> Command,
+    ) -> Result<Staged> {
+        let (plan, graphs) = read(path)?;
+        let at =
+            |k: usize, e: Error| e.at(format!("{}: stage {k} ({})", path.display(), plan.stages[k].file));
+        settle(path, &plan, options, 1)?;
+        let memory = Memory::new()?;
+        // They compile at the same time.
+        let start = |k| Process::start(command(k), &memory, limit).map_err(|e| at(k, e));
+        let processes = (0..graphs.len()).map(start).collect::<Result<Vec<_>>>()?;
+        for (k, (process, graph)) in processes.iter().zip(&graphs).enumerate() {
+            process.ready(&fingerprint(&plan, graph)?).map_err(|e| at(k, e))?;
+        }
+        let threads = (options.threads / graphs.len()).max(1) * graphs.len();
+        Staged::of_runners(path, plan, &graphs, processes.into_iter().map(Runner::There).collect(), threads)
+    }
+
     /// Stages that share a pool, of as many threads as `pool` says for the number of stages.
     fn of_plan(path: &Path, options: &Options, pool: impl FnOnce(usize) -> usize) -> Result<Staged> {
-        let plan = Plan::read(path)?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let mut graphs = vec![];
-        for (k, stage) in plan.stages.iter().enumerate() {
-            let file = folder.join(&stage.file);
-            let at = |e: Error| e.at(format!("{}: stage {k}", path.display()));
-            if !source::is_text(&file) {
-                return Err(at(Error::user(format!("{} is no text IR (.egret)", file.display()))));
-            }
-            graphs.push(source::graph(&file, &ImportOptions::default()).map_err(at)?);
-        }
-        let at = |e: Error| e.at(path.display());
-        plan.fits(&graphs).map_err(at)?;
-        let inputs = plan.inputs.iter().map(|p| Ok((p.name.clone(), type_of(&p.name, &graphs)?)));
-        let inputs = inputs.collect::<Result<Vec<_>>>().map_err(at)?;
-        let denormals = plan.denormals.parse().map_err(|e: String| at(Error::user(e)))?;
+        let (plan, graphs) = read(path)?;
         let threads = pool(graphs.len());
-        let options = Options {
-            passes: None,
-            threads,
-            denormals: Some(options.denormals.unwrap_or(denormals)),
-            ..options.clone()
-        };
+        let options = settle(path, &plan, options, threads)?;
         let pool = Arc::new(Pool::new(threads));
-        let mut stages = vec![];
-        for (k, (stage, graph)) in plan.stages.iter().zip(graphs).enumerate() {
-            let native =
-                compile(graph.clone(), &options, &pool).map_err(|e| at(e.at(format!("stage {k}"))))?;
-            stages.push(Compiled {
-                file: stage.file.clone(),
-                inputs: graph.inputs().iter().map(|&v| graph.value(v).name.clone()).collect(),
-                outputs: graph.output_names().to_vec(),
-                native,
-            });
-        }
+        let runner = |(k, graph): (usize, &Graph)| {
+            let native = compile(graph.clone(), &options, &pool);
+            native
+                .map(|n| Runner::Here(Box::new(n)))
+                .map_err(|e| e.at(format!("{}: stage {k}", path.display())))
+        };
+        let runners = graphs.iter().enumerate().map(runner).collect::<Result<Vec<_>>>()?;
+        Staged::of_runners(path, plan, &graphs, runners, threads)
+    }
+
+    /// Stages of a plan that fits them.
+    fn of_runners(
+        path: &Path,
+        plan: Plan,
+        graphs: &[Graph],
+        runners: Vec<Runner>,
+        threads: usize,
+    ) -> Result<Staged> {
+        let inputs = plan.inputs.iter().map(|p| Ok((p.name.clone(), type_of(&p.name, graphs)?)));
+        let inputs = inputs.collect::<Result<Vec<_>>>().map_err(|e| e.at(path.display()))?;
+        let stages = plan.stages.iter().zip(graphs).zip(runners);
+        let stages = stages.map(|((stage, graph), runner)| Compiled {
+            file: stage.file.clone(),
+            inputs: graph.inputs().iter().map(|&v| graph.value(v).name.clone()).collect(),
+            outputs: graph.output_names().to_vec(),
+            runner,
+        });
         let outputs = plan.outputs.iter().map(|p| p.name.clone()).collect();
-        Ok(Staged { stages, inputs, outputs, not_negative: plan.not_negative, threads })
+        Ok(Staged { stages: stages.collect(), inputs, outputs, not_negative: plan.not_negative, threads })
     }
 
     /// The files of the stages, in order.
@@ -194,7 +246,7 @@ impl Staged {
     /// A sample before the first stage.
     pub(super) fn start(&self, inputs: Vec<Value>) -> Flight<'_> {
         let names = self.inputs.iter().map(|(name, _)| name.as_str());
-        Flight { values: names.zip(inputs).collect(), outputs: BTreeMap::new() }
+        Flight { values: names.zip(inputs.into_iter().map(Held::Here)).collect(), outputs: BTreeMap::new() }
     }
 
     /// Run a stage on a sample that is through those before it.
@@ -203,8 +255,11 @@ impl Staged {
         let lost = |name: &str| Error::internal(format!("stage {k} has no value `{name}`"));
         let take = |name: &String| values.get(name.as_str()).cloned().ok_or_else(|| lost(name));
         let given = stage.inputs.iter().map(take).collect::<Result<Vec<_>>>()?;
-        let results = stage.native.run(&given);
+        let results = stage.runner.run(given);
         let results = results.map_err(|e| e.at(format!("stage {k} ({})", stage.file)))?;
+        if results.len() != stage.outputs.len() {
+            return Err(Error::internal(format!("stage {k} gave {} values", results.len())));
+        }
         for (name, value) in stage.outputs.iter().zip(results) {
             if self.outputs.contains(name) {
                 outputs.insert(name, value.clone());
@@ -222,7 +277,7 @@ impl Staged {
     pub(super) fn finish(&self, mut flight: Flight<'_>) -> Result<Vec<Value>> {
         let take = |name: &String| {
             let output = flight.outputs.remove(name.as_str());
-            output.ok_or_else(|| Error::internal(format!("no output `{name}`")))
+            output.ok_or_else(|| Error::internal(format!("no output `{name}`")))?.value()
         };
         self.outputs.iter().map(take).collect()
     }
@@ -238,15 +293,6 @@ fn type_of(name: &str, stages: &[Graph]) -> Result<Type> {
         .iter()
         .find_map(of)
         .ok_or_else(|| Error::user(format!("no stage takes the input `{name}` of the plan")))
-}
-
-/// The kernels of a stage, which the passes have been over.
-pub(super) fn lower(graph: Graph, options: &Options) -> Result<Lowered> {
-    let mut trace = Trace::new();
-    let lowered = pipeline::program(&graph, options, &BTreeMap::new(), &mut trace);
-    let (egret_lower::Lowered { program, nodes }, slow) =
-        lowered.map_err(|e| pipeline::because_of_free_dims(&graph, e))?;
-    Ok(Lowered { graph, program, nodes, slow, trace })
 }
 
 fn compile(graph: Graph, options: &Options, pool: &Arc<Pool>) -> Result<Native> {

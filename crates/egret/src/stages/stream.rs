@@ -7,7 +7,7 @@
 //!
 //! Every arrow is a queue of [`QUEUED`] samples: who is ahead waits, and memory does not grow with the number of samples. Samples keep their
 //! order, and so do errors: one goes through the queues in the place of its sample. What the sink sees, and which error ends the stream,
-//! is therefore what running the samples one by one would give, whichever thread is fast.
+//! is therefore what running the samples one by one would give, whichever thread is fast. Where a stage is a process of its own, its thread waits for it.
 
 use super::run::{Flight, Staged};
 use crate::error::{Error, Result};

@@ -1,0 +1,51 @@
+//! From the files of a plan to what its stages are compiled of.
+
+use super::plan::Plan;
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::pipeline::{self, Lowered};
+use crate::source;
+use egret_ir::Graph;
+use egret_onnx::ImportOptions;
+use egret_trace::Trace;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A plan and its stages, which fit it.
+pub(super) fn read(path: &Path) -> Result<(Plan, Vec<Graph>)> {
+    let plan = Plan::read(path)?;
+    let graphs = (0..plan.stages.len()).map(|k| stage_graph(path, &plan, k)).collect::<Result<Vec<_>>>()?;
+    plan.fits(&graphs).map_err(|e| e.at(path.display()))?;
+    Ok((plan, graphs))
+}
+
+/// The graph of stage `k` of the plan at a path.
+pub(super) fn stage_graph(path: &Path, plan: &Plan, k: usize) -> Result<Graph> {
+    let at = |e: Error| e.at(format!("{}: stage {k}", path.display()));
+    let stage = plan.stages.get(k).ok_or_else(|| at(Error::user("the plan has no such stage")))?;
+    let file = path.parent().unwrap_or(Path::new("")).join(&stage.file);
+    if !source::is_text(&file) {
+        return Err(at(Error::user(format!("{} is no text IR (.egret)", file.display()))));
+    }
+    source::graph(&file, &ImportOptions::default()).map_err(at)
+}
+
+/// Options for the stages of the plan at a path: no pass runs, and the plan says what the options leave open.
+pub(super) fn settle(path: &Path, plan: &Plan, options: &Options, threads: usize) -> Result<Options> {
+    let denormals = plan.denormals.parse().map_err(|e: String| Error::user(e).at(path.display()))?;
+    Ok(Options {
+        passes: None,
+        threads,
+        denormals: Some(options.denormals.unwrap_or(denormals)),
+        ..options.clone()
+    })
+}
+
+/// The kernels of a stage, which the passes have been over.
+pub(super) fn lower(graph: Graph, options: &Options) -> Result<Lowered> {
+    let mut trace = Trace::new();
+    let lowered = pipeline::program(&graph, options, &BTreeMap::new(), &mut trace);
+    let (egret_lower::Lowered { program, nodes }, slow) =
+        lowered.map_err(|e| pipeline::because_of_free_dims(&graph, e))?;
+    Ok(Lowered { graph, program, nodes, slow, trace })
+}

@@ -1,0 +1,255 @@
+//! A stage in a process of its own: this side starts it, hands samples to it, and notices that it ends or does not answer; [`serve`] is the other.
+//!
+//! ```text
+//! this process ◀── messages, a line of JSON each: a socket ──▶ the stage's process
+//!       └─────────── values: [`Memory`] that both have ───────────┘
+//! ```
+//!
+//! The stage's process is given both ends as its standard input (the socket) and standard output (the memory). A stage says what it made before it
+//! lays it down, and is told where: one process shares the memory out, and places are taken for as long as somebody needs them.
+
+use super::held::Held;
+use super::opened::{lower, settle, stage_graph};
+use super::plan::Plan;
+use super::shared::{Form, Memory, Shared, read, write};
+use crate::error::{Error, ErrorKind, Result};
+use crate::native::Native;
+use crate::options::Options;
+use crate::suite::guarded;
+use egret_ir::{Graph, Value, text};
+use egret_runtime::Pool;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind as Io, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// To a stage.
+#[derive(Serialize, Deserialize)]
+enum Ask {
+    /// Run on these values, which begin at these places.
+    Run(Vec<(Form, u64)>),
+    /// Lay down what was made, at these places.
+    Put(Vec<u64>),
+}
+
+/// From a stage.
+#[derive(Serialize, Deserialize)]
+enum Answer {
+    /// It is compiled; what it was compiled from, as [`fingerprint`] says.
+    Ready(String),
+    /// It has run, and made these.
+    Made(Vec<Form>),
+    /// They are where they should be.
+    Put,
+    /// It has no result.
+    Failed(ErrorKind, String),
+}
+
+/// What a plan and a stage are, weights and all, and who reads them: two processes that have the same one work on the same model.
+pub(super) fn fingerprint(plan: &Plan, graph: &Graph) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    // Constants are spelt out, or by their hash.
+    for part in [env!("CARGO_PKG_VERSION"), &plan.text()?, &text::print(graph)] {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// A stage in a process of its own. The process is ended when this is dropped.
+pub(super) struct Process {
+    memory: Arc<Memory>,
+    limit: Duration,
+    link: Mutex<Link>,
+}
+
+struct Link {
+    child: Child,
+    to: UnixStream,
+    from: BufReader<UnixStream>,
+}
+
+impl Process {
+    /// Start the process of a stage by a command that comes to [`serve`]; it is not waited for.
+    pub(super) fn start(mut command: Command, memory: &Arc<Memory>, limit: Duration) -> Result<Process> {
+        let starts = |e: std::io::Error| Error::user(format!("its process cannot be started: {e}"));
+        let (here, there) = UnixStream::pair().map_err(starts)?;
+        here.set_read_timeout(Some(limit)).map_err(starts)?;
+        here.set_write_timeout(Some(limit)).map_err(starts)?;
+        let from = BufReader::new(here.try_clone().map_err(starts)?);
+        command.stdin(Stdio::from(OwnedFd::from(there)));
+        command.stdout(Stdio::from(memory.file().map_err(starts)?));
+        let child = command.spawn().map_err(starts)?;
+        Ok(Process { memory: memory.clone(), limit, link: Mutex::new(Link { child, to: here, from }) })
+    }
+
+    /// Wait until it is compiled, from what has this fingerprint.
+    pub(super) fn ready(&self, fingerprint: &str) -> Result<()> {
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.hear(&mut link, "to compile")? {
+            Answer::Ready(is) if is == fingerprint => Ok(()),
+            Answer::Ready(_) => Err(Error::user(
+                "its process has another plan, other weights or another version of Egret than this one; \
+                 were files changed while it started?",
+            )),
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    /// Run it on values, which are laid into the memory unless they are there.
+    pub(super) fn run(&self, inputs: Vec<Held>) -> Result<Vec<Held>> {
+        let inputs = inputs.into_iter().map(|held| self.share(held)).collect::<Result<Vec<_>>>()?;
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = inputs.iter().map(|s| (s.form.clone(), s.at())).collect();
+        self.tell(&mut link, &Ask::Run(asked))?;
+        let Answer::Made(forms) = self.hear(&mut link, "for a sample")? else { return Err(out_of_turn()) };
+        let made = forms.into_iter().map(|form| self.memory.take(form)).collect::<Result<Vec<_>>>()?;
+        self.tell(&mut link, &Ask::Put(made.iter().map(Shared::at).collect()))?;
+        match self.hear(&mut link, "for a sample")? {
+            Answer::Put => Ok(made.into_iter().map(Held::There).collect()),
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    fn share(&self, held: Held) -> Result<Shared> {
+        match held {
+            Held::There(shared) => Ok(shared),
+            Held::Here(value) => {
+                let tensor = value.as_tensor();
+                self.memory.put(tensor.ok_or_else(|| Error::internal("a stage takes what is no tensor"))?)
+            }
+        }
+    }
+
+    fn tell(&self, link: &mut Link, ask: &Ask) -> Result<()> {
+        send(&mut link.to, ask).map_err(|e| self.lost(link, &e, "for a sample"))
+    }
+
+    fn hear(&self, link: &mut Link, what: &str) -> Result<Answer> {
+        match receive(&mut link.from) {
+            Ok(Some(Answer::Failed(kind, message))) => Err(Error { kind, message }),
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(self.lost(link, &Io::UnexpectedEof.into(), what)),
+            Err(e) => Err(self.lost(link, &e, what)),
+        }
+    }
+
+    /// What became of a process that cannot be talked to; it is ended, as nothing that it says later has a place.
+    fn lost(&self, link: &mut Link, error: &std::io::Error, what: &str) -> Error {
+        let number = link.child.id();
+        // Both do nothing to a process that has ended by itself.
+        let _ = link.child.kill();
+        let ended = link.child.wait();
+        let message = match error.kind() {
+            Io::WouldBlock | Io::TimedOut => format!(
+                "its process ({number}) has not answered within {} s {what}, and was ended; --timeout gives it longer",
+                self.limit.as_secs_f64()
+            ),
+            Io::UnexpectedEof | Io::BrokenPipe | Io::ConnectionReset => match ended {
+                Ok(status) => match (status.signal(), status.code()) {
+                    (Some(signal), _) => format!("its process ({number}) was ended by signal {signal}"),
+                    (None, Some(code)) => format!("its process ({number}) ended with exit code {code}"),
+                    (None, None) => format!("its process ({number}) ended: {status}"),
+                },
+                Err(e) => format!("its process ({number}) ended, it is not known how: {e}"),
+            },
+            _ => format!("its process ({number}) cannot be talked to, and was ended: {error}"),
+        };
+        Error { kind: ErrorKind::Lost, message }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let link = self.link.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // It holds nothing that is needed any more; that it has ended before is no matter.
+        let _ = link.child.kill();
+        let _ = link.child.wait();
+    }
+}
+
+fn out_of_turn() -> Error {
+    Error::internal("its process answered what it was not asked")
+}
+
+fn send(to: &mut UnixStream, message: &impl Serialize) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    to.write_all(&line)
+}
+
+/// The next message, or nothing where the other side has ended.
+fn receive<T: DeserializeOwned>(from: &mut impl BufRead) -> std::io::Result<Option<T>> {
+    let mut line = String::new();
+    from.read_line(&mut line)?;
+    // One that is cut off was said by a process that ended over it.
+    if !line.ends_with('\n') {
+        return Ok(None);
+    }
+    Ok(serde_json::from_str(&line).map(Some)?)
+}
+
+/// Be the process of stage `k` of a plan: standard input and output are what [`Staged::open_processes`](super::Staged::open_processes) of another
+/// process has set up. Ends when that process has no more samples, or has ended.
+///
+/// # Errors
+/// Standard input is no such thing. What goes wrong with the stage, that process is told.
+pub fn serve(plan: &Path, k: usize, options: &Options) -> Result<()> {
+    let odd = |e: std::io::Error| {
+        Error::user(format!("a stage is started by `egret run --transport process`: {e}"))
+    };
+    let mut to = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().map_err(odd)?);
+    to.local_addr().map_err(odd)?;
+    let mut from = BufReader::new(to.try_clone().map_err(odd)?);
+    let memory = File::from(std::io::stdout().as_fd().try_clone_to_owned().map_err(odd)?);
+    let failed = |e: Error| Answer::Failed(e.kind, e.message);
+    let native = match guarded(|| compile(plan, k, options)) {
+        Ok((native, fingerprint)) => {
+            send(&mut to, &Answer::Ready(fingerprint)).map_err(odd)?;
+            native
+        }
+        Err(e) => return send(&mut to, &failed(e)).map_err(odd),
+    };
+    let mut made = vec![];
+    while let Some(ask) = receive(&mut from).map_err(odd)? {
+        let answer = match ask {
+            Ask::Run(inputs) => guarded(|| step(&native, &memory, &inputs)).map(|values| {
+                made = values;
+                Answer::Made(made.iter().filter_map(Value::as_tensor).map(Form::of).collect())
+            }),
+            Ask::Put(places) => put(&memory, &std::mem::take(&mut made), &places).map(|()| Answer::Put),
+        };
+        if send(&mut to, &answer.unwrap_or_else(failed)).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn compile(path: &Path, k: usize, options: &Options) -> Result<(Native, String)> {
+    let plan = Plan::read(path)?;
+    let graph = stage_graph(path, &plan, k)?;
+    let fingerprint = fingerprint(&plan, &graph)?;
+    let threads = (options.threads / plan.stages.len()).max(1);
+    let options = settle(path, &plan, options, threads)?;
+    let pool = Arc::new(Pool::new(threads));
+    Ok((Native::of_lowered_on(&lower(graph, &options)?, &options, pool)?, fingerprint))
+}
+
+fn step(native: &Native, memory: &File, inputs: &[(Form, u64)]) -> Result<Vec<Value>> {
+    let inputs = inputs.iter().map(|(form, at)| read(memory, *at, form)).collect::<Result<Vec<_>>>()?;
+    native.run(&inputs)
+}
+
+fn put(memory: &File, made: &[Value], places: &[u64]) -> Result<()> {
+    made.iter()
+        .filter_map(Value::as_tensor)
+        .zip(places)
+        .try_for_each(|(tensor, at)| write(memory, *at, tensor))
+}
