@@ -3,6 +3,7 @@
 use crate::options::Options;
 use crate::pipeline::Lowered;
 use egret_ir::{DType, Graph, Tensor, text};
+use egret_loop::{Call, Kernel, Program};
 use egret_opt::rules::{Rule, Tier, shipped};
 use egret_trace::{Kind, Trace, Why};
 use std::cmp::Reverse;
@@ -53,28 +54,23 @@ fn count<const N: usize>(bytes: &[u8], zero: impl Fn([u8; N]) -> bool) -> usize 
 /// All notes about a graph that was optimised and lowered. `before`: its weights as they were imported.
 pub fn of(before: &Constants, lowered: &Lowered, options: &Options) -> Vec<String> {
     let mut out = lowered.slow.notes();
-    out.extend(zeros(before, lowered));
+    out.extend(zeros(before, &lowered.trace, &lowered.program));
     out.extend(effects(&lowered.trace, options));
     out
 }
 
-fn zeros(before: &Constants, lowered: &Lowered) -> Option<String> {
+fn zeros(before: &Constants, trace: &Trace, program: &Program) -> Option<String> {
     let share = before.zeros as f64 / before.elements.max(1) as f64;
     if share < ZEROS_WORTH_A_WORD || before.elements < 1000 {
         return None;
     }
-    let left_out: u64 =
-        passes(&lowered.trace).filter(|p| p.name == "dead-channels").map(|p| p.rewrites).sum();
+    let left_out: u64 = passes(trace).filter(|p| p.name == "dead-channels").map(|p| p.rewrites).sum();
     let channels = match left_out {
         0 => "no channel is zero throughout".to_owned(),
         n => format!("channels that are zero throughout were left out in {n} places"),
     };
-    let of_nonzeros = lowered
-        .program
-        .calls
-        .iter()
-        .filter(|c| lowered.program.kernels[c.kernel.0 as usize].has_nonzeros())
-        .count();
+    let has = |c: &Call| program.kernels.get(c.kernel.0 as usize).is_some_and(Kernel::has_nonzeros);
+    let of_nonzeros = program.calls.iter().filter(|c| has(c)).count();
     let made = match of_nonzeros {
         0 => format!("{channels}, and scattered zeros are multiplied like other numbers"),
         n => format!("{channels}, and scattered ones are not multiplied in {n} kernels"),
@@ -172,11 +168,10 @@ mod tests {
 
     #[test]
     fn zeros_and_growth_are_told() {
+        let told = |of: &Constants| zeros(of, &Trace::new(), &Program::default());
         let half = Constants { elements: 4000, zeros: 2000 };
-        assert!(
-            zeros(&half, &Trace::new()).unwrap().starts_with("50 % of the weights are zero: no channel")
-        );
-        assert_eq!(zeros(&Constants { elements: 4000, zeros: 40 }, &Trace::new()), None);
+        assert!(told(&half).unwrap().starts_with("50 % of the weights are zero: no channel"));
+        assert_eq!(told(&Constants { elements: 4000, zeros: 40 }), None);
         let graph = text::parse(
             "graph @g(%0 \"x\": f32[600, 900]) -> (%3 \"y\") {
   %1 = const f32[600, 900] random(1)
