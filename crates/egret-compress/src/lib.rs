@@ -64,7 +64,7 @@ mod wire;
 
 pub use joint::{
     Allowed, Cost, Goal, Joint, Level, Levels, Metric, Outcome, Pace, Plan, Point, Recipe, Score, Shares,
-    Size, Speed, Tried, compress, lost, planned, replay,
+    Size, Speed, Tried, Zeros, compress, lost, planned, replay,
 };
 pub use learn::{Learning, Learnt, learn};
 pub use methods::Method;

@@ -18,6 +18,14 @@ pub fn count(part: f64, of: usize) -> usize {
     (part * of as f64).round() as usize
 }
 
+/// How many weights of a layer that keeps `keep` of every `of` neighbours become zero.
+pub fn of_groups(layout: &Layout, keep: usize, of: usize) -> usize {
+    let channels = layout.channel_count();
+    let line: usize =
+        (0..channels).step_by(of).map(|at| (channels - at).min(of).saturating_sub(keep)).sum();
+    line * (layout.len() / channels.max(1))
+}
+
 /// By score, then by place.
 fn order(a: (f64, usize), b: (f64, usize)) -> Ordering {
     a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))

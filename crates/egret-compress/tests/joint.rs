@@ -5,7 +5,7 @@ mod kit;
 use egret::ir::Tensor;
 use egret::ir::rng::Rng;
 use egret::npz;
-use egret_compress::{Goal, Level, Metric, Outcome, Reason, Verdict, compress};
+use egret_compress::{Goal, Level, Metric, Outcome, Reason, Verdict, compress, replay};
 use kit::{File, Stored, model, node, tensor};
 use onnx_protobuf::{Message, ModelProto, NodeProto, TensorProto};
 use std::path::PathBuf;
@@ -20,20 +20,25 @@ fn data() -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-fn compressed(file: &File, to: &str, size: &str) -> Outcome {
-    let (_dir, data) = data();
-    let goal = Goal {
+fn goal(data: PathBuf, to: &str) -> Goal {
+    Goal {
         to: to.parse().expect("levels"),
         data: vec![data],
         stats: vec![],
         eval: vec![],
         metric: Some(Metric::Mse),
-        size: Some(size.parse().expect("a size")),
+        size: None,
         budget: None,
         speed: None,
+        zeros: None,
         target: None,
         skip: vec![],
-    };
+    }
+}
+
+fn compressed(file: &File, to: &str, size: &str) -> Outcome {
+    let (_dir, data) = data();
+    let goal = Goal { size: Some(size.parse().expect("a size")), ..goal(data, to) };
     compress(&file.path(), &goal, None, &mut |_, _, _| {}).expect("a copy")
 }
 
@@ -130,4 +135,67 @@ fn bytes_and_sqnr_are_those_of_the_file() {
     let json = &outcome.to_json()["contractions"][0]["pruned"];
     assert!(near(json["weight_sqnr_db"].as_f64(), -20.0 * error.log10()), "{json}");
     assert!(near(json["output_sqnr_db"].as_f64(), -10.0 * output.error.log10()), "{json}");
+}
+
+/// Of each four neighbours along the reduction axis of a matrix, how many are no zeros at most.
+fn most_of_four(weights: &[f32], width: usize) -> usize {
+    let of =
+        |column: usize, top: usize| (top..top + 4).filter(|r| weights[r * width + column] != 0.0).count();
+    (0..width).flat_map(|c| (0..weights.len() / width).step_by(4).map(move |r| of(c, r))).max().unwrap_or(0)
+}
+
+#[test]
+fn zeros_in_groups_go_where_the_table_says_until_there_are_enough() {
+    let nodes = vec![node("MatMul", "one", &["x", "w"], "h"), node("MatMul", "two", &["h", "v"], "y")];
+    let weights = vec![tensor("w", &[64, 48], Stored::Raw), tensor("v", &[48, 64], Stored::Raw)];
+    let file = file(nodes, weights);
+    let (_dir, data) = data();
+    let with = |zeros: &str| Goal {
+        zeros: Some(zeros.parse().expect("a part")),
+        ..goal(data.clone(), "dense,2:4")
+    };
+    let made = |goal: &Goal| compress(&file.path(), goal, None, &mut |_, _, _| {});
+    let all = 2 * 64 * 48;
+    for (zeros, layers) in [("20%", 1), ("25%", 1), ("26%", 2), ("0.5", 2)] {
+        let outcome = made(&with(zeros)).expect("a copy");
+        assert_eq!(outcome.unmet, None, "{zeros}");
+        let model = ModelProto::parse_from_bytes(&outcome.made.model).expect("a model");
+        let read = |name: &str| -> Vec<f32> {
+            let t = model.graph.initializer.iter().find(|t| t.name == name).expect("stored as it was");
+            t.raw_data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+        };
+        let (w, v) = (read("w"), read("v"));
+        let count = w.iter().chain(&v).filter(|v| **v == 0.0).count();
+        assert_eq!(count, layers * all / 4, "{zeros}");
+        let joint = outcome.joint.as_ref().expect("a search");
+        let errors: Vec<f64> = joint.tried.iter().map(|t| t.levels[1].1.error).collect();
+        let chosen: Vec<bool> = joint.tried.iter().map(|t| t.chosen == 1).collect();
+        for (name, list, width, is) in [("one", &w, 48, chosen[0]), ("two", &v, 64, chosen[1])] {
+            assert_eq!(most_of_four(list, width), if is { 2 } else { 4 }, "{zeros} {name}");
+        }
+        if layers == 1 {
+            assert_eq!(chosen[0], errors[0] < errors[1], "the one that loses least: {errors:?}");
+        }
+        let [weights, most] = joint.zeros.expect("they were asked for");
+        let kept = joint.points[joint.chosen].kept;
+        assert!(weights == all && kept == all - count && kept <= most, "{zeros}: {weights} {kept} {most}");
+        let again = replay(&file.path(), &outcome.recipe, &[], None, &mut |_, _, _| {}).expect("the same");
+        assert!(again.made.model == outcome.made.model, "{zeros}");
+    }
+    let unmet = made(&with("51%")).expect("a copy").unmet.expect("not met");
+    assert!(unmet.contains("3072 of 6144 weights can be zero at most"), "{unmet}");
+    let strict = Goal { budget: Some("1e-9".parse().expect("a loss")), ..with("25%") };
+    let unmet = made(&strict).expect("a copy").unmet.expect("not met");
+    assert!(unmet.contains("the budget"), "{unmet}");
+    // What has no goal, or two, is refused.
+    let size = Some("90%".parse().expect("a size"));
+    for (goal, part) in [
+        (Goal { size, ..goal(data.clone(), "dense,2:4") }, "--zeros 40%"),
+        (Goal { size, ..with("25%") }, "--zeros, --size or --speed"),
+        (Goal { to: "dense,w8".parse().expect("levels"), ..with("25%") }, "--to dense,2:4"),
+        (Goal { to: "2:4,channels:0.2".parse().expect("levels"), ..with("25%") }, "channels do not"),
+    ] {
+        let error = made(&goal).err().expect("refused").message;
+        assert!(error.contains(part), "{error}");
+    }
 }

@@ -57,6 +57,7 @@ fn goal(to: &str, data: PathBuf) -> Goal {
         size: Some("40%".parse().expect("a size")),
         budget: None,
         speed: None,
+        zeros: None,
         target: None,
         skip: vec![],
     }

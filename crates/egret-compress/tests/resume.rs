@@ -49,6 +49,7 @@ fn goal(dir: &TempDir, to: &str, seed: u64) -> Goal {
         size: None,
         budget: Some("0.05%".parse().expect("a budget")),
         speed: None,
+        zeros: None,
         target: None,
         skip: vec![],
     }

@@ -34,6 +34,7 @@ fn goal(dir: &TempDir, to: &str, speed: Option<&str>) -> Goal {
         metric: Some(Metric::Mse),
         size: None,
         budget: None,
+        zeros: None,
         speed: speed.map(|s| s.parse().expect("a speed")),
         target: speed.map(|_| TARGET.to_owned()),
         skip: vec![],

@@ -161,6 +161,7 @@ fn stats_give_the_bytes_that_their_samples_give() {
         size: Some("40%".parse().expect("a size")),
         budget: None,
         speed: None,
+        zeros: None,
         target: None,
         skip: vec![],
     };
@@ -262,6 +263,7 @@ fn what_only_samples_tell_is_refused_by_name() {
         size: Some("40%".parse().expect("a size")),
         budget: None,
         speed: None,
+        zeros: None,
         target: None,
         skip: vec![],
     };

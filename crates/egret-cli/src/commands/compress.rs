@@ -6,7 +6,7 @@ use crate::say;
 use egret::{Error, Result, files};
 use egret_compress::{
     Allowed, Cost, Entry, Goal, Joint, Levels, Metric, Outcome, Pace, Plan, Recipe, Report, Shares, Size,
-    Speed, Verdict, compress, lost, planned, replay,
+    Speed, Verdict, Zeros, compress, lost, planned, replay,
 };
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "METRIC")]
     pub metric: Option<Metric>,
     /// What a layer may become: some of dense, w8, w4:32, int8 (as of `quantize`; int8 makes bytes of its inputs too), sparse:0.97
-    /// (zeros, stored as a sparse tensor); channels:0.2 or channels:-20%, the part of the channels that goes from the whole model first, each
+    /// (zeros, stored as a sparse tensor), 2:4 (N of every M stay; for --zeros); channels:0.2 or channels:-20%, the part of the channels that goes from the whole model first, each
     /// tried; or auto, a good choice: of integers and zeros, and with --speed of int8 and channels
     #[arg(long, value_name = "LEVEL,..", default_value = "auto")]
     pub to: Levels,
@@ -45,6 +45,10 @@ pub struct Args {
     /// condition; not with --size
     #[arg(long, value_name = "TIMES")]
     pub speed: Option<Speed>,
+    /// So many of the weights of the layers that can have zeros are zero at least, e.g. 40%, by levels as 2:4: what loses least by the table is
+    /// looked for. With --budget that is a condition; neither with --size nor --speed
+    #[arg(long, value_name = "PART")]
+    pub zeros: Option<Zeros>,
     /// CPU that --speed is estimated for, as of `compile` [default: native]
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
@@ -52,7 +56,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     pub skip: Vec<String>,
     /// Make again what a recipe says, without a search: OUT.recipe.toml, which stands beside each output
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["eval", "stats", "metric", "to", "size", "budget", "speed", "target", "skip", "plan"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["eval", "stats", "metric", "to", "size", "budget", "speed", "zeros", "target", "skip", "plan"])]
     pub recipe: Option<PathBuf>,
     /// Say what would be tried; needs no data
     #[arg(long, conflicts_with_all = ["report", "stats", "speed", "target"])]
@@ -79,6 +83,7 @@ pub fn run(args: &Args) -> Result<()> {
         size: args.size,
         budget: args.budget,
         speed: args.speed,
+        zeros: args.zeros,
         target: args.target.clone(),
         skip: args.skip.clone(),
     };
@@ -186,6 +191,11 @@ fn show(outcome: &Outcome) -> Result<()> {
     say!("compressed    {}", report.what);
     if let Some(joint) = &outcome.joint {
         say!("judged        {}", judged(joint));
+    }
+    if let Some((joint, [weights, most])) = outcome.joint.as_ref().and_then(|j| Some((j, j.zeros?))) {
+        let zeros = weights - joint.points[joint.chosen].kept;
+        let part = percent(zeros, weights);
+        say!("zeros         {zeros} of {weights} weights, {part:.1} %; {} asked", weights - most);
     }
     let (quantised, pruned) = (report.quantised(), report.pruned());
     say!("contractions  {quantised} quantised, {pruned} pruned; left: {}", left(report));

@@ -5,6 +5,7 @@ use crate::data::given::Given;
 use crate::data::original;
 use crate::integers;
 use crate::joint::level::Level;
+use crate::joint::search::Cost;
 use crate::layers::{Contraction, contractions, named};
 use crate::methods::Method;
 use crate::pattern::Pattern;
@@ -27,6 +28,8 @@ pub struct Choice {
     pub level: Level,
     /// Bytes that it takes in the file: weights, scales and the node that reads them.
     pub bytes: usize,
+    /// Weights that are no zeros by it; 0 where no level of the layer makes any.
+    pub kept: usize,
 }
 
 /// A model that was read.
@@ -203,6 +206,21 @@ impl Base {
         self.choices.iter().enumerate().filter_map(|(i, c)| Some((i, c.as_deref().ok()?)))
     }
 
+    /// Weights of all layers that can have zeros.
+    pub fn weights(&self) -> usize {
+        let has = |list: &[Choice]| list.iter().any(|c| c.kept > 0);
+        let layers = self.layers().filter(|(_, list)| has(list));
+        layers.filter_map(|(i, _)| Some(self.found[i].layer.as_ref().ok()?.layout.len())).sum()
+    }
+
+    /// Costs with the weights that are left in place of bytes.
+    pub fn by_kept(&self, costs: &[Vec<Cost>]) -> Vec<Vec<Cost>> {
+        let of = |((_, list), costs): ((usize, &[Choice]), &Vec<Cost>)| -> Vec<Cost> {
+            list.iter().zip(costs).map(|(c, cost)| Cost { bytes: c.kept, error: cost.error }).collect()
+        };
+        self.layers().zip(costs).map(of).collect()
+    }
+
     /// Bytes of a contraction's weights.
     pub fn bytes(&self, index: usize) -> usize {
         let graph = self.model.graph.get_or_default();
@@ -245,7 +263,10 @@ fn choices(
     let mut forms = vec![];
     let mut refusal = None;
     let dense = c.stored(graph, constants).unwrap_or(0);
+    let size = |t: &&TensorProto| t.dims.iter().product::<i64>() as usize;
+    let all: usize = tensors(graph, constants, c).iter().map(size).sum();
     for &level in levels {
+        let mut kept = all;
         let bytes = match level {
             Level::Dense => dense,
             // Ranges, and what rounding an input costs, come from the moments of a layer.
@@ -272,16 +293,30 @@ fn choices(
             },
             Level::Zeros(Pattern::Unstructured(part)) if fits => match tensors(graph, constants, c)[..] {
                 [tensor] => {
-                    let all = tensor.dims.iter().product::<i64>() as usize;
-                    (all - mask::count(part, all)) * (numbers::width(tensor) + 8) + 40
+                    kept = all - mask::count(part, all);
+                    kept * (numbers::width(tensor) + 8) + 40
                 }
                 _ => continue,
             },
+            Level::Zeros(Pattern::Groups { keep, of }) if fits => {
+                let Ok(layer) = &c.layer else { continue };
+                kept = all - mask::of_groups(&layer.layout, keep, of);
+                if kept == all {
+                    let text = format!("{level} leaves it as it is: it sums over too few neighbours");
+                    refusal = Some((Reason::TooSmall, text));
+                    continue;
+                }
+                dense
+            }
             Level::Zeros(_) => continue,
         };
-        if level == Level::Dense || bytes < dense {
-            out.push(Choice { level, bytes });
+        // Zeros in groups take the bytes of any number.
+        if level == Level::Dense || bytes < dense || (kept < all && bytes == dense) {
+            out.push(Choice { level, bytes, kept });
         }
+    }
+    if out.iter().all(|c| c.kept == all) {
+        out.iter_mut().for_each(|c| c.kept = 0);
     }
     let smaller = out.iter().any(|c| c.level != Level::Dense);
     match (smaller, refusal, &c.layer) {

@@ -91,21 +91,28 @@ pub fn build(
         let was =
             base.found[i].layer.as_ref().ok().and_then(|l| l.place.of(base.model.graph.get_or_default()));
         let was = was.and_then(numbers::read).ok_or_else(lost)?;
-        let is = sparse(model.graph.mut_or_insert_default(), &layer.weight).ok_or_else(lost)?;
+        let graph = model.graph.mut_or_insert_default();
+        let is = match pattern {
+            Pattern::Groups { .. } => held(graph, &layer.weight),
+            _ => sparse(graph, &layer.weight),
+        };
+        let is = is.ok_or_else(lost)?;
         let count = |list: &[f64]| list.iter().filter(|v| **v != 0.0).count();
         let gone: f64 = was.iter().zip(&is).map(|(a, b)| (a - b) * (a - b)).sum();
         let whole: f64 = was.iter().map(|v| v * v).sum();
         let error = if gone > 0.0 { (gone / whole).sqrt() } else { 0.0 };
         let (before, after) = (count(&was), count(&is));
-        // Each number with its index.
-        entries[i].bytes =
-            entries[i].bytes.map(|[dense, _]| [dense, after * (dense / is.len().max(1) + 8)]);
+        entries[i].bytes = entries[i].bytes.map(|[dense, _]| match pattern {
+            Pattern::Groups { .. } => [dense, dense],
+            // Each number with its index.
+            _ => [dense, after * (dense / is.len().max(1) + 8)],
+        });
         entries[i].weight = Some((layer.weight.clone(), is.len(), is.len() - after));
         entries[i].verdict =
             Verdict::Pruned { pattern: *pattern, before, after, error, output: qualities[i] };
     }
     base.given.put_back(&mut model);
-    if zeros.iter().any(Option::is_some) {
+    if zeros.iter().any(|z| matches!(z, Some(Pattern::Unstructured(_)))) {
         opset::raise(&mut model, 11, "sparse tensors")?;
     }
     let bytes = model
@@ -173,6 +180,15 @@ fn untouched(base: &Base, opset: i64) -> Result<Built> {
         ranges: vec![],
         opsets: [opset; 2],
     })
+}
+
+/// The numbers of a constant.
+fn held(graph: &GraphProto, name: &str) -> Option<Vec<f64>> {
+    if let Some(tensor) = graph.initializer.iter().find(|t| t.name == name) {
+        return numbers::read(tensor);
+    }
+    let node = graph.node.iter().find(|n| n.op_type == "Constant" && n.output.iter().any(|o| o == name))?;
+    node.attribute.iter().find_map(|a| numbers::read(a.t.as_ref()?))
 }
 
 /// Store a constant as a sparse tensor; its numbers.

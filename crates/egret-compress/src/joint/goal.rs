@@ -82,6 +82,38 @@ impl fmt::Display for Speed {
     }
 }
 
+/// The part of the weights that becomes zero, of the layers that can have zeros.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Zeros(f64);
+
+impl Zeros {
+    /// How many of so many weights may stay.
+    pub fn kept(self, weights: usize) -> usize {
+        weights - (self.0 * weights as f64).ceil() as usize
+    }
+}
+
+impl FromStr for Zeros {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Zeros> {
+        let part = match text.strip_suffix('%') {
+            Some(percent) => percent.trim().parse::<f64>().map(|v| v / 100.0),
+            None => text.trim().parse(),
+        };
+        let part = part.ok().filter(|v| *v > 0.0 && *v < 1.0).map(Zeros);
+        part.ok_or_else(|| {
+            Error::user(format!("no part `{text}`; write 40% or 0.4: more than none and less than all"))
+        })
+    }
+}
+
+impl fmt::Display for Zeros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} %", 100.0 * self.0)
+    }
+}
+
 /// What a model may lose.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub enum Allowed {
@@ -169,6 +201,12 @@ mod tests {
         assert_eq!("2x".parse::<Speed>().expect("a speed").of(1000), 500);
         for text in ["", "x", "2", "1x", "0.5x", "-2x", "nanx", "infx"] {
             assert!(text.parse::<Speed>().is_err(), "{text}");
+        }
+        assert_eq!("40%".parse::<Zeros>().expect("a part"), "0.4".parse().expect("a part"));
+        // Of 10 weights at least 3.5 go: 4.
+        assert_eq!("35%".parse::<Zeros>().expect("a part").kept(10), 6);
+        for text in ["", "%", "0", "100%", "1", "40", "-1%", "nan"] {
+            assert!(text.parse::<Zeros>().is_err(), "{text}");
         }
         assert!("-1pt".parse::<Allowed>().is_err() && "much".parse::<Allowed>().is_err());
     }

@@ -18,7 +18,7 @@ pub enum Level {
     Dense,
     /// Integers.
     Integers(Precision),
-    /// Zeros for the most part: a sparse tensor of what is left.
+    /// Zeros: for the most part, with a sparse tensor of what is left, or N:M, stored as numbers like others.
     Zeros(Pattern),
 }
 
@@ -34,11 +34,12 @@ impl FromStr for Level {
         }
         match text.parse() {
             Ok(pattern @ Pattern::Unstructured(part)) if part > 0.0 => Ok(Level::Zeros(pattern)),
+            Ok(pattern @ Pattern::Groups { .. }) => Ok(Level::Zeros(pattern)),
             Ok(_) => Err(Error::user(format!(
                 "{text} is no level of a size: its zeros take the bytes of any number; `egret prune --to {text}` sets them"
             ))),
             Err(_) => Err(Error::user(format!(
-                "no level `{text}`; write auto ({AUTO}), or some of dense, w8, w4:32 (blocks of 32), int8, sparse:0.97 and channels:0.2"
+                "no level `{text}`; write auto ({AUTO}), or some of dense, w8, w4:32 (blocks of 32), int8, sparse:0.97, 2:4 and channels:0.2"
             ))),
         }
     }
@@ -139,6 +140,8 @@ mod tests {
         let words: Vec<String> = some.channels.iter().map(Pattern::to_string).collect();
         assert_eq!(words, ["channels:0.2", "channels:0.5"], "each once, in order");
         assert_eq!(some.of_time().expect("levels"), some);
+        let zeros: Levels = "dense,2:4".parse().expect("levels");
+        assert_eq!((zeros.list.len(), zeros.list[1].to_string().as_str()), (2, "2:4"));
         let only: Levels = "channels:0.2".parse().expect("levels");
         assert_eq!(only.list, [Level::Dense]);
         let time = auto.of_time().expect("levels");
@@ -146,7 +149,7 @@ mod tests {
         for (text, part) in [
             ("w3", "no level `w3`"),
             ("sparse:1", "no level"),
-            ("auto,2:4", "2:4 is no level"),
+            ("auto,block:4x1:0.5", "is no level"),
             ("", "no level"),
             ("channels:0", "more than 0"),
             ("channels:1", "channels:1"),

@@ -18,7 +18,7 @@ mod table;
 mod time;
 mod tries;
 
-pub use goal::{Allowed, Size, Speed};
+pub use goal::{Allowed, Size, Speed, Zeros};
 pub use judge::{Metric, Score};
 pub use level::{Level, Levels};
 pub use pace::{Pace, Shares};
@@ -34,6 +34,7 @@ use crate::joint::judge::Judge;
 use crate::joint::search::Front;
 use crate::joint::time::Clock;
 use crate::joint::tries::{Rung, Rungs, Search};
+use crate::pattern::Pattern;
 use crate::report::{Reason, Report, Verdict};
 use crate::request::Watch;
 use crate::state::{self, Resume, State};
@@ -68,10 +69,45 @@ pub struct Goal {
     pub budget: Option<Allowed>,
     /// It is estimated to be so many times as fast at least; not with a size.
     pub speed: Option<Speed>,
+    /// So many of the weights of layers that can have zeros become zero at least; with neither a size nor a speed.
+    pub zeros: Option<Zeros>,
     /// What that is estimated for, as `--target` of `egret compile`; `None` = this machine.
     pub target: Option<String>,
     /// Layers that are left alone.
     pub skip: Vec<String>,
+}
+
+impl Goal {
+    /// N:M and the goal for it go together.
+    fn check_zeros(&self) -> Result<()> {
+        let groups = |l: &&Level| matches!(l, Level::Zeros(Pattern::Groups { .. }));
+        if self.zeros.is_none() {
+            return match self.to.list.iter().find(groups) {
+                None => Ok(()),
+                Some(level) => Err(Error::user(format!(
+                    "{level} is for --zeros 40%, the part of the weights that becomes zero at least: a zero takes the bytes and the time of \
+                     any number, so that no size, speed or budget is reached by it"
+                ))),
+            };
+        }
+        if self.size.is_some() || self.speed.is_some() {
+            return Err(Error::user(
+                "--zeros, --size or --speed: one of them is what layers are chosen by",
+            ));
+        }
+        if !self.to.channels.is_empty() {
+            return Err(Error::user(
+                "--zeros counts weights of the whole model: channels do not go with it; `egret prune --to channels:0.2` first",
+            ));
+        }
+        if !self.to.list.iter().any(|l| matches!(l, Level::Zeros(_))) {
+            return Err(Error::user(format!(
+                "--zeros needs a level with zeros, and {} has none: --to dense,2:4 (or sparse:0.97)",
+                self.to.text
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// What would be tried: needs no data.
@@ -98,7 +134,8 @@ pub fn compress(
     resume: Option<&Resume<'_>>,
     watch: &mut Watch<'_>,
 ) -> Result<Outcome> {
-    if goal.size.is_none() && goal.budget.is_none() && goal.speed.is_none() {
+    goal.check_zeros()?;
+    if goal.size.is_none() && goal.budget.is_none() && goal.speed.is_none() && goal.zeros.is_none() {
         return Err(Error::user(
             "what is to be reached? --size 4MB or 40%, --budget 0.5pt (top1) or 1% (mse), or --speed 1.5x",
         ));
@@ -171,12 +208,15 @@ pub fn compress(
     let bytes_before: Vec<usize> = (0..names.len()).map(|i| base.bytes(i)).collect();
     let judge = Judge::new(original.proto(), &path, &eval, metric, &state)?;
     let limit = goal.size.map(|s| s.bytes(before));
+    let weights = base.weights();
+    let zeros = goal.zeros.map(|z| [weights, z.kept(weights)]);
     let mut search = Search {
         fit: &fit,
         judge,
         before,
         limit,
         allowed,
+        kept: zeros.map(|[_, most]| most),
         most: None,
         state: &state,
         watch,
@@ -204,10 +244,13 @@ pub fn compress(
                     }
                 };
                 let costs = table::table(&base, source, &state, search.watch)?;
-                let front = Front::new(&costs);
+                let front = match zeros {
+                    None => Front::new(&costs),
+                    Some(_) => Front::new(&base.by_kept(&costs)),
+                };
                 let rest = base.rest();
                 // Errors without some channels are not those of the original's outputs: they are not told beside these.
-                if channels.is_none() {
+                if channels.is_none() && zeros.is_none() {
                     untried.extend(front.spread(usize::MAX, SHOWN).into_iter().map(|i| {
                         let Cost { bytes, error } = front.cost(i);
                         Cost { bytes: bytes + rest, error }
@@ -215,6 +258,7 @@ pub fn compress(
                 }
                 let rung = Rung { base, costs, front, rest };
                 match allowed {
+                    _ if zeros.is_some() => search.zeros(&rung)?,
                     Some(_) => search.smallest(&rung)?,
                     None => search.largest(&rung)?,
                 }
@@ -231,7 +275,7 @@ pub fn compress(
     let Rung { base, costs, .. } = rung;
     let unmet = match &pace {
         Some(pace) if !points[at].fits => Some(pace.unmet(points[at].time.unwrap_or(0))),
-        _ => story::unmet(&points[at], limit, allowed, metric, before),
+        _ => story::unmet(&points[at], limit, allowed, metric, before, zeros),
     };
     let asked = story::asked(goal);
     let recipe = Recipe {
@@ -267,6 +311,7 @@ pub fn compress(
         allowed,
         limit,
         pace: pace.map(|p| p.named(&names)),
+        zeros,
     };
     Ok(Outcome {
         made: Compressed { model: built.bytes, report, state },

@@ -21,6 +21,8 @@ pub struct Point {
     pub bytes: usize,
     /// Nanoseconds that it is estimated to take, where time is what was asked for.
     pub time: Option<u64>,
+    /// Weights that are no zeros, of the layers with choices.
+    pub kept: usize,
     /// What the table says of its layers: bytes, and the sum of their errors.
     pub planned: Cost,
     /// How good it is.
@@ -108,6 +110,8 @@ pub struct Joint {
     pub limit: Option<usize>,
     /// The estimated times, where time was asked for.
     pub pace: Option<Pace>,
+    /// Where zeros were asked for, the weights of all layers that can have any, and how many of them may stay.
+    pub zeros: Option<[usize; 2]>,
 }
 
 impl Joint {
@@ -252,6 +256,10 @@ impl Outcome {
             })
             .collect();
         out["not_made"] = joint.untried.iter().map(cost).collect();
+        if let Some([weights, most]) = joint.zeros {
+            let kept = joint.points[joint.chosen].kept;
+            out["zeros"] = json!({ "weights": weights, "kept": kept, "allowed": most });
+        }
         if let Some(pace) = &joint.pace {
             out["speed"] = pace.to_json();
         }
@@ -283,6 +291,9 @@ pub(super) fn asked(goal: &Goal) -> String {
         Some(Size::Part(part)) => out.push_str(&format!(", {:.4} of the bytes at most", part)),
         None => {}
     }
+    if let Some(zeros) = goal.zeros {
+        out.push_str(&format!(", {zeros} of the weights zero at least"));
+    }
     if let Some(speed) = goal.speed {
         out.push_str(&format!(", {speed} as fast"));
     }
@@ -307,9 +318,17 @@ pub(super) fn unmet(
     allowed: Option<f64>,
     metric: Metric,
     before: usize,
+    zeros: Option<[usize; 2]>,
 ) -> Option<String> {
     if point.met {
         return None;
+    }
+    if let Some([weights, most]) = zeros.filter(|[_, most]| point.kept > *most) {
+        return Some(format!(
+            "{} zeros are not reached: with these levels {} of {weights} weights can be zero at most",
+            weights - most,
+            weights - point.kept
+        ));
     }
     let bytes = point.bytes;
     Some(match (limit, allowed) {
@@ -334,6 +353,7 @@ mod tests {
             // Sizes that say nothing, where time is what counts.
             bytes: if by_time { 9 - bytes } else { bytes },
             time: by_time.then_some(bytes as u64),
+            kept: 0,
             planned: Cost { bytes, error: 0.0 },
             score: Score { value: loss, loss },
             channels: None,
@@ -352,6 +372,7 @@ mod tests {
             allowed,
             limit: Some(limit),
             pace: None,
+            zeros: None,
         }
     }
 

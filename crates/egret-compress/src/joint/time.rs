@@ -140,7 +140,10 @@ impl Timed {
                 base.model.graph.get_or_default(),
                 &Constants::new(base.model.graph.get_or_default()),
             );
-            kept.insert(0, (Choice { level: Level::Dense, bytes: bytes.unwrap_or(0) }, dense.layers[i]));
+            kept.insert(
+                0,
+                (Choice { level: Level::Dense, bytes: bytes.unwrap_or(0), kept: 0 }, dense.layers[i]),
+            );
             levels.push(kept.iter().map(|c| c.1).collect());
             *list = kept.into_iter().map(|c| c.0).collect();
         }

@@ -61,6 +61,8 @@ pub struct Search<'a, 'w> {
     pub limit: Option<usize>,
     /// The loss that is allowed.
     pub allowed: Option<f64>,
+    /// The weights that may stay.
+    pub kept: Option<usize>,
     /// The nanoseconds that are allowed.
     pub most: Option<u64>,
     /// What is kept.
@@ -100,8 +102,9 @@ impl Search<'_, '_> {
             None => None,
         };
         let within = self.most.is_none_or(|most| time.is_some_and(|t| t <= most));
-        let fits = self.limit.is_none_or(|l| bytes <= l) && within;
-        let smaller = bytes < self.before;
+        let kept = kept(base, choices);
+        let fits = self.limit.is_none_or(|l| bytes <= l) && self.kept.is_none_or(|k| kept <= k) && within;
+        let smaller = self.kept.is_some() || bytes < self.before;
         let met = fits && smaller && self.allowed.is_none_or(|a| score.loss <= a);
         let sum = |sum: Cost, (costs, &k): (&Vec<Cost>, &usize)| Cost {
             bytes: sum.bytes + costs[k].bytes,
@@ -109,9 +112,11 @@ impl Search<'_, '_> {
         };
         let planned = rung.costs.iter().zip(choices).fold(Cost { bytes: 0, error: 0.0 }, sum);
         let channels = base.channels;
-        self.points.push(Point { bytes, time, planned, score, channels, levels, fits, met });
+        self.points.push(Point { bytes, time, kept, planned, score, channels, levels, fits, met });
         let last = self.points.len() - 1;
-        if chosen(&self.points, self.allowed.is_some() && self.most.is_none()) == last {
+        if chosen(&self.points, self.allowed.is_some() && self.most.is_none() && self.kept.is_none())
+            == last
+        {
             self.best = Some((built, None, last));
         }
         Ok(met)
@@ -136,6 +141,12 @@ impl Search<'_, '_> {
             self.try_out(rung, &rung.front.choices(0), None)?;
         }
         Ok(())
+    }
+
+    /// The least error with so few weights left; where no choice has as few, the one with the fewest.
+    pub fn zeros(&mut self, rung: &Rung) -> Result<()> {
+        let at = rung.front.best_within(self.kept.unwrap_or(usize::MAX)).unwrap_or(0);
+        self.try_out(rung, &rung.front.choices(at), None).map(drop)
     }
 
     /// The smallest within the loss: halving, as more bytes lose less.
@@ -293,6 +304,11 @@ impl Search<'_, '_> {
         self.keep(rung);
         Ok(())
     }
+}
+
+/// The weights that these choices leave, of all layers that can have zeros.
+fn kept(base: &Base, choices: &[usize]) -> usize {
+    base.layers().zip(choices).map(|((_, levels), &k)| levels[k].kept).sum()
 }
 
 /// The levels that these choices are, by contraction.

@@ -55,6 +55,7 @@ fn joint(name: &str) -> Joint {
     let point = |bytes, loss, met| Point {
         bytes,
         time: None,
+        kept: 0,
         planned: cost(bytes, loss),
         score: Score { value: 0.9 - loss, loss },
         channels: None,
@@ -82,6 +83,7 @@ fn joint(name: &str) -> Joint {
         allowed: Some(0.005),
         limit: Some(120),
         pace: None,
+        zeros: None,
     }
 }
 
