@@ -117,7 +117,9 @@ fn bad_input_is_told() {
     with(&["--data", &data, "--size", "4TB"], &["no size `4TB`"]);
     with(&["--data", &data, "--budget", "0.5"], &["in points", "0.5pt"]);
     with(&["--data", &data, "--budget", "0.5pt", "--metric", "mse"], &["is of top1"]);
-    with(&["--data", &data, "--size", "40%", "--to", "2:4"], &["2:4 is no level", "egret prune --to 2:4"]);
+    with(&["--data", &data, "--size", "40%", "--to", "2:4"], &["2:4 is for --zeros 40%"]);
+    with(&["--data", &data, "--zeros", "100%", "--to", "2:4"], &["no part `100%`"]);
+    with(&["--data", &data, "--size", "40%", "--to", "block:4x1:0.5"], &["block:4x1:0.5 is no level"]);
     with(&["--data", &data, "--size", "40%", "--skip", "fc9"], &["--skip fc9"]);
     let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/digits/images.npy");
     let images = images.display().to_string();
