@@ -85,8 +85,8 @@ impl Goal {
             return match self.to.list.iter().find(groups) {
                 None => Ok(()),
                 Some(level) => Err(Error::user(format!(
-                    "{level} is for --zeros 40%, the part of the weights that becomes zero at least: a zero takes the bytes and the time of \
-                     any number, so that no size, speed or budget is reached by it"
+                    "{level} is for --zeros 40%, the part of the weights that becomes zero at least: a zero takes the bytes of any number, and \
+                     --speed does not count it, so that no size, speed or budget is reached by it"
                 ))),
             };
         }
