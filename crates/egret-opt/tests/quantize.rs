@@ -20,6 +20,7 @@ const fn of_macs(macs: u64, integers: u64) -> CostModel {
         scalar_step: 2,
         macs,
         lanes: 16,
+        sparse_rows: 0,
         integer_macs: integers,
         byte_macs: integers,
         bytes: 8,
