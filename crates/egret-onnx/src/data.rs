@@ -32,11 +32,11 @@ pub(crate) fn shape_of(dims: &[i64]) -> Result<(Vec<usize>, usize), ImportError>
                 .map_err(|_| ImportError::invalid(format!("the dims {dims:?} have a negative one")))
         })
         .collect::<Result<_, _>>()?;
-    // 8 bytes an element must still be addressable; a zero dim does not excuse the others.
+    // 8 bytes an element must still be addressable, and its bits be counted; a zero dim does not excuse the others.
     let fits = shape
         .iter()
         .filter(|&&d| d != 0)
-        .try_fold(8usize, |a, &d| a.checked_mul(d))
+        .try_fold(64usize, |a, &d| a.checked_mul(d))
         .is_some_and(|n| n <= isize::MAX as usize);
     if !fits {
         return Err(ImportError::invalid(format!("the dims {dims:?} overflow the address space")));

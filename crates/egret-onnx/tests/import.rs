@@ -244,3 +244,16 @@ fn what_a_loop_only_reads_is_captured() {
         assert_eq!(out, [pair([0.5, -2.0]), pair(b), pair([9.0, 8.0]), rows], "{n} rounds");
     }
 }
+
+/// Elements that can be counted, and their bits cannot: a wrapped number of bytes would be one that the data has.
+#[test]
+fn dims_whose_bits_cannot_be_counted_are_refused() {
+    for (elem, dims) in
+        [(11, &[1i64 << 58][..]), (1, &[1 << 59]), (2, &[(1 << 60) + 1]), (22, &[0, 1 << 60])]
+    {
+        for raw in [&[][..], &[0; 8]] {
+            let e = egret_onnx::data::decode_tensor(&tensor("w", elem, dims, raw)).expect_err("too many");
+            assert!(e.to_string().contains("overflow the address space"), "{elem} {dims:?}: {e}");
+        }
+    }
+}
