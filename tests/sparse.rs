@@ -53,10 +53,10 @@ fn mostly_zeros(rng: &mut Rng, drawn: &Drawn) -> Tensor {
     let mut values = numbers(rng, &drawn.weights).to_f64s().expect("numbers");
     let channel = values.len() / drawn.weights[0];
     for row in values.chunks_mut(channel) {
-        let none = rng.bits() % 9 == 0;
+        let none = rng.bits().is_multiple_of(9);
         for w in row {
             let draw = rng.bits();
-            if none || draw % drawn.one_of != 0 {
+            if none || !draw.is_multiple_of(drawn.one_of) {
                 *w = if draw >> 32 & 1 == 0 { 0.0 } else { -0.0 };
             }
         }
