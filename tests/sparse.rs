@@ -143,6 +143,31 @@ fn of_one_tap(one_of: u64) -> Graph {
     model(&mut rng, &drawn).expect("a model").0
 }
 
+/// Windows that all lie in the zeros before the input, along one axis or both.
+#[test]
+fn windows_before_the_input_read_nothing_of_it() {
+    let mut rng = Rng::new(13);
+    for (pads, strides, width) in
+        [([5, 0], [10, 1], 33), ([9, 0], [10, 1], 100), ([1, 40], [1, 80], 33), ([1, 0], [3, 1], 16)]
+    {
+        let attrs = attrs! {
+            strides: strides.to_vec(), dilations: vec![1, 1], pads: vec![pads[0], pads[1], 0, 0], groups: 1,
+            layout: "channels_first",
+        };
+        let (shape, weights) = (vec![1, 8, 1, width], vec![16, 8, 1, 1]);
+        let drawn = Drawn { shape, weights, attrs, one_of: 6, epilogue: [true, false] };
+        let (graph, inputs) = model(&mut rng, &drawn).expect("a model");
+        let want = interp::run(&graph, &inputs).expect("the interpreter");
+        let beside_pages =
+            Compiled::new(graph.clone(), &options("native", 1), &BTreeMap::new()).expect("code");
+        assert_eq!(beside_pages.run_both(&inputs).expect("equal results").0, 0, "{:?}", drawn.attrs);
+        let compiled = Executable::new(graph, Engine::Jit, &options("native", 2), &BTreeMap::new());
+        let got = compiled.expect("code").run(&inputs).expect("a result");
+        let [got, want] = [&got[0], &want[0]].map(|v| bits(v.as_tensor().expect("a tensor")));
+        assert_eq!(got, want, "{:?}", drawn.attrs);
+    }
+}
+
 /// What was done about zeros is told, and from which part of them on they are left out.
 #[test]
 fn what_is_done_about_zeros_is_told() {

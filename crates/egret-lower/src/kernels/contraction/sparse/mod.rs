@@ -79,7 +79,9 @@ pub fn lower(
     let node = ctx.graph.node(anchor);
     let (x, w) = (node.operand(0), node.operand(1));
     let Some(zeros) = Zeros::of(ctx.graph, anchor, s) else { return Ok(false) };
-    if s.channels_last || !zeros.are_left_out(&ctx.options.machine.costs) {
+    // Windows that all lie before the input read nothing of it: dense tiles have a form for that.
+    let reads_input = s.read().iter().zip(&s.low).all(|(read, low)| read > low);
+    if s.channels_last || !reads_input || !zeros.are_left_out(&ctx.options.machine.costs) {
         return Ok(false);
     }
     let dims = vec![s.n, s.channels.1, zeros.columns as i64];
