@@ -51,6 +51,7 @@ mod tensor;
 pub mod text;
 mod types;
 mod verify;
+mod zeros;
 
 pub use attr::{AT_MOST, Attr, Attrs, DECLARED};
 pub use blockwise::{Blockwise, CodeLayout};
@@ -66,3 +67,4 @@ pub use op::{
 pub use tensor::{ContentHash, Element, Magnitudes, Tensor, Value};
 pub use types::{SeqType, Shape, TensorType, Type};
 pub use verify::{Rule, VerifyError, verify};
+pub use zeros::Zeros;

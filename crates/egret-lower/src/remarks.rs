@@ -5,11 +5,10 @@
 //! free where nobody asks.
 
 use crate::geometry::aliases::alias;
-use crate::geometry::conv::ConvShape;
 use crate::geometry::shape::dims;
-use crate::kernels::Zeros;
+use crate::kernels::are_left_out;
 use crate::plan::fusion::{FusionGroup, MAX_NODES};
-use egret_ir::{Family, Graph, NodeId, Op, UseLists, ValueId};
+use egret_ir::{Family, Graph, NodeId, Op, UseLists, ValueId, Zeros};
 use egret_loop::Program;
 use egret_machine::CostModel;
 use egret_trace::{Alternative, Choice, Missed, Trace, Why};
@@ -41,18 +40,7 @@ const ZEROS: f64 = 0.3;
 pub fn zeros(graph: &Graph, costs: &CostModel, trace: &mut Trace) {
     for id in graph.node_ids() {
         let node = graph.node(id);
-        let operands = node.operands.iter().flatten().chain(&node.results);
-        let mut known = operands.filter_map(|&v| graph.ty(v).as_tensor());
-        if !matches!(node.op, Op::Conv | Op::Matmul)
-            || !known.all(|t| t.shape.iter().all(|d| d.as_const().is_some()))
-        {
-            continue;
-        }
-        let zeros = match node.op {
-            Op::Matmul => Zeros::of_matmul(graph, id),
-            _ => Zeros::of(graph, id, &ConvShape::new(graph, id)),
-        };
-        let Some(z) = zeros else { continue };
+        let Some(z) = Zeros::of(graph, node) else { continue };
         let part = 1.0 - z.nonzeros as f64 / z.weights.max(1) as f64;
         if part < ZEROS {
             continue;
@@ -60,7 +48,7 @@ pub fn zeros(graph: &Graph, costs: &CostModel, trace: &mut Trace) {
         let sources: Vec<String> = node.sources.iter().cloned().collect();
         let (most, percent) = (costs.nonzeros_at_most(z.columns), part * 100.0);
         let from = (1.0 - most) * 100.0;
-        if z.are_left_out(costs) {
+        if are_left_out(&z, costs) {
             let all = costs.macs.max(1) as f64;
             trace.push(Choice {
                 what: "zeros".into(),

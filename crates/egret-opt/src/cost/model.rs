@@ -5,7 +5,7 @@
 //! are folded; views cost next to nothing.
 
 use crate::analysis::{Facts, PARTS};
-use egret_ir::{Attrs, CostClass, DType, Op, TensorType};
+use egret_ir::{Attrs, CostClass, DType, Dim, Op, TensorType};
 
 pub use egret_machine::CostModel;
 
@@ -105,15 +105,7 @@ pub(crate) fn node(model: &CostModel, op: Op, attrs: &Attrs, operands: &[&Facts]
         CostClass::Rows => model.kernel + cached,
         CostClass::Matmul => {
             let columns = last(1).max(1);
-            let sparse = operands.get(1).and_then(|w| {
-                let (nonzeros, weights) = (w.summary.nonzeros?, w.tensor().map(len)?);
-                let (nonzeros, rows) = (weights.saturating_mul(nonzeros.into()) / PARTS, out / columns);
-                let turned = rows.saturating_mul(last(0) + columns);
-                let sizes = [weights, nonzeros, rows, turned].map(|n| n as usize);
-                let left_out = model.leaves_out_zeros(sizes[0], sizes[1], sizes[2], sizes[3]);
-                left_out.then(|| model.macs_of_nonzeros(nonzeros, rows, turned))
-            });
-            if let Some(macs) = sparse {
+            if let Some(macs) = macs_without_zeros(model, op, attrs, operands, result) {
                 return (model.kernel + cached).saturating_add(macs / model.macs);
             }
             let each = (out / columns).saturating_mul(computed(columns));
@@ -127,23 +119,7 @@ pub(crate) fn node(model: &CostModel, op: Op, attrs: &Attrs, operands: &[&Facts]
                 .get(1)
                 .and_then(|f| f.tensor())
                 .map_or(1, |t| len(t) / dim(operands.get(1), 0).max(1));
-            let sparse = operands.get(1).and_then(|w| {
-                let (nonzeros, weights) = (w.summary.nonzeros?, w.tensor().map(len)?);
-                let columns = result
-                    .tensor()?
-                    .shape
-                    .iter()
-                    .skip(2)
-                    .try_fold(1, |n: u64, d| n.checked_mul(u64::try_from(d.as_const()?).ok()?))?;
-                let nonzeros = weights.saturating_mul(nonzeros.into()) / PARTS;
-                let first = attrs.str("layout") == "channels_first" && attrs.int("groups") == 1;
-                let left_out =
-                    model.leaves_out_zeros(weights as usize, nonzeros as usize, columns as usize, 0);
-                (first && left_out).then(|| {
-                    dim(Some(&result), 0).saturating_mul(model.macs_of_nonzeros(nonzeros, columns, 0))
-                })
-            });
-            if let Some(macs) = sparse {
+            if let Some(macs) = macs_without_zeros(model, op, attrs, operands, result) {
                 return (model.kernel + cached).saturating_add(macs / model.macs);
             }
             let strided = if attrs.str("layout") == "channels_first" { model.channels_first } else { 1 };
@@ -167,6 +143,37 @@ pub(crate) fn node(model: &CostModel, op: Op, attrs: &Attrs, operands: &[&Facts]
         CostClass::Windows => model.kernel + moved / model.window_bytes,
         CostClass::Memory => model.kernel + moved / model.bytes,
     }
+}
+
+/// The multiply-adds whose time a contraction takes that is computed without the zeros of its weights, where it is: by the facts of a class
+/// what `egret_ir::Zeros` says by a graph.
+fn macs_without_zeros(
+    model: &CostModel,
+    op: Op,
+    attrs: &Attrs,
+    operands: &[&Facts],
+    result: &Facts,
+) -> Option<u64> {
+    let by = operands.get(1)?;
+    let (w, y) = (by.tensor()?, result.tensor()?);
+    let weights = len(w);
+    let nonzeros = weights.saturating_mul(by.summary.nonzeros?.into()) / PARTS;
+    let known = |d: &Dim| u64::try_from(d.as_const()?).ok();
+    let count = |dims: &[Dim]| dims.iter().try_fold(1u64, |n, d| n.checked_mul(known(d)?));
+    let (times, columns, turned) = match (op, w.rank(), y.rank()) {
+        (Op::Matmul, 2, 2..) => {
+            let rows = count(&y.shape[..y.rank() - 1])?;
+            let sides = w.shape.iter().try_fold(0u64, |n, d| n.checked_add(known(d)?))?;
+            (1, rows, rows.saturating_mul(sides))
+        }
+        (Op::Conv, _, 3 | 4) if attrs.str("layout") == "channels_first" && attrs.int("groups") == 1 => {
+            (count(&y.shape[..1])?, count(&y.shape[2..])?, 0)
+        }
+        _ => return None,
+    };
+    let sizes = [weights, nonzeros, columns, turned].map(|n| n as usize);
+    let left_out = model.leaves_out_zeros(sizes[0], sizes[1], sizes[2], sizes[3]);
+    left_out.then(|| model.macs_of_nonzeros(nonzeros, columns, turned).saturating_mul(times))
 }
 
 /// Comparisons by which `kept` of `n` elements are selected, as lowering does it: the best of the rest again and again where these are few,

@@ -34,7 +34,7 @@ mod transposed;
 
 pub use columns::Columns;
 pub use free_rows::FreeRows;
-pub use sparse::Zeros;
+pub use sparse::are_left_out;
 
 use crate::error::Unsupported;
 use crate::plan::fusion::FusionGroup;

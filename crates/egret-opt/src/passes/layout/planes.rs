@@ -2,7 +2,7 @@
 //! those of a single tap, which are the product of their weights and the planes of an image.
 
 use crate::cost::CostModel;
-use egret_ir::{DType, Dim, Graph, Node, NodeId, Op, UseLists, ValueId};
+use egret_ir::{DType, Dim, Graph, Node, NodeId, Op, UseLists, ValueId, Zeros};
 use std::collections::BTreeSet;
 
 /// Whether each window of a convolution reads a single channel, in a shape that has a kernel with channels first (`planes` of
@@ -45,21 +45,9 @@ fn is_pointwise(graph: &Graph, node: &Node) -> bool {
 
 /// Whether a convolution is computed from the weights alone that are not zero, for which channels lie first (`sparse` of egret-lower).
 pub fn leaves_out_zeros(graph: &Graph, node: &Node, cost: &CostModel) -> bool {
-    if node.op != Op::Conv || node.attrs.str("layout") != "channels_first" || node.attrs.int("groups") != 1
-    {
-        return false;
-    }
-    let (Some(w), y) = (graph.as_const(node.operand(1)), graph.tensor_ty(node.results[0])) else {
-        return false;
-    };
-    let floats = graph.tensor_ty(node.operand(0)).dtype == DType::F32 && w.dtype() == DType::F32;
-    let columns =
-        y.shape[2..].iter().try_fold(1usize, |n, d| n.checked_mul(d.as_const()?.try_into().ok()?));
-    let (true, Some(columns), 3 | 4) = (floats && cost.sparse_rows > 0, columns, y.rank()) else {
-        return false;
-    };
-    let nonzeros = w.data::<f32>().iter().filter(|w| **w != 0.0).count();
-    cost.leaves_out_zeros(w.len(), nonzeros, columns, 0)
+    let first = node.op == Op::Conv && node.attrs.str("layout") == "channels_first";
+    let zeros = (first && cost.sparse_rows > 0).then(|| Zeros::of(graph, node)).flatten();
+    zeros.is_some_and(|z| cost.leaves_out_zeros(z.weights, z.nonzeros, z.columns, z.turned))
 }
 
 /// Whether a convolution whose operand has channels first is to keep them: no transpose made the operand, and no other convolution

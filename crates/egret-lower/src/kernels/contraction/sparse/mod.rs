@@ -11,17 +11,17 @@ mod product;
 
 use super::conv_buffers::conv_name;
 use super::pointwise::in_rows;
-use super::target::{Target, copy, fits, floats};
+use super::target::{Target, copy, fits};
 use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::conv::ConvShape;
-use crate::geometry::shape::{dims, strides};
+use crate::geometry::shape::strides;
 use crate::geometry::size;
 use crate::loops::map;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
-use egret_ir::{DType, Graph, NodeId};
+use egret_ir::{NodeId, Zeros};
 use egret_loop::{Elem, Products};
 use egret_machine::CostModel;
 use pixels::Pixels;
@@ -31,10 +31,10 @@ use product::Weights;
 pub fn matmul(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool, Unsupported> {
     let node = ctx.graph.node(anchor);
     let (x, w) = (node.operand(0), node.operand(1));
-    let Some(zeros) = Zeros::of_matmul(ctx.graph, anchor).filter(|_| ctx.units.is_none()) else {
+    let Some(zeros) = Zeros::of(ctx.graph, node).filter(|_| ctx.units.is_none()) else {
         return Ok(false);
     };
-    if !zeros.are_left_out(&ctx.options.machine.costs) {
+    if !are_left_out(&zeros, &ctx.options.machine.costs) {
         return Ok(false);
     }
     let &[depth, columns] = ctx.dims(w).as_slice() else { return Ok(false) };
@@ -78,10 +78,10 @@ pub fn lower(
 ) -> Result<bool, Unsupported> {
     let node = ctx.graph.node(anchor);
     let (x, w) = (node.operand(0), node.operand(1));
-    let Some(zeros) = Zeros::of(ctx.graph, anchor, s) else { return Ok(false) };
+    let Some(zeros) = Zeros::of(ctx.graph, node) else { return Ok(false) };
     // Windows that all lie before the input read nothing of it: dense tiles have a form for that.
     let reads_input = s.read().iter().zip(&s.low).all(|(read, low)| read > low);
-    if s.channels_last || !reads_input || !zeros.are_left_out(&ctx.options.machine.costs) {
+    if s.channels_last || !reads_input || !are_left_out(&zeros, &ctx.options.machine.costs) {
         return Ok(false);
     }
     let dims = vec![s.n, s.channels.1, zeros.columns as i64];
@@ -107,54 +107,7 @@ fn apart(elements: i64, line: i64) -> i64 {
     (lines | 1) * line
 }
 
-/// The weights of a contraction that has a kernel without their zeros; of convolutions where channels are first.
-pub struct Zeros {
-    /// Weights.
-    pub weights: usize,
-    /// Those that are not zero.
-    pub nonzeros: usize,
-    /// Pixels, or rows, of the result.
-    pub columns: usize,
-    /// Elements that are turned for it.
-    pub turned: usize,
-}
-
-impl Zeros {
-    /// Of a `conv` of f32 by constant weights, in one group.
-    pub fn of(graph: &Graph, anchor: NodeId, s: &ConvShape) -> Option<Zeros> {
-        let node = graph.node(anchor);
-        let w = graph.as_const(node.operand(1))?;
-        let float = |t: DType| t == DType::F32;
-        if s.groups != 1
-            || !matches!(s.rank(), 1 | 2)
-            || !float(w.dtype())
-            || !float(graph.tensor_ty(node.operand(0)).dtype)
-        {
-            return None;
-        }
-        let nonzeros = floats(w.bytes()).into_iter().filter(|w| *w != 0.0).count();
-        let columns = s.output.iter().product::<i64>().try_into().ok()?;
-        Some(Zeros { weights: w.len(), nonzeros, columns, turned: 0 })
-    }
-
-    /// Of a `matmul` of f32 by a constant matrix.
-    pub fn of_matmul(graph: &Graph, anchor: NodeId) -> Option<Zeros> {
-        let node = graph.node(anchor);
-        let w = graph.as_const(node.operand(1))?;
-        let float = w.dtype() == DType::F32 && graph.tensor_ty(node.operand(0)).dtype == DType::F32;
-        let &[depth, made] = w.shape() else { return None };
-        let x = dims(graph, node.operand(0));
-        let columns: usize = x.split_last()?.1.iter().product::<i64>().try_into().ok()?;
-        if !float || x.len() < 2 || columns == 0 {
-            return None;
-        }
-        let nonzeros = floats(w.bytes()).into_iter().filter(|w| *w != 0.0).count();
-        let turned = columns * (depth + made);
-        Some(Zeros { weights: w.len(), nonzeros, columns, turned })
-    }
-
-    /// Whether only the others are multiplied.
-    pub fn are_left_out(&self, costs: &CostModel) -> bool {
-        costs.leaves_out_zeros(self.weights, self.nonzeros, self.columns, self.turned)
-    }
+/// Whether a contraction is computed without the zeros of its weights; of convolutions where channels are first.
+pub fn are_left_out(zeros: &Zeros, costs: &CostModel) -> bool {
+    costs.leaves_out_zeros(zeros.weights, zeros.nonzeros, zeros.columns, zeros.turned)
 }
