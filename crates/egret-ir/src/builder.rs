@@ -213,7 +213,7 @@ impl Builder {
                 Some(v) => self.graph.as_const(*v).map(|t| Some(t.clone().into())),
             })
             .collect::<Option<_>>()?;
-        if self.is_of_codes(op, operands) {
+        if self.is_of_codes(op, attrs, operands) {
             return None;
         }
         let small = |bytes: usize| bytes <= EAGER_FOLD_BYTES;
@@ -237,11 +237,12 @@ impl Builder {
         results.into_iter().map(|v| v.as_tensor().cloned()).collect()
     }
 
-    /// Whether a node widens weights of 8 bits. What dequantises them stays until the `fold` pass, however few they are: rules before it make
-    /// products of integers of those that read them.
-    fn is_of_codes(&self, op: Op, operands: &[Option<ValueId>]) -> bool {
+    /// Whether a node widens weights of 8 bits to i32, as what dequantises them does. That stays until the `fold` pass, however few they are:
+    /// rules before it make products of integers of those that read them. A cast to another type is one of the model's own.
+    fn is_of_codes(&self, op: Op, attrs: &Attrs, operands: &[Option<ValueId>]) -> bool {
         let of = operands.first().copied().flatten().and_then(|v| self.graph.as_const(v));
-        op == Op::Cast && of.is_some_and(|t| matches!(t.dtype(), DType::I8 | DType::U8) && t.rank() > 1)
+        let widens = op == Op::Cast && attrs.dtype("to") == DType::I32;
+        widens && of.is_some_and(|t| matches!(t.dtype(), DType::I8 | DType::U8) && t.rank() > 1)
     }
 
     /// The content of a small integer tensor of rank 0 or 1, if it is known, symbolically or as a constant.
@@ -314,7 +315,8 @@ mod tests {
         let kept = b.emit(Op::Nonzero, attrs! { dims: vec![None, Some("k".to_owned())] }, &[x]).unwrap();
         assert_eq!(b.graph.ty(kept).to_string(), "i64[1, k]");
     }
-    /// Weights of 8 bits are not widened, nor what is computed from them; zero points and shapes are.
+
+    /// Weights of 8 bits are not widened to i32, nor what is computed from that; zero points and shapes are.
     #[test]
     fn codes_stay() {
         let mut b = Builder::new("g");
@@ -322,8 +324,10 @@ mod tests {
             let n = shape.iter().product();
             for codes in [Tensor::new(&shape, vec![3u8; n]), Tensor::new(&shape, vec![-3i8; n])] {
                 let x = b.constant(codes);
-                let wide = attrs! { to: DType::I32, saturate: 1i64, round: "nearest" };
-                let wide = b.emit(Op::Cast, wide, &[x]).unwrap();
+                let to = |to| attrs! { to: to, saturate: 1i64, round: "nearest" };
+                let wide = b.emit(Op::Cast, to(DType::I32), &[x]).unwrap();
+                let float = b.emit(Op::Cast, to(DType::F32), &[x]).unwrap();
+                assert!(b.graph.as_const(float).is_some(), "{shape:?} to f32");
                 let sum = b.emit(Op::Add, attrs! {}, &[wide, wide]).unwrap();
                 assert_eq!([wide, sum].map(|v| b.graph.as_const(v).is_some()), [folds; 2], "{shape:?}");
             }
