@@ -5,6 +5,7 @@ use egret::ir::rng::Rng;
 use egret::ir::{Attrs, Builder, DType, Op, Tensor, Type, Value, attrs, interp};
 use egret::{Engine, Executable, Options, pipeline};
 use egret_workspace::guarded::Compiled;
+use egret_workspace::random::whole_numbers;
 use std::collections::BTreeMap;
 
 /// What is drawn: a convolution, and how its result goes on.
@@ -38,15 +39,9 @@ fn draw(rng: &mut Rng) -> Drawn {
     Drawn { shape, weights, attrs, epilogue: [below(2) == 0, below(3) == 0] }
 }
 
-fn numbers(rng: &mut Rng, shape: &[usize]) -> Tensor {
-    let number = |_| (rng.bits() % 16) as f64 - 8.0;
-    let len: usize = shape.iter().product();
-    Tensor::from_f64s(DType::F32, shape, (0..len).map(number).collect())
-}
-
 /// Numbers of which every other plane has infinities or NaNs at its edges.
 fn planes(rng: &mut Rng, shape: &[usize]) -> Tensor {
-    let mut values = numbers(rng, shape).to_f64s().expect("numbers");
+    let mut values = whole_numbers(rng, shape).to_f64s().expect("numbers");
     let plane: usize = shape[2..].iter().product();
     for (i, plane) in values.chunks_mut(plane).enumerate().filter(|(i, _)| i % 2 == 0) {
         let special = [f64::INFINITY, f64::NAN][i / 2 % 2];
@@ -69,7 +64,7 @@ fn every_target_convolves_planes_as_the_interpreter() {
     for _ in 0..200 {
         let drawn = draw(&mut rng);
         let x = planes(&mut rng, &drawn.shape);
-        let w = numbers(&mut rng, &drawn.weights);
+        let w = whole_numbers(&mut rng, &drawn.weights);
         let mut b = Builder::new("depthwise");
         let input = b.input("x", Type::Tensor(x.ty()));
         let weights = b.constant(w);
@@ -78,12 +73,12 @@ fn every_target_convolves_planes_as_the_interpreter() {
         if drawn.epilogue[0] {
             let mut one = vec![1; dims.len()];
             one[1] = dims[1];
-            let bias = b.constant(numbers(&mut rng, &one));
+            let bias = b.constant(whole_numbers(&mut rng, &one));
             y = b.emit(Op::Add, attrs! {}, &[y, bias]).expect("a sum");
         }
         let mut inputs = vec![Value::Tensor(x)];
         if drawn.epilogue[1] {
-            let other = numbers(&mut rng, &dims);
+            let other = whole_numbers(&mut rng, &dims);
             let added = b.input("other", Type::Tensor(other.ty()));
             inputs.push(Value::Tensor(other));
             y = b.emit(Op::Add, attrs! {}, &[y, added]).expect("a sum");
@@ -136,7 +131,7 @@ fn every_target_leaves_out_the_taps_beyond_few_rows() {
         let channels = [2, 3, 20, 40][below(4) as usize];
         let shape = [&[1 + below(2) as usize][..], &spatial, &[channels]].concat();
         let window: Vec<usize> = kernel.iter().map(|&n| n as usize).collect();
-        let x = numbers(&mut rng, &shape);
+        let x = whole_numbers(&mut rng, &shape);
         let mut b = Builder::new("depthwise");
         let mut y = b.input("x", Type::Tensor(x.ty()));
         if case % 2 == 0 {
@@ -144,10 +139,11 @@ fn every_target_leaves_out_the_taps_beyond_few_rows() {
             let point = attrs! {
                 strides: ones.clone(), dilations: ones, pads: vec![0i64; 2 * axes], groups: 1i64, layout: "channels_last",
             };
-            let w = b.constant(numbers(&mut rng, &[vec![channels, channels], vec![1; axes]].concat()));
+            let w =
+                b.constant(whole_numbers(&mut rng, &[vec![channels, channels], vec![1; axes]].concat()));
             y = b.emit(Op::Conv, point, &[y, w]).expect("products");
         }
-        let w = b.constant(numbers(&mut rng, &[&[channels, 1][..], &window].concat()));
+        let w = b.constant(whole_numbers(&mut rng, &[&[channels, 1][..], &window].concat()));
         let attrs = attrs! {
             strides: strides, dilations: dilations, pads: pads, groups: channels as i64, layout: "channels_last",
         };

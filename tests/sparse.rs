@@ -5,6 +5,7 @@ use egret::ir::rng::Rng;
 use egret::ir::{Attrs, Builder, DType, Graph, Op, Tensor, Type, Value, attrs, interp};
 use egret::{Engine, Executable, Options, Tier, pipeline};
 use egret_workspace::guarded::Compiled;
+use egret_workspace::random::whole_numbers;
 use std::collections::BTreeMap;
 
 /// What is drawn: a convolution, and how its result goes on.
@@ -42,15 +43,9 @@ fn draw(rng: &mut Rng) -> Drawn {
     Drawn { shape, weights, attrs, one_of: 3 + below(20) as u64, epilogue: [below(2) == 0, below(3) == 0] }
 }
 
-fn numbers(rng: &mut Rng, shape: &[usize]) -> Tensor {
-    let number = |_| (rng.bits() % 16) as f64 - 8.0;
-    let len: usize = shape.iter().product();
-    Tensor::from_f64s(DType::F32, shape, (0..len).map(number).collect())
-}
-
 /// Numbers that are mostly zeros of either sign; of some output channels all are.
 fn mostly_zeros(rng: &mut Rng, drawn: &Drawn) -> Tensor {
-    let mut values = numbers(rng, &drawn.weights).to_f64s().expect("numbers");
+    let mut values = whole_numbers(rng, &drawn.weights).to_f64s().expect("numbers");
     let channel = values.len() / drawn.weights[0];
     for row in values.chunks_mut(channel) {
         let none = rng.bits().is_multiple_of(9);
@@ -65,7 +60,7 @@ fn mostly_zeros(rng: &mut Rng, drawn: &Drawn) -> Tensor {
 }
 
 fn model(rng: &mut Rng, drawn: &Drawn) -> Option<(Graph, Vec<Value>)> {
-    let x = numbers(rng, &drawn.shape);
+    let x = whole_numbers(rng, &drawn.shape);
     let mut b = Builder::new("sparse");
     let input = b.input("x", Type::Tensor(x.ty()));
     let weights = b.constant(mostly_zeros(rng, drawn));
@@ -74,12 +69,12 @@ fn model(rng: &mut Rng, drawn: &Drawn) -> Option<(Graph, Vec<Value>)> {
     if drawn.epilogue[0] {
         let mut one = vec![1; dims.len()];
         one[1] = dims[1];
-        let bias = b.constant(numbers(rng, &one));
+        let bias = b.constant(whole_numbers(rng, &one));
         y = b.emit(Op::Add, attrs! {}, &[y, bias]).expect("a sum");
     }
     let mut inputs = vec![Value::Tensor(x)];
     if drawn.epilogue[1] {
-        let other = numbers(rng, &dims);
+        let other = whole_numbers(rng, &dims);
         let added = b.input("other", Type::Tensor(other.ty()));
         inputs.push(Value::Tensor(other));
         y = b.emit(Op::Add, attrs! {}, &[y, added]).expect("a sum");
@@ -206,7 +201,7 @@ fn every_target_multiplies_by_nonzeros_as_the_interpreter() {
         let batch = [vec![], vec![2]][below(2)].clone();
         let (one_of, bias, other) = (4 + below(20) as u64, below(2) == 0, below(3) == 0);
         let mut b = Builder::new("sparse");
-        let x = numbers(&mut rng, &[&batch[..], &[rows, depth]].concat());
+        let x = whole_numbers(&mut rng, &[&batch[..], &[rows, depth]].concat());
         let drawn = Drawn {
             shape: vec![],
             weights: vec![depth, columns],
@@ -219,11 +214,11 @@ fn every_target_multiplies_by_nonzeros_as_the_interpreter() {
         let mut y = b.emit(Op::Matmul, attrs! {}, &[input, weights]).expect("a product");
         let mut inputs = vec![Value::Tensor(x)];
         if bias {
-            let bias = b.constant(numbers(&mut rng, &[columns]));
+            let bias = b.constant(whole_numbers(&mut rng, &[columns]));
             y = b.emit(Op::Add, attrs! {}, &[y, bias]).expect("a sum");
         }
         if other {
-            let other = numbers(&mut rng, &[&batch[..], &[rows, columns]].concat());
+            let other = whole_numbers(&mut rng, &[&batch[..], &[rows, columns]].concat());
             let added = b.input("other", Type::Tensor(other.ty()));
             inputs.push(Value::Tensor(other));
             y = b.emit(Op::Add, attrs! {}, &[y, added]).expect("a sum");

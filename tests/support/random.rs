@@ -11,6 +11,13 @@ pub type Gene = (u8, u8, u8, u8);
 /// Elements that a value has at most.
 const MOST: i64 = 4096;
 
+/// f32 numbers from -8 to 7 without a fraction, whose sums no order changes.
+pub fn whole_numbers(rng: &mut Rng, shape: &[usize]) -> Tensor {
+    let number = |_| (rng.bits() % 16) as f64 - 8.0;
+    let len: usize = shape.iter().product();
+    Tensor::from_f64s(DType::F32, shape, (0..len).map(number).collect())
+}
+
 struct Draw {
     b: Builder,
     /// Values so far, all f32.
