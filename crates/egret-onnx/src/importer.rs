@@ -280,18 +280,20 @@ impl<'m> Importer<'m> {
             self.call(node, function, key, inputs)?
         } else if let Some(branch) = self.decided_branch(node, &inputs) {
             self.branch(node, branch)?
+        } else if let Some(carried) = self.loop_of_no_round(node, &inputs) {
+            carried
         } else if let Some(squeezed) = self.squeezed(node, &inputs)? {
             squeezed
         } else {
-            let (frames, levels, cond) =
-                (self.scopes.frames.len(), self.scopes.levels.len(), inputs.first().copied().flatten());
+            let (frames, levels) = (self.scopes.frames.len(), self.scopes.levels.len());
+            let deciding = self.deciding(node, &inputs);
             let values = match self.operator(node, inputs) {
                 // A branch that does not fit the given shapes, or whose types are not those of the other one, may be the
-                // one that is not taken.
-                Err(e) if node.op_type == "If" && e.kind != ErrorKind::NeedsValue => {
+                // one that is not taken; a body that does not fit them may run in no round.
+                Err(e) if !deciding.is_empty() && e.kind != ErrorKind::NeedsValue => {
                     self.scopes.frames.truncate(frames);
                     self.scopes.levels.truncate(levels);
-                    return Err(self.needs_condition(cond, e));
+                    return Err(self.needs_condition(node, &deciding, e));
                 }
                 other => other?,
             };
@@ -456,48 +458,9 @@ impl<'m> Importer<'m> {
         Ok(slots)
     }
 
-    /// For an error in a branch of an If: the condition decides whether it matters.
-    fn needs_condition(&mut self, cond: Option<ValueId>, e: ImportError) -> ImportError {
-        let inputs = cond.map(|c| self.scopes.graph().inputs_read_for(c)).unwrap_or_default();
-        if inputs.is_empty() {
-            return self.needs_dims(cond, e);
-        }
-        let mut needs = ImportError::new(
-            ErrorKind::NeedsValue,
-            format!("a branch cannot be imported ({e}), so that the condition must be known"),
-        );
-        needs.inputs_to_bind = inputs;
-        needs
-    }
-
-    /// For an error in a branch of an If whose condition depends on no input's value: dims may decide it.
-    fn needs_dims(&mut self, cond: Option<ValueId>, mut e: ImportError) -> ImportError {
-        let free = self.free_dims();
-        let known = cond.is_none_or(|c| self.scopes.graph().as_const(c).is_some());
-        if !free.is_empty() && !known && e.open.is_empty() {
-            e.message += &format!("; where dims decide the condition, give {}", advice::dims(&free));
-        }
-        e
-    }
-
     /// The free dims of the model's inputs.
-    fn free_dims(&self) -> Vec<String> {
+    pub(crate) fn free_dims(&self) -> Vec<String> {
         self.scopes.levels.first().map_or(vec![], |l| l.builder.graph.free_dims())
-    }
-
-    /// The branch that an `If` takes whose condition is a constant.
-    fn decided_branch(
-        &mut self,
-        node: &'m NodeProto,
-        inputs: &[Option<ValueId>],
-    ) -> Option<&'m GraphProto> {
-        if node.op_type != "If" || !normal(&node.domain).is_empty() {
-            return None;
-        }
-        let cond = self.scopes.graph().as_const((*inputs.first()?)?)?;
-        let [flag] = cond.bytes() else { return None };
-        let name = if *flag != 0 { "then_branch" } else { "else_branch" };
-        node.attribute.iter().find(|a| a.name == name)?.g.as_ref()
     }
 
     /// Inline a branch.

@@ -2,7 +2,7 @@
 
 use crate::data::{decode_type, dtype};
 use crate::error::{ErrorKind, ImportError};
-use egret_ir::{Dim, DimEnv, Tensor, TensorType, Type, advice};
+use egret_ir::{Dim, DimEnv, Graph, Tensor, TensorType, Type, advice, verify};
 use onnx_protobuf::{ValueInfoProto, type_proto};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -100,9 +100,20 @@ pub(crate) fn input_types(
             ))
             .at(place(info)));
         }
+        possible(&info.name, &ty).map_err(|e| e.at(place(info)))?;
         Ok(ty)
     };
     inputs.iter().zip(declared).map(resolve).collect()
+}
+
+/// Refuse a type that no graph may have, such as one whose bytes no machine can count.
+fn possible(name: &str, ty: &Type) -> Result<(), ImportError> {
+    let mut alone = Graph::new("input");
+    alone.add_input(name, ty.clone());
+    verify(&alone).map_err(|errors| {
+        let why: Vec<&str> = errors.iter().map(|e| e.message.as_str()).collect();
+        ImportError::invalid(why.join("; "))
+    })
 }
 
 /// The name of a dim. Exporters write `?` for a dim that they do not know: dims without a letter in their names are called as

@@ -29,6 +29,7 @@ mod attribute;
 mod clamps;
 pub mod context;
 pub mod data;
+mod deciding;
 mod declared;
 pub mod error;
 mod external;

@@ -1,0 +1,96 @@
+//! Loops that run in no round whatever their body would do, and inputs whose dims no machine can have.
+
+mod build;
+
+use build::*;
+use egret_ir::{Tensor, Value, interp};
+use egret_onnx::{ErrorKind, ImportError, ImportOptions, import_bytes};
+use onnx_protobuf::{Message, ModelProto, TensorProto};
+
+/// A loop that adds the place of the largest of `x`, which has none where `x` is empty. `m` and `go` are inputs where they are no initialisers.
+fn largest(given: Vec<TensorProto>) -> ModelProto {
+    let body = graph(
+        vec![value("i", 7, &[]), value("c", 9, &[]), value("s", 7, &["2"])],
+        vec![value("c_out", 9, &[]), value("s_out", 7, &["2"])],
+        vec![
+            node("Identity", &["c"], &["c_out"], vec![]),
+            node("ArgMax", &["x"], &["at"], vec![int("keepdims", 0)]),
+            node("Add", &["s", "at"], &["s_out"], vec![]),
+        ],
+    );
+    let inputs = vec![value("m", 7, &[]), value("go", 9, &[])];
+    let free = inputs.into_iter().filter(|i| given.iter().all(|t| t.name != i.name));
+    let g = graph(
+        [value("x", 1, &["n"]), value("s0", 7, &["2"])].into_iter().chain(free).collect(),
+        vec![value("y", 7, &["2"])],
+        vec![node("Loop", &["m", "go", "s0"], &["y"], vec![graph_attr("body", body)])],
+    );
+    let mut m = model(g);
+    m.graph.as_mut().expect("a graph").initializer = given;
+    m
+}
+
+fn import(model: &ModelProto, options: &ImportOptions) -> Result<egret_ir::Graph, ImportError> {
+    import_bytes(&model.write_to_bytes().expect("serialises"), None, options)
+}
+
+fn of_size(n: i64) -> ImportOptions {
+    ImportOptions { dims: [("n".to_owned(), n)].into(), ..ImportOptions::default() }
+}
+
+#[test]
+fn a_loop_of_no_round_asks_nothing_of_its_body() {
+    let none = || ints("m", &[], &[0]);
+    let stop = || tensor("go", 9, &[], &[0]);
+    let s0 = Tensor::new(&[2], vec![3i64, 4]);
+    for given in [vec![none()], vec![stop()], vec![none(), stop()], vec![ints("m", &[], &[-1])]] {
+        let model = largest(given);
+        let graph = import(&model, &of_size(0)).expect("imports");
+        let mut inputs = vec![Value::from(Tensor::new(&[0], Vec::<f32>::new())), s0.clone().into()];
+        // What is left open is not asked.
+        inputs.extend(graph.inputs()[2..].iter().map(|&v| {
+            let ty = graph.ty(v).as_tensor().expect("a tensor");
+            Value::from(Tensor::from_bytes(ty.dtype, &[], &vec![1; ty.dtype.size()]))
+        }));
+        let out = interp::run(&graph, &inputs).expect("runs");
+        assert_eq!(out[0].as_tensor(), Some(&s0));
+    }
+}
+
+#[test]
+fn a_body_that_does_not_fit_is_refused_where_it_runs() {
+    // What decides is asked for, and then decides.
+    let e = import(&largest(vec![]), &of_size(0)).expect_err("is refused");
+    assert_eq!(e.kind, ErrorKind::NeedsValue, "{e}");
+    assert_eq!(e.inputs_to_bind.iter().collect::<Vec<_>>(), ["go", "m"]);
+    assert!(e.to_string().contains("whether it runs at all"), "{e}");
+    let bound = |m: i64, go: bool| {
+        let bind = [("m".into(), Tensor::scalar(m)), ("go".into(), Tensor::from_bools(&[], &[go]))].into();
+        import(&largest(vec![]), &ImportOptions { bind, ..of_size(0) })
+    };
+    for (m, go) in [(0, true), (3, false), (0, false)] {
+        bound(m, go).expect("imports");
+    }
+    let e = bound(1, true).expect_err("is refused");
+    assert_eq!(e.kind, ErrorKind::Invalid, "{e}");
+    assert!(e.to_string().contains("is empty"), "{e}");
+    // Of an input that has elements nothing has to be known.
+    import(&largest(vec![]), &of_size(3)).expect("imports");
+}
+
+#[test]
+fn inputs_that_no_machine_can_hold_are_refused_by_name() {
+    let g = graph(
+        vec![value("x", 1, &["n", "k"])],
+        vec![value("y", 1, &["n", "k"])],
+        vec![node("Identity", &["x"], &["y"], vec![])],
+    );
+    let model = model(g);
+    for dims in [&[("n", 1i64 << 62)][..], &[("n", 1 << 61)], &[("n", 1 << 40), ("k", 1 << 40)]] {
+        let dims = dims.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect();
+        let e = import(&model, &ImportOptions { dims, ..ImportOptions::default() }).expect_err("too large");
+        assert_eq!(e.kind, ErrorKind::Invalid);
+        assert!(e.to_string().contains("input `x`") && e.to_string().contains("too large"), "{e}");
+    }
+    import(&model, &of_size(1 << 60)).expect("imports");
+}
