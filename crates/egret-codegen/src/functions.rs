@@ -32,8 +32,16 @@ pub(crate) fn kernels<M: Module>(out: &mut Output<'_, M>) -> Result<Vec<FuncId>>
     let (optimized, unoptimized) = (clif(true)?, clif(false)?);
     let compiler = Compiler { options: out.options, optimized: &*optimized, unoptimized: &*unoptimized };
     let codes = egret_threads::map(&jobs, out.options.threads, |job| compiler.code(job));
-    for (job, code) in jobs.iter().zip(codes) {
-        let code = code?;
+    for (i, (job, code)) in jobs.iter().zip(codes).enumerate() {
+        let mut code = code?;
+        // Behind the last the first one: that of the next run.
+        let next = jobs.get(i + 1).or(jobs.first());
+        code.relocs.extend(code.next.zip(next).map(|(offset, next)| ModuleReloc {
+            offset: offset as u32,
+            kind: Reloc::X86PCRel4,
+            name: next.id.into(),
+            addend: -4,
+        }));
         out.module.define_function_bytes(job.id, code.align, &code.bytes, &code.relocs)?;
     }
     Ok(ids)
@@ -108,6 +116,8 @@ struct Code {
     bytes: Vec<u8>,
     align: u64,
     relocs: Vec<ModuleReloc>,
+    /// As in [`Encoded`].
+    next: Option<usize>,
 }
 
 /// What compiles functions, on any thread.
@@ -176,7 +186,7 @@ impl Compiler<'_> {
         let (bytes, align) = (buffer.data().to_vec(), u64::from(buffer.alignment));
         let relocs = buffer.relocs().iter();
         let relocs = relocs.map(|r| ModuleReloc::from_mach_reloc(r, &context.func, job.id)).collect();
-        Ok(Code { bytes, align, relocs })
+        Ok(Code { bytes, align, relocs, next: None })
     }
 }
 
@@ -187,5 +197,10 @@ fn encoded_code(job: &Job<'_>, encoded: Encoded, leaves: &[FuncId]) -> Result<Co
         let (kind, addend) = (Reloc::X86CallPCRel4, -4);
         Ok(ModuleReloc { offset: offset as u32, kind, name: (*leaf).into(), addend })
     });
-    Ok(Code { relocs: relocs.collect::<Result<_>>()?, bytes: encoded.bytes, align: LINE })
+    Ok(Code {
+        relocs: relocs.collect::<Result<_>>()?,
+        bytes: encoded.bytes,
+        align: LINE,
+        next: encoded.next,
+    })
 }

@@ -144,7 +144,7 @@ fn case(seed: u64, special: bool) -> Case {
             rows: (rng.below(1 << 32) & rng.below(1 << 32)) as u32 & all,
         };
         let some: Vec<NonzeroStep> = (0..steps.min(40)).map(one).filter(|s| s.rows != 0).collect();
-        let n = Nonzeros { steps: some };
+        let n = Nonzeros { steps: some, runs: rng.below(20) as u32 };
         (reach, row_stride) = (n.products().max(1) as i64, 0);
         (nonzeros, axes) = (Some(n), vec![]);
         a_rows.fill(0);

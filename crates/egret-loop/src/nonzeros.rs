@@ -12,6 +12,9 @@
 pub struct Nonzeros {
     /// In the order of the sum.
     pub steps: Vec<NonzeroStep>,
+    /// How often the tile runs, over one vector of columns after the other, before another does: as a tile has code of its own for each product, what
+    /// runs next can be fetched piece by piece in the meantime. Nothing else follows from it.
+    pub runs: u32,
 }
 
 /// One row of the right operand, and the rows of the tile that multiply it.
@@ -72,7 +75,7 @@ mod tests {
     #[test]
     fn weights_are_in_the_order_of_use() {
         let steps = [(0, 0b11), (49, 0b10), (98, 0b101)].map(|(b, rows)| NonzeroStep { b, rows });
-        let n = Nonzeros { steps: steps.to_vec() };
+        let n = Nonzeros { steps: steps.to_vec(), runs: 1 };
         assert_eq!(n.products(), 5);
         assert_eq!(n.of_row(0).collect::<Vec<_>>(), [(0, 0), (3, 98)]);
         assert_eq!(n.of_row(1).collect::<Vec<_>>(), [(1, 0), (2, 49)]);

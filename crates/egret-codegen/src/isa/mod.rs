@@ -39,6 +39,8 @@ pub(crate) struct Encoded {
     pub code: usize,
     /// Calls of a kernel: where the four bytes are that hold the distance from behind them, and the number of its tile.
     pub calls: Vec<(usize, usize)>,
+    /// Where the four bytes are that hold the distance from behind them to the function that is defined next.
+    pub next: Option<usize>,
 }
 
 /// Machine code of two functions with one argument, the address of 8 bytes.

@@ -220,7 +220,7 @@ impl Printer<'_> {
         }
         if let Some(nonzeros) = &t.nonzeros {
             let steps = list(nonzeros.steps.iter().map(|s| format!("{}: {}", s.b, s.rows)));
-            self.line(&format!("nonzeros [{steps}]"));
+            self.line(&format!("nonzeros runs {} [{steps}]", nonzeros.runs));
         }
         self.line(&format!("block {} sets {}", t.block, t.sets));
         self.line(&format!("out {} rows {}", place(&t.out), rows(&t.out_rows)));

@@ -83,7 +83,7 @@ pub(super) fn encode(tile: &Tile, params: &[ParamInfo]) -> Encoding {
 pub(super) fn encode_as(tile: &Tile, params: &[ParamInfo], form: Form) -> Encoding {
     let (asm, data) = tile::assemble_as(tile, params, WideIsa::Avx512, true, Some(&form))?;
     let bytes = asm.finish()?;
-    Ok(Encoded { code: bytes.len() - data, bytes, calls: vec![] })
+    Ok(Encoded { code: bytes.len() - data, bytes, calls: vec![], next: None })
 }
 
 /// How AMX can compute a tile; nothing where it cannot.

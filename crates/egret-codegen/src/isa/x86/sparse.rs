@@ -4,8 +4,11 @@
 //! For each step of the reduction one vector of the right operand is loaded, and each row that has a weight there multiplies it, with the
 //! weight broadcast from memory by the multiply-add itself: 7 bytes of code and 4 of weights for each weight. These instructions are of two
 //! forms, which are written as bytes with their fields filled in, and not by the assembler: a model has millions of them.
+//!
+//! All code of a model comes from memory once in a run, as it is larger than the caches near the core; processors fetch it in time only while it
+//! stands in these. So each run of a tile fetches lines of the function that is next.
 
-use egret_loop::{NonzeroStep, Nonzeros, ParamInfo, Tile};
+use egret_loop::{Nonzeros, ParamInfo, Tile};
 
 use super::super::{Encoded, Encoding, broken, refused};
 use super::asm::{Vr, WideIsa};
@@ -30,15 +33,16 @@ pub(super) fn encode(tile: &Tile, nonzeros: &Nonzeros, params: &[ParamInfo], isa
             tile.cols
         )));
     }
-    let mut sums = Sums { code: vec![], tail: (tile.cols < lanes).then_some(tile.cols) };
-    sums.emit(rows, &nonzeros.steps)?;
+    let tail = (tile.cols < lanes).then_some(tile.cols);
+    let mut sums = Sums { tail, ..Sums::default() };
+    let next = sums.emit(rows, nonzeros)?;
     // What follows knows of no code before it: it is as good anywhere at such a multiple.
     let at = sums.code.len().next_multiple_of(ALIGNED);
     sums.code.resize(at, NOP);
     let (asm, data) = tile::assemble_as(tile, params, isa, true, Some(&Rest { rows }))?;
     let mut bytes = sums.code;
     bytes.extend(asm.finish()?);
-    Ok(Encoded { code: bytes.len() - data, bytes, calls: vec![] })
+    Ok(Encoded { code: bytes.len() - data, bytes, calls: vec![], next: Some(next) })
 }
 
 /// What is done with the sums, which are in the first registers: the epilogue.
@@ -68,20 +72,30 @@ impl WholeTile for Rest {
 }
 
 const NOP: u8 = 0x90;
+/// Bytes of a cache line, and of a vector of columns.
+const LINE: u32 = 64;
+/// The next function is fetched in two to the power of so many shares at most, in as many runs.
+const SHARES: u32 = 3;
 /// Where the right operand's row is: the last register.
 const ROW: Vr = 31;
 /// An 8-bit displacement of a weight counts weights: these are the least and the greatest.
 const NEAR: std::ops::RangeInclusive<i64> = -128..=127;
 
 /// The code of the sums. The left operand is at `rdi`, which moves on, the right one at `rsi`.
+#[derive(Default)]
 struct Sums {
     code: Vec<u8>,
     /// Columns, where they are less than a vector.
     tail: Option<usize>,
+    /// After how many bytes of code a line of what is next is fetched, and how many were.
+    ahead: usize,
+    fetched: usize,
 }
 
 impl Sums {
-    fn emit(&mut self, rows: usize, steps: &[NonzeroStep]) -> Encoding<()> {
+    /// All of it; gives where the distance to the function that is next stands.
+    fn emit(&mut self, rows: usize, nonzeros: &Nonzeros) -> Encoding<usize> {
+        let next = self.begin_to_fetch(nonzeros.runs);
         if let Some(tail) = self.tail {
             // mov eax, mask; kmovw k1, eax
             self.code.push(0xb8);
@@ -91,7 +105,7 @@ impl Sums {
         (0..rows).for_each(|r| self.zero(r as Vr));
         // The weight that `rdi` is at, and the next one.
         let (mut base, mut weight) = (0, 0);
-        for step in steps {
+        for step in &nonzeros.steps {
             self.load(step.b)?;
             for row in step.rows() {
                 if !NEAR.contains(&(weight - base)) {
@@ -101,8 +115,38 @@ impl Sums {
                 }
                 self.multiply_add(row as Vr, (weight - base) as i8);
                 weight += 1;
+                self.fetch()?;
             }
         }
+        Ok(next)
+    }
+
+    /// Chooses the lines of the next function that this run fetches: each of `runs` runs, of which the right operand is a vector further, takes others.
+    /// Gives where the distance to that function stands.
+    fn begin_to_fetch(&mut self, runs: u32) -> usize {
+        let shares = LINE << SHARES.min(runs.saturating_sub(1).max(1).ilog2());
+        self.ahead = shares as usize;
+        // lea r8, [rip + next]
+        self.code.extend([0x4c, 0x8d, 0x05]);
+        let next = self.code.len();
+        self.code.extend([0; 4]);
+        // mov eax, esi; and eax, lines; add r8, rax
+        self.code.extend([0x89, 0xf0, 0x25]);
+        self.code.extend((shares - LINE).to_le_bytes());
+        self.code.extend([0x49, 0x01, 0xc0]);
+        next
+    }
+
+    /// Where it is time to, `prefetcht0 [r8 + line]`: code that is read for the first time is waited for otherwise, line by line.
+    fn fetch(&mut self) -> Encoding<()> {
+        let line = self.fetched * self.ahead;
+        if self.code.len() < line + self.ahead {
+            return Ok(());
+        }
+        self.fetched += 1;
+        self.code.extend([0x41, 0x0f, 0x18, 0x88]);
+        let line = i32::try_from(line).map_err(|_| refused("it has too many weights"))?;
+        self.code.extend(line.to_le_bytes());
         Ok(())
     }
 
@@ -167,6 +211,7 @@ impl Sums {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use egret_loop::NonzeroStep;
     use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 
     fn text(code: &[u8]) -> Vec<String> {
@@ -179,15 +224,24 @@ mod tests {
         Decoder::new(64, code, DecoderOptions::NONE).iter().map(one).collect()
     }
 
+    fn nonzeros(steps: impl IntoIterator<Item = (i64, u32)>, runs: u32) -> Nonzeros {
+        let steps = steps.into_iter().map(|(b, rows)| NonzeroStep { b, rows }).collect();
+        Nonzeros { steps, runs }
+    }
+
     /// A disassembler reads the bytes as what they are meant to be.
     #[test]
     fn bytes_are_these_instructions() {
-        let mut sums = Sums { code: vec![], tail: None };
+        let mut sums = Sums::default();
         let steps = [(0, 0b1), (16, 0b1 << 30), (49, 0b1 << 15), (-16, 0b1 << 16)];
-        sums.emit(3, &steps.map(|(b, rows)| NonzeroStep { b, rows })).unwrap();
+        assert_eq!(sums.emit(3, &nonzeros(steps, 1)).unwrap(), 3);
         assert_eq!(
             text(&sums.code),
             [
+                "lea r8,[7]",
+                "mov eax,esi",
+                "and eax,0",
+                "add r8,rax",
                 "vpxord zmm0,zmm0,zmm0",
                 "vpxord zmm1,zmm1,zmm1",
                 "vpxord zmm2,zmm2,zmm2",
@@ -197,18 +251,40 @@ mod tests {
                 "vfmadd231ps zmm30,zmm31,[rdi+4]{1to16}",
                 "vmovups zmm31,[rsi+0C4h]",
                 "vfmadd231ps zmm15,zmm31,[rdi+8]{1to16}",
+                "prefetcht0 [r8]",
                 "vmovups zmm31,[rsi-40h]",
                 "vfmadd231ps zmm16,zmm31,[rdi+0Ch]{1to16}",
             ]
         );
-        let mut masked = Sums { code: vec![], tail: Some(5) };
-        masked.emit(0, &[]).unwrap();
+        let mut masked = Sums { tail: Some(5), ..Sums::default() };
+        masked.emit(0, &nonzeros([], 1)).unwrap();
         masked.load(3).unwrap();
         (0..31).for_each(|r| masked.zero(r));
         let read = text(&masked.code);
-        assert_eq!(read[..3], ["mov eax,1Fh", "kmovw k1,eax", "vmovups zmm31{k1}{z},[rsi+0Ch]"]);
-        for (r, line) in read[3..].iter().enumerate() {
+        assert_eq!(read[4..7], ["mov eax,1Fh", "kmovw k1,eax", "vmovups zmm31{k1}{z},[rsi+0Ch]"]);
+        for (r, line) in read[7..].iter().enumerate() {
             assert_eq!(*line, format!("vpxord zmm{r},zmm{r},zmm{r}"));
+        }
+    }
+
+    /// Each run fetches as many lines of the next function as this one has, shared out among the runs, and each line is of one share.
+    #[test]
+    fn what_is_next_is_fetched_in_shares() {
+        for (runs, shares) in [(1, 1), (2, 1), (3, 2), (5, 4), (13, 8), (1000, 8)] {
+            let mut sums = Sums::default();
+            sums.emit(28, &nonzeros((0..100).map(|b| (16 * b, 0xff)), runs)).unwrap();
+            let read = text(&sums.code);
+            let mask = read[2].strip_prefix("and eax,").map(number);
+            assert_eq!(mask, Some(64 * (shares - 1)), "{runs} runs");
+            let at = |line: &String| {
+                let place = line.strip_prefix("prefetcht0 [r8")?.strip_suffix(']')?;
+                Some(place.strip_prefix('+').map_or(0, number))
+            };
+            let lines: Vec<i64> = read.iter().filter_map(at).collect();
+            let wanted: Vec<i64> = (0..lines.len() as i64).map(|i| i * 64 * shares).collect();
+            assert_eq!(lines, wanted);
+            let fetched = lines.len() as i64 * shares * 64;
+            assert!((fetched - sums.code.len() as i64).abs() <= 64 * shares, "{runs} runs: {fetched}");
         }
     }
 
@@ -222,9 +298,8 @@ mod tests {
     /// Weights further away than a displacement reaches.
     #[test]
     fn the_pointer_moves_on() {
-        let mut sums = Sums { code: vec![], tail: None };
-        let steps: Vec<NonzeroStep> = (0..400).map(|b| NonzeroStep { b, rows: 1 }).collect();
-        sums.emit(1, &steps).unwrap();
+        let mut sums = Sums::default();
+        sums.emit(1, &nonzeros((0..400).map(|b| (b, 1)), 1)).unwrap();
         let read = text(&sums.code);
         let (mut at, mut next) = (0i64, 0);
         for line in read {

@@ -30,7 +30,7 @@ const TAIL_VECTOR: Vr = 15;
 pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa, dots: bool) -> Encoding {
     let (asm, data) = assemble(tile, params, isa, dots)?;
     let bytes = asm.finish()?;
-    Ok(Encoded { code: bytes.len() - data, bytes, calls: vec![] })
+    Ok(Encoded { code: bytes.len() - data, bytes, calls: vec![], next: None })
 }
 
 /// Whether a tile's columns fill half a vector, and are whole vectors of AVX2, which all machines with AVX-512 have: they multiply two

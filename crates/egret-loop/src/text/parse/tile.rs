@@ -81,8 +81,10 @@ impl Parser {
         }
     }
 
-    /// `[OFFSET: ROWS, ..]`: where a row of the right operand begins, and the mask of the rows that multiply it.
+    /// `runs N [OFFSET: ROWS, ..]`: where a row of the right operand begins, and the mask of the rows that multiply it.
     fn nonzeros(&mut self) -> Parse<Nonzeros> {
+        self.keyword("runs")?;
+        let runs = self.number("a number of runs")?;
         self.mark("[")?;
         let mut steps = vec![];
         while !self.takes("]") {
@@ -93,7 +95,7 @@ impl Parser {
             self.mark(":")?;
             steps.push(NonzeroStep { b, rows: self.number("a mask of rows")? });
         }
-        Ok(Nonzeros { steps })
+        Ok(Nonzeros { steps, runs })
     }
 
     fn epilogue(&mut self) -> Parse<Epilogue> {

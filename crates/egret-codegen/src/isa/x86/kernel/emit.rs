@@ -128,7 +128,7 @@ pub(super) fn emit(
         bytes.resize(begin as usize, 0xcc);
         bytes.extend(data);
     }
-    Ok((Encoded { bytes, code, calls: e.calls }, e.written))
+    Ok((Encoded { bytes, code, calls: e.calls, next: None }, e.written))
 }
 
 fn saved(output: &Output) -> Vec<usize> {

@@ -47,7 +47,6 @@ pub fn run(
     let weights = weights.ok_or_else(|| Unsupported::new("needs constant weights"))?;
     let blocks = Blocks::new(channels, most);
     let order = Order { depth: input.taps.len(), strides: w.strides, blocks };
-    let steps = order.steps(&weights, &input.taps);
     let key = format!("nonzeros of {} rows, {:?} apart", blocks.rows, w.strides);
     let len = w.nonzeros * Elem::F32.size();
     let a = ctx.packed_later(w.value, &key, Elem::F32, len, move |t, to| {
@@ -73,6 +72,8 @@ pub fn run(
     let least = if per_run == 1 { 1 } else { TILES };
     let chunks = if input.runs == 1 { (tiles / least).clamp(1, wanted) } else { input.runs.min(wanted) };
     let each = if input.runs == 1 { tiles / chunks } else { input.runs / chunks * per_run };
+
+    let steps = order.steps(&weights, &input.taps, u32::try_from(each).unwrap_or(u32::MAX));
 
     let mut k = ctx.kernel(name, alike * chunks);
     let reach =
@@ -188,7 +189,7 @@ impl Order {
     }
 
     /// The steps of each block, and the index of its first weight. `taps`: where in the planes a row's weight belongs.
-    fn steps(&self, weights: &[f32], taps: &[i64]) -> Vec<(i64, Nonzeros)> {
+    fn steps(&self, weights: &[f32], taps: &[i64], runs: u32) -> Vec<(i64, Nonzeros)> {
         let mut first = 0;
         let block = |i: i64| {
             let channels = self.blocks.channels(i);
@@ -198,7 +199,7 @@ impl Order {
                 (rows != 0).then_some(NonzeroStep { b, rows })
             };
             let steps: Vec<NonzeroStep> = taps.iter().enumerate().filter_map(step).collect();
-            let nonzeros = Nonzeros { steps };
+            let nonzeros = Nonzeros { steps, runs };
             let own = first;
             first += nonzeros.products() as i64;
             (own, nonzeros)
