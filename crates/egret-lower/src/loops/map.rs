@@ -12,7 +12,7 @@ use crate::loops::operands::{StridedOperand, normalise, touched};
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
 use egret_ir::DType;
-use egret_loop::{Access, Arg, Elem, Kernel, KernelBuilder, Param, Ty, V};
+use egret_loop::{Access, Arg, Elem, Kernel, KernelBuilder, Param, Parity, Shuffle, Ty, V};
 
 /// Elements of work that are worth a task of their own.
 pub const GRAIN: i64 = 16 * 1024;
@@ -62,21 +62,31 @@ pub fn run_to(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: &Destination) -> 
     let (dims, _) = normalise(&expr.dims, &vec![false; expr.dims.len()], &mut operands, &mut args)?;
     let machine = &ctx.options.machine;
     let bytes = machine.kernel_bytes;
-    let contiguous = match (dims.len(), operands.split_last()) {
-        (0, _) | (_, None) => false,
-        (n, Some((to, from))) => {
-            let stride = |s: &StridedOperand| s.access.strides[n - 1];
-            stride(to) == 1 && from.iter().all(|s| stride(s) == 1 || (stride(s) == 0 && !copies))
-        }
+    // Strides along the innermost axis.
+    let strides: Option<Vec<i64>> =
+        dims.len().checked_sub(1).map(|inner| operands.iter().map(|s| s.access.strides[inner]).collect());
+    let along = |every_second: bool| {
+        let Some((to, from)) = strides.as_ref().and_then(|s| s.split_last()) else { return false };
+        let second = |elem| every_second && elem == Elem::F32 && lanes::masks(bytes);
+        let each = |(stride, s): (&i64, &StridedOperand)| match *stride {
+            1 => true,
+            0 => !copies,
+            SECOND => second(s.elem),
+            _ => false,
+        };
+        *to == 1 && from.iter().zip(&operands).all(each)
     };
-    let lanes = match operands.last().filter(|_| contiguous) {
+    // What is written over an operand is computed once.
+    let again = pairs.is_empty();
+    let across = match along(false) {
+        true => None,
+        false => Across::of(expr, &dims, &operands, copies, machine, again),
+    };
+    let lanes = match operands.last().filter(|_| along(across.is_none())) {
         Some(to) if copies => Some(Lanes::filled(to.elem, bytes)),
         Some(_) => Lanes::of(expr, bytes),
         None => None,
     };
-    // What is written over an operand is computed once.
-    let again = pairs.is_empty();
-    let across = if contiguous { None } else { Across::of(expr, &dims, &operands, copies, machine, again) };
     let kernel = kernel(expr, dims, &operands, lanes, across, out, bytes)?;
     args.extend(out.halo.as_ref().map(|_| out.at));
     ctx.call_in_place(kernel, &args, &pairs)
@@ -212,6 +222,9 @@ fn levels(dims: &[i64], inputs: &[StridedOperand], width: u8) -> Vec<Level> {
     }
 }
 
+/// The stride of every second element.
+const SECOND: i64 = 2;
+
 /// Roughly how much more an element costs than a copy.
 fn weight(expr: &Expr) -> i64 {
     1 + expr.terms.len() as i64 / 8
@@ -305,6 +318,20 @@ impl Body<'_> {
         result
     }
 
+    /// Every second element of a buffer, in `width` lanes of which the first `count` are these.
+    fn every_second(&self, k: &mut KernelBuilder, param: Param, at: V, width: u8, count: u8) -> V {
+        let touched = 2 * count - 1;
+        let first = k.load_first(param, at, width, touched.min(width));
+        let second = match touched.checked_sub(width).filter(|n| *n > 0) {
+            Some(rest) => {
+                let at = k.affine(&[(at, 1)], i64::from(width));
+                k.load_first(param, at, width, rest)
+            }
+            None => first,
+        };
+        k.shuffle(Shuffle::Deinterleave(Parity::Even), first, second)
+    }
+
     /// One element, or a vector of them, of which the first `count` lanes are; `fixed` has the operands that do not vary, in `width`
     /// lanes, `scalars` in one.
     #[allow(clippy::too_many_arguments, reason = "where one element is, in every respect")]
@@ -328,6 +355,7 @@ impl Body<'_> {
                     let at = k.affine(&[(bases[p], 1), (i, stride)], more * stride);
                     match width {
                         1 => k.load(self.params[p], at),
+                        _ if stride == SECOND => self.every_second(k, self.params[p], at, width, count),
                         _ => k.load_first(self.params[p], at, width, count),
                     }
                 }
