@@ -215,6 +215,32 @@ fn weights_that_are_dequantised_far_from_their_product_are_bytes_too() {
     assert_eq!(contracted(&after), [DType::I32]);
 }
 
+/// Weights of bytes are still bytes behind `canonicalize`, which joins casts, however small they are.
+#[test]
+fn canonicalize_leaves_small_weights_to_quantize() {
+    use egret_ir::{Attrs, Builder, Op, Type, attrs};
+    let mut b = Builder::new("g");
+    let x = b.input("x", Type::Tensor(Tensor::new(&[8, 32], vec![0u8; 256]).ty()));
+    let to = |to: DType| attrs! { to: to, saturate: 1i64, round: "nearest" };
+    let w = Tensor::new(&[32, 16], (0..512).map(|i| (i * 7) as u8 as i8).collect::<Vec<i8>>());
+    let (w, scale) = (b.constant(w), b.constant(Tensor::new(&[1, 16], vec![0.3f32; 16])));
+    let zero = b.constant(Tensor::new(&[], vec![0i32]));
+    let mut emit = |op: Op, attrs: Attrs, of: &[egret_ir::ValueId]| b.emit(op, attrs, of).unwrap();
+    let x = emit(Op::Cast, to(DType::F32), &[x]);
+    let w = emit(Op::Cast, to(DType::I32), &[w]);
+    let w = emit(Op::Sub, attrs! {}, &[w, zero]);
+    let w = emit(Op::Cast, to(DType::F32), &[w]);
+    let w = emit(Op::Mul, attrs! {}, &[w, scale]);
+    let y = emit(Op::Matmul, attrs! {}, &[x, w]);
+    b.output("y", y);
+    let vnni = CostModel::of("x86-64-v4-vnni").expect("a target");
+    let passes = Some(["canonicalize", "quantize"].map(str::to_owned).to_vec());
+    let options = Options { passes, cost: vnni, ..Options::default() };
+    let (after, _) = optimize(b.graph.clone(), &options).unwrap();
+    let text = text::print(&after);
+    assert!(text.contains("const i8[32, 16]"), "{text}");
+}
+
 /// Integers that are multiplied as floats, since no sum is beyond 2^24, keep their sums to the bit: the scale behind stays behind.
 #[test]
 fn no_scale_goes_into_weights_of_integers() {
