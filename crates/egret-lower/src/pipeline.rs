@@ -154,7 +154,7 @@ fn groups<'g>(
     let refused: std::collections::BTreeSet<_> = refusals.iter().filter_map(|r| r.node).collect();
     let mut groups = fusion::build(graph, ctx.options, ctx.units.as_ref());
     if ctx.options.fuse {
-        ctx.halos = halo::plan(graph, &mut groups);
+        ctx.halos = halo::plan(graph, &mut groups, &ctx.options.machine);
     }
     let with_free_dims = ctx.units.as_ref().map(|u| Arc::clone(&u.graph));
     for group in &groups {

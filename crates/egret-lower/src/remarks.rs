@@ -6,7 +6,7 @@
 
 use crate::geometry::aliases::alias;
 use crate::geometry::shape::dims;
-use crate::kernels::are_left_out;
+use crate::geometry::zeros::are_left_out;
 use crate::plan::fusion::{FusionGroup, MAX_NODES};
 use egret_ir::{Family, Graph, NodeId, Op, UseLists, ValueId, Zeros};
 use egret_loop::Program;

@@ -111,6 +111,15 @@ impl ConvShape {
         self.kernel.iter().product()
     }
 
+    /// Whether each output pixel reads the input's pixel of its own place and no other.
+    pub fn is_pointwise(&self) -> bool {
+        let one = |v: &[i64]| v.iter().all(|n| *n == 1);
+        one(&self.kernel)
+            && one(&self.strides)
+            && self.input == self.output
+            && self.low.iter().all(|l| *l == 0)
+    }
+
     /// The input's extents that windows read, with the halo at the low end.
     pub fn read(&self) -> Vec<i64> {
         let read = |i: usize| match self.leaves_out(i) {

@@ -7,3 +7,4 @@ pub mod dtypes;
 pub mod halo;
 pub mod shape;
 pub mod size;
+pub mod zeros;

@@ -45,6 +45,11 @@ pub fn elements(dims: &[i64]) -> Result<usize, Unsupported> {
     Ok(dims.iter().product::<i64>() as usize)
 }
 
+/// `n` or the next multiple of `of`, which is above 0.
+pub fn up_to(n: i64, of: i64) -> i64 {
+    (n + of - 1) / of * of
+}
+
 /// Elements from the first to the last of those at `sum(i * stride)`, for every `i` below the extent. All
 /// (extent, stride) with a stride that is not negative, and an extent of at least 1.
 pub fn reach(axes: impl IntoIterator<Item = (i64, i64)>) -> Result<usize, Unsupported> {

@@ -30,7 +30,7 @@ mod tfidf;
 mod trees;
 mod window;
 
-pub use contraction::{FreeRows, are_left_out};
+pub use contraction::FreeRows;
 pub use open::standing;
 
 use crate::error::Unsupported;

@@ -202,7 +202,7 @@ pub fn pad(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let grows = low.iter().chain(&high).all(|p| *p >= 0);
     if zero && grows && mode == "constant" && !dims.contains(&0) {
         let (from, at) = (ctx.place(x)?, ctx.place(result)?);
-        let halo = Halo { low, high };
+        let halo = Halo { low, high, gap: 0 };
         let out = Destination { at, access: halo.access(&dims), halo: Some((halo, dims.clone())) };
         return map::run_to(ctx, &Expr::load(dims, x, DType::F32), &[from], &out);
     }

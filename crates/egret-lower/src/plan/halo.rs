@@ -4,21 +4,41 @@
 //! A value has a halo where some convolution wants it and everybody who touches the value knows how: its
 //! producer writes it between the zeros (and clears them in the same kernel), all others read it with the
 //! strides of the larger buffer. Where that cannot be, the convolution copies its input.
+//!
+//! Planes of pixels between convolutions that leave out zeros of weights have gaps behind them in the same way, so that each begins with a whole vector:
+//! they are loaded for few products each.
 
 use crate::geometry::aliases::root;
 use crate::geometry::conv::ConvShape;
 use crate::geometry::halo::Halo;
 use crate::geometry::shape::dims;
-use crate::geometry::size;
+use crate::geometry::{size, zeros};
 use crate::plan::fusion::FusionGroup;
 use egret_ir::{DType, Graph, Op, ValueId};
-use std::collections::BTreeMap;
+use egret_machine::Machine;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The convolution with channels last that a group computes, if register tiles or the depthwise kernel can.
 fn window(graph: &Graph, group: &FusionGroup) -> Option<ConvShape> {
     let anchor = group.anchor.filter(|&a| graph.node(a).op == Op::Conv)?;
     let shape = ConvShape::new(graph, anchor);
     (shape.channels_last && shape.has_tiles(graph, anchor)).then_some(shape)
+}
+
+/// The halo that the convolution which a group computes without the zeros of its weights wants around its input.
+fn gap(graph: &Graph, group: &FusionGroup, machine: &Machine) -> Option<Halo> {
+    let anchor = group.anchor.filter(|&a| graph.node(a).op == Op::Conv)?;
+    let shape = ConvShape::new(graph, anchor);
+    if !shape.has_tiles(graph, anchor) {
+        return None;
+    }
+    zeros::of_conv(graph, anchor, &shape, &machine.costs)?;
+    let mut halo = Halo::none(shape.rank() + 2);
+    if shape.is_pointwise() {
+        let pixels: i64 = shape.input.iter().product();
+        halo.gap = size::up_to(pixels, machine.lanes() as i64) - pixels;
+    }
+    Some(halo)
 }
 
 /// Whether a group's kernel can write its result between zeros.
@@ -31,44 +51,59 @@ fn writes(graph: &Graph, group: &FusionGroup) -> bool {
 }
 
 /// Decides which values have a halo, and lets the groups read them accordingly.
-pub fn plan(graph: &Graph, groups: &mut [FusionGroup]) -> BTreeMap<ValueId, Halo> {
+pub fn plan(graph: &Graph, groups: &mut [FusionGroup], machine: &Machine) -> BTreeMap<ValueId, Halo> {
     let mut halos: BTreeMap<ValueId, Halo> = BTreeMap::new();
-    for group in groups.iter() {
+    // What each group wants around its input, if it knows of halos; and what is written with gaps only.
+    let gaps: Vec<Option<Halo>> = groups.iter().map(|g| gap(graph, g, machine)).collect();
+    let wanted = |group: &FusionGroup, gap: &Option<Halo>| {
+        gap.clone().or_else(|| window(graph, group).map(|shape| shape.wants()))
+    };
+    let mut in_planes: BTreeSet<ValueId> = BTreeSet::new();
+    for (group, gap) in groups.iter().zip(&gaps) {
         let rank = group.expr.dims.len();
         let held = matches!(graph.tensor_ty(group.result).dtype, DType::F32 | DType::U8);
-        if held && rank >= 3 && !group.expr.dims.contains(&0) && writes(graph, group) {
+        let knows = gap.is_some() || writes(graph, group);
+        if held && rank >= 3 && !group.expr.dims.contains(&0) && knows {
             halos.insert(group.result, Halo::none(rank));
+        }
+        if gap.is_some() {
+            in_planes.insert(group.result);
         }
     }
     for &v in graph.outputs() {
         halos.remove(&root(graph, v).0);
     }
-    for group in groups.iter() {
-        let shape = window(graph, group);
+    for (group, gap) in groups.iter().zip(&gaps) {
+        let wants = wanted(group, gap);
         let operands = group.anchor.map(|a| graph.node(a).operands.as_slice()).unwrap_or_default();
         for (i, &v) in operands.iter().enumerate().filter_map(|(i, v)| Some((i, v.as_ref()?))) {
-            match (&shape, halos.get_mut(&v)) {
-                (Some(shape), Some(halo)) if i == 0 => halo.widen(&shape.wants()),
+            match (&wants, halos.get_mut(&v)) {
+                (Some(wants), Some(halo)) if i == 0 => halo.widen(wants),
                 _ => drop(halos.remove(&root(graph, v).0)),
             }
         }
-        let knows = group.anchor.is_none() || shape.is_some();
+        let knows = group.anchor.is_none() || wants.is_some();
         for o in &group.expr.operands {
             if !knows || dims(graph, o.value) != group.expr.dims || !o.access.is_dense(&group.expr.dims) {
                 halos.remove(&root(graph, o.value).0);
             }
         }
         for o in group.prologue.iter().flat_map(|p| &p.operands) {
-            match (&shape, halos.get_mut(&o.value)) {
+            match (&wants, halos.get_mut(&o.value)) {
                 // The bytes that a depthwise convolution reads.
-                (Some(shape), Some(halo)) => halo.widen(&shape.wants()),
+                (Some(wants), Some(halo)) => halo.widen(wants),
                 _ => drop(halos.remove(&root(graph, o.value).0)),
             }
         }
     }
     halos.retain(|&v, halo| {
         let own = dims(graph, v);
-        !halo.is_none() && size::pays(&own, &halo.outer(&own))
+        // Zeros or gaps: what knows of the ones does not know of the others.
+        let one = match halo.has_zeros() {
+            true => halo.gap == 0 && !in_planes.contains(&v),
+            false => halo.gap > 0,
+        };
+        one && size::pays(&own, &halo.outer(&own))
     });
     for group in groups {
         for o in &mut group.expr.operands {

@@ -239,7 +239,7 @@ impl<'g> Ctx<'g> {
 
     /// Where a group's result goes.
     pub fn out(&mut self, v: ValueId) -> Result<Destination, Unsupported> {
-        let halo = self.halos.get(&v).map(|r| (r.clone(), self.dims(v)));
+        let halo = self.halos.get(&v).filter(|h| h.has_zeros()).map(|h| (h.clone(), self.dims(v)));
         Ok(Destination { at: self.origin(v)?, access: self.access(v), halo })
     }
 

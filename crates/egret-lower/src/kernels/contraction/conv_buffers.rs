@@ -70,12 +70,13 @@ pub fn padded(ctx: &mut Ctx, x: ValueId, s: &ConvShape, channels: i64) -> Result
         ]
         .concat(),
         low: wants.low,
+        gap: 0,
     };
     let dims = [&[s.n], kept.as_slice(), &[s.channels.0]].concat();
     let out = Destination {
         at: to,
         access: halo.access(&dims),
-        halo: (!halo.is_none()).then(|| (halo, dims.clone())),
+        halo: halo.has_zeros().then(|| (halo, dims.clone())),
     };
     copy(ctx, dims, x, at, StridedAccess { offset: own.offset, strides: from }, &out)?;
     Ok(Padded { at: to, strides, len })

@@ -34,7 +34,6 @@ mod transposed;
 
 pub use columns::Columns;
 pub use free_rows::FreeRows;
-pub use sparse::are_left_out;
 
 use crate::error::Unsupported;
 use crate::plan::fusion::FusionGroup;

@@ -16,14 +16,14 @@ use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::conv::ConvShape;
 use crate::geometry::shape::strides;
-use crate::geometry::size;
+use crate::geometry::zeros::are_left_out;
+use crate::geometry::{size, zeros};
 use crate::loops::map;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
 use egret_ir::{NodeId, Zeros};
 use egret_loop::{Elem, Products};
-use egret_machine::CostModel;
 use pixels::Pixels;
 use product::Weights;
 
@@ -48,7 +48,7 @@ pub fn matmul(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool
     let target = Target::sums(ctx, &[1, columns, rows], Products::Floats)?;
     let taps = (0..depth).map(|k| k * apart).collect();
     let len = size::offset(depth * apart)?;
-    let input = Pixels { at, len, image: 0, taps, runs: 1, run: rows, apart: 0 };
+    let input = Pixels { at, len, image: 0, taps, runs: 1, run: rows, apart: 0, room: 0 };
     let weights = Weights { value: w, strides: [1, columns as usize], nonzeros: zeros.nonzeros };
     product::run(ctx, "matmul_sparse", weights, &input, &target)?;
     // What happens to the sums happens as they are turned back.
@@ -76,24 +76,29 @@ pub fn lower(
     anchor: NodeId,
     s: &ConvShape,
 ) -> Result<bool, Unsupported> {
+    let Some(zeros) = zeros::of_conv(ctx.graph, anchor, s, &ctx.options.machine.costs) else {
+        return Ok(false);
+    };
     let node = ctx.graph.node(anchor);
     let (x, w) = (node.operand(0), node.operand(1));
-    let Some(zeros) = Zeros::of(ctx.graph, node) else { return Ok(false) };
-    // Windows that all lie before the input read nothing of it: dense tiles have a form for that.
-    let reads_input = s.read().iter().zip(&s.low).all(|(read, low)| read > low);
-    if s.channels_last || !reads_input || !are_left_out(&zeros, &ctx.options.machine.costs) {
-        return Ok(false);
-    }
     let dims = vec![s.n, s.channels.1, zeros.columns as i64];
-    let target = match in_rows(&group.expr, &dims).filter(fits) {
-        // An output of a convolution with channels first has no halo.
+    let mut target = match in_rows(&group.expr, &dims).filter(fits) {
         Some(expr) => {
-            let out = Destination::dense(ctx.place(group.result)?, &dims);
+            let mut out = ctx.out(group.result)?;
+            // Planes may have gaps behind them, nothing else.
+            out.access.strides.truncate(2);
+            out.access.strides.push(1);
             Target { out, expr, separate: false }
         }
         None => Target::sums(ctx, &dims, Products::Floats)?,
     };
-    let input = Pixels::of(ctx, x, s, ctx.options.machine.lanes() as i64)?;
+    let mut input = Pixels::of(ctx, x, s, ctx.options.machine.lanes() as i64)?;
+    // Where all planes have room behind them, tiles are whole to the end.
+    let room = |a: &StridedAccess| a.strides[2] == 0 || a.strides[1] >= input.run + input.room;
+    if input.runs == 1 && room(&target.out.access) && target.expr.operands.iter().all(|o| room(&o.access)) {
+        input.run += input.room;
+        target.expr.dims[2] = input.run;
+    }
     let strides = [(s.channels.0 * s.taps()) as usize, 1];
     let weights = Weights { value: w, strides, nonzeros: zeros.nonzeros };
     product::run(ctx, &conv_name("conv_sparse", &s.kernel), weights, &input, &target)?;
@@ -105,9 +110,4 @@ pub fn lower(
 fn apart(elements: i64, line: i64) -> i64 {
     let lines = (elements + line - 1) / line;
     (lines | 1) * line
-}
-
-/// Whether a contraction is computed without the zeros of its weights; of convolutions where channels are first.
-pub fn are_left_out(zeros: &Zeros, costs: &CostModel) -> bool {
-    costs.leaves_out_zeros(zeros.weights, zeros.nonzeros, zeros.columns, zeros.turned)
 }

@@ -30,6 +30,8 @@ pub struct Pixels {
     pub run: i64,
     /// Elements from one run to the next.
     pub apart: i64,
+    /// Elements behind the only run that tiles may read too: with them it is as long as whole vectors.
+    pub room: i64,
 }
 
 impl Pixels {
@@ -46,15 +48,15 @@ impl Pixels {
         let depth = s.channels.0;
         let short = |runs: i64, run: i64| runs * ((run + lanes - 1) / lanes);
         let pixels = output[0] * output[1];
-        let joined =
-            stride == [1, 1] && s.input == s.output && kernel == [1, 1] && s.low.iter().all(|l| *l == 0);
         let of = |taps: Vec<i64>, (runs, run, apart): (i64, i64, i64), (at, image): (Arg, i64)| {
             let len = size::offset(s.n * image)?;
-            Ok(Pixels { at, len, image, taps, runs, run, apart })
+            Ok(Pixels { at, len, image, taps, runs, run, apart, room: 0 })
         };
-        if joined {
-            let taps = (0..depth).map(|c| c * pixels).collect();
-            return of(taps, (1, pixels, 0), (ctx.place(x)?, depth * pixels));
+        if s.is_pointwise() {
+            let strides = ctx.access(x).strides;
+            let taps = (0..depth).map(|c| c * strides[1]).collect();
+            let room = (size::up_to(pixels, lanes) - pixels).min(strides[1] - pixels);
+            return Ok(Pixels { room, ..of(taps, (1, pixels, 0), (ctx.origin(x)?, strides[0]))? });
         }
         // Rows that are read, as many of them for each row of a window that begins a step further on.
         let read = two(&s.read(), 1);
@@ -85,12 +87,18 @@ impl Pixels {
             offset: planes.offset,
             strides: vec![planes.image, channel, dilation[1], row, step * row, stride[1]],
         };
-        let at = ctx.scratch(Elem::F32, &dims)?;
-        copy(ctx, dims.to_vec(), x, planes.from, access, &Destination::dense(at, &dims))?;
-        let own = strides(&dims);
+        // Planes begin with whole vectors.
+        let plane = size::up_to(count * output[1], lanes);
+        let own = strides(&[dims[0], dims[1], dims[2], dims[3], plane]);
+        let own = [&own[..4], &[output[1], 1]].concat();
+        let room = size::up_to(pixels, lanes) - pixels;
+        let len = dims[0] * own[0] + room;
+        let at = ctx.scratch(Elem::F32, &[len])?;
+        let to = StridedAccess { offset: 0, strides: own.clone() };
+        copy(ctx, dims.to_vec(), x, planes.from, access, &Destination { at, access: to, halo: None })?;
         let taps =
             window(&|c, y, x| c * own[1] + x * own[2] + (y % phases) * own[3] + (y / phases) * own[4]);
-        of(taps, (1, pixels, 0), (at, own[0]))
+        Ok(Pixels { room, len: size::offset(len)?, ..of(taps, (1, pixels, 0), (at, own[0]))? })
     }
 }
 
@@ -114,9 +122,9 @@ fn zeros_around(ctx: &mut Ctx, x: ValueId, s: &ConvShape, read: [i64; 2]) -> Res
     let low = if one { [0, s.low[0]] } else { [s.low[0], s.low[1]] };
     let depth = s.channels.0;
     if low == [0, 0] && read[0] <= input[0] && read[1] <= input[1] {
-        let at = ctx.place(x)?;
-        let strides = [input[0] * input[1], input[1]];
-        return Ok(Planes { at, from: at, offset: 0, image: depth * strides[0], strides });
+        let (at, own) = (ctx.origin(x)?, ctx.access(x).strides);
+        let strides = [own[1], input[1]];
+        return Ok(Planes { at, from: at, offset: 0, image: own[0], strides });
     }
     let outer = [s.n, depth, read[0], read[1]];
     let to = ctx.scratch(Elem::F32, &outer)?;
@@ -124,16 +132,17 @@ fn zeros_around(ctx: &mut Ctx, x: ValueId, s: &ConvShape, read: [i64; 2]) -> Res
     let halo = Halo {
         low: vec![0, 0, low[0], low[1]],
         high: vec![0, 0, read[0] - low[0] - kept[0], read[1] - low[1] - kept[1]],
+        gap: 0,
     };
     let dims = [s.n, depth, kept[0], kept[1]];
-    let plane = input[0] * input[1];
-    let access = StridedAccess { offset: 0, strides: vec![depth * plane, plane, input[1], 1] };
+    let own = ctx.access(x).strides;
+    let access = StridedAccess { offset: 0, strides: vec![own[0], own[1], input[1], 1] };
     let out = Destination {
         at: to,
         access: halo.access(&dims),
-        halo: (!halo.is_none()).then(|| (halo, dims.to_vec())),
+        halo: halo.has_zeros().then(|| (halo, dims.to_vec())),
     };
-    let from = ctx.place(x)?;
+    let from = ctx.origin(x)?;
     copy(ctx, dims.to_vec(), x, from, access, &out)?;
     let strides = [read[0] * read[1], read[1]];
     Ok(Planes { at: to, from: to, offset: 0, image: depth * strides[0], strides })
