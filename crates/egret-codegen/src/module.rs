@@ -58,6 +58,7 @@ pub(crate) fn compile<M: Module>(
     options: &Options,
     weights: WeightsData,
 ) -> Result<Exports> {
+    fits(program, options, &weights)?;
     let mut out = Output::new(module, program, options);
     let hash = tables::hash(&program.weights);
     let Written { tables, sizes, plan, run } = written(&mut out, hash)?;
@@ -86,6 +87,7 @@ pub(crate) fn compile_front<M: Module>(
     levels: &[Options],
 ) -> Result<(Option<DataId>, [u8; 32])> {
     let lowest = levels.first().ok_or_else(|| broken("an artifact without levels"))?;
+    fits(front, lowest, &WeightsData::Define)?;
     let mut out = Output::new(module, front, lowest);
     let hash = tables::hash(&front.weights);
     let weights = embedded_weights(&mut out, WeightsData::Define)?;
@@ -143,19 +145,30 @@ fn cpu<M: Module>(out: &mut Output<'_, M>, name: &str, target: &Target) -> Resul
     }
 }
 
+/// Whether a program's weights are among its code.
+fn embeds(program: &Program, options: &Options) -> bool {
+    options.weights != WeightsPlace::External && !program.weights.is_empty()
+}
+
+/// Whether weights that are defined with the code can be reached from it: asked before they are packed, which takes long for such as cannot.
+fn fits(program: &Program, options: &Options, data: &WeightsData) -> Result<()> {
+    // Code reaches its data by 32-bit distances.
+    let far = embeds(program, options) && program.weights.len() > 1 << 30;
+    if far && matches!(data, WeightsData::Define) {
+        return Err(CodegenError::Unsupported(
+            "the weights are larger than 1 GiB; keep them in a file of their own (--weights file)".into(),
+        ));
+    }
+    Ok(())
+}
+
 fn embedded_weights<M: Module>(out: &mut Output<'_, M>, data: WeightsData) -> Result<Option<DataId>> {
-    if out.options.weights == WeightsPlace::External || out.program.weights.is_empty() {
+    if !embeds(out.program, out.options) {
         return Ok(None);
     }
     let name = weights_symbol(out.program);
     if matches!(data, WeightsData::Import) {
         return Ok(Some(out.module.declare_data(&name, Linkage::Import, false, false)?));
-    }
-    // Code reaches its data by 32-bit distances.
-    if out.program.weights.len() > 1 << 30 {
-        return Err(CodegenError::Unsupported(
-            "the weights are larger than 1 GiB; keep them in a file of their own (--weights file)".into(),
-        ));
     }
     let id = out.module.declare_data(&name, Linkage::Local, false, false)?;
     let mut description = cranelift_module::DataDescription::new();

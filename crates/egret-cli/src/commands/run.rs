@@ -56,7 +56,8 @@ pub struct Args {
     /// Threads; with --data, each stage has one of its own in any case [default: all cores]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
-    /// With --engine interp: how many iterations it runs of all loops together, before it gives up
+    /// With --engine interp: how many iterations it runs of all loops together, before it gives up. Compiled code has no such bound: a loop whose
+    /// condition stays true goes on until the process is ended
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub max_trips: u64,
     /// Print which kernels took longest, what they are for and how fast they were
