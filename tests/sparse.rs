@@ -195,9 +195,10 @@ fn zeros_are_multiplied_where_nothing_may_change() {
 fn every_target_multiplies_by_nonzeros_as_the_interpreter() {
     let mut rng = Rng::new(9);
     let mut sparse = 0;
-    for case in 0..40 {
+    for case in 0..60 {
         let mut below = |n: u64| (rng.bits() % n) as usize;
-        let (rows, depth, columns) = (16 + below(80), 30 + below(120), 30 + below(120));
+        let rows = [1, 2, 5, 16 + below(80), 16 + below(80)][case % 5];
+        let (depth, columns) = (30 + below(120), 30 + below(120));
         let batch = [vec![], vec![2]][below(2)].clone();
         let (one_of, bias, other) = (4 + below(20) as u64, below(2) == 0, below(3) == 0);
         let mut b = Builder::new("sparse");

@@ -42,7 +42,7 @@ pub struct CostModel {
 /// loads the row that it multiplies, which it shares with others.
 const BYTES_OF_NONZERO: f64 = 12.0;
 
-/// What a multiply-add by a nonzero costs, in those of dense tiles: the load of the row, and code that is read once.
+/// What a multiply-add by a nonzero costs, in those of dense tiles: the load of the row is its own.
 const PRICE_OF_NONZERO: f64 = 1.5;
 
 /// What an element costs that is read and written elsewhere, in multiply-adds: a third of a nanosecond.
@@ -61,10 +61,24 @@ impl CostModel {
         if self.sparse_rows == 0 {
             return 0.0;
         }
+        (self.macs_of_weight(columns) / self.macs_of_nonzero(columns as u64)).min(4.0 / BYTES_OF_NONZERO)
+    }
+
+    /// Multiply-adds that take as long as those of a weight by so many columns in a dense product, or as reading it, where that is longer.
+    fn macs_of_weight(&self, columns: usize) -> f64 {
+        (columns as f64).max(self.macs_to_read(4.0))
+    }
+
+    /// The same of a weight with code of its own.
+    fn macs_of_nonzero(&self, columns: u64) -> f64 {
         // A column less than a vector takes as long as a whole one.
-        let lanes = self.lanes.max(1) as usize;
-        let filled = columns as f64 / (lanes * columns.div_ceil(lanes).max(1)) as f64;
-        (filled / PRICE_OF_NONZERO).min(4.0 / BYTES_OF_NONZERO)
+        let whole = columns.div_ceil(self.lanes.max(1)).saturating_mul(self.lanes);
+        whole as f64 * PRICE_OF_NONZERO + self.macs_to_read(BYTES_OF_NONZERO)
+    }
+
+    /// Multiply-adds that take as long as so many bytes of weights or of code.
+    fn macs_to_read(&self, bytes: f64) -> f64 {
+        bytes * self.macs as f64 / self.cached_bytes.max(1) as f64
     }
 
     /// Whether a product by constant weights, of which so many are not zero, is to be computed from these alone. `turned`: elements of its
@@ -72,13 +86,12 @@ impl CostModel {
     pub fn leaves_out_zeros(&self, weights: usize, nonzeros: usize, columns: usize, turned: usize) -> bool {
         let few = nonzeros > 0 && nonzeros as f64 <= weights as f64 * self.nonzeros_at_most(columns);
         let time = self.macs_of_nonzeros(nonzeros as u64, columns as u64, turned as u64);
-        few && time as f64 <= weights as f64 * columns as f64
+        few && time as f64 <= weights as f64 * self.macs_of_weight(columns)
     }
 
     /// As many multiply-adds of a dense product take as long as the product by so many nonzeros of so many columns.
     pub fn macs_of_nonzeros(&self, nonzeros: u64, columns: u64, turned: u64) -> u64 {
-        let whole = columns.div_ceil(self.lanes.max(1)).saturating_mul(self.lanes);
-        (nonzeros as f64 * whole as f64 * PRICE_OF_NONZERO + turned as f64 * PRICE_OF_TURNED) as u64
+        (nonzeros as f64 * self.macs_of_nonzero(columns) + turned as f64 * PRICE_OF_TURNED) as u64
     }
 
     /// The same where zeros are multiplied like all numbers.

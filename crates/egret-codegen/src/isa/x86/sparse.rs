@@ -8,7 +8,7 @@
 //! All code of a model comes from memory once in a run, as it is larger than the caches near the core; processors fetch it in time only while it
 //! stands in these. So each run of a tile fetches lines of the function that is next.
 
-use egret_loop::{Nonzeros, ParamInfo, Tile};
+use egret_loop::{NonzeroStep, Nonzeros, ParamInfo, Tile};
 
 use super::super::{Encoded, Encoding, broken, refused};
 use super::asm::{Vr, WideIsa};
@@ -78,10 +78,17 @@ const LINE: u32 = 64;
 const SHARES: u32 = 3;
 /// Where the right operand's row is: the last register.
 const ROW: Vr = 31;
-/// An 8-bit displacement of a weight counts weights: these are the least and the greatest.
+/// The registers of both operands, as instructions number them: `rdi` and `rsi`.
+const WEIGHTS: u8 = 7;
+const ROWS: u8 = 6;
+/// Elements of a vector.
+const VECTOR: i64 = 16;
+/// Bytes of an instruction that moves a register on.
+const ADVANCE: usize = 7;
+/// An 8-bit displacement counts weights, or vectors: these are the least and the greatest.
 const NEAR: std::ops::RangeInclusive<i64> = -128..=127;
 
-/// The code of the sums. The left operand is at `rdi`, which moves on, the right one at `rsi`.
+/// The code of the sums. The left operand is at `rdi`, the right one at `rsi`; both move on.
 #[derive(Default)]
 struct Sums {
     code: Vec<u8>,
@@ -90,6 +97,8 @@ struct Sums {
     /// After how many bytes of code a line of what is next is fetched, and how many were.
     ahead: usize,
     fetched: usize,
+    /// The element of the right operand that `rsi` is at.
+    row: i64,
 }
 
 impl Sums {
@@ -103,14 +112,15 @@ impl Sums {
             self.code.extend([0xc5, 0xf8, 0x92, 0xc8]);
         }
         (0..rows).for_each(|r| self.zero(r as Vr));
+        let moves = moves_pay(&nonzeros.steps);
         // The weight that `rdi` is at, and the next one.
         let (mut base, mut weight) = (0, 0);
         for step in &nonzeros.steps {
-            self.load(step.b)?;
+            self.load(step.b, moves)?;
             for row in step.rows() {
                 if !NEAR.contains(&(weight - base)) {
                     let next = weight - NEAR.start();
-                    self.advance(4 * (next - base))?;
+                    self.advance(WEIGHTS, 4 * (next - base))?;
                     base = next;
                 }
                 self.multiply_add(row as Vr, (weight - base) as i8);
@@ -173,19 +183,22 @@ impl Sums {
         self.code.extend([0xef, 0b1100_0000 | (sum & 7) << 3 | sum & 7]);
     }
 
-    /// `vmovups zmm31 {k1}{z}, [rsi + elements]`.
-    fn load(&mut self, elements: i64) -> Encoding<()> {
-        let bytes = tile::displacement(elements, 0)?;
+    /// `vmovups zmm31 {k1}{z}, [rsi + elements]`, where `elements` counts from where `rsi` was at first. `moves`: `rsi` moves on to what is too far for an 8-bit
+    /// displacement.
+    fn load(&mut self, elements: i64, moves: bool) -> Encoding<()> {
+        if let (true, Some(at)) = (moves, moved(self.row, elements)) {
+            self.advance(ROWS, 4 * (at - self.row))?;
+            self.row = at;
+        }
+        let bytes = tile::displacement(elements - self.row, 0)?;
         let masked = if self.tail.is_some() { 0b1000_0001 } else { 0 };
         // vvvv is not used: all ones, which is register 0.
         self.evex(0b01, 0b00, ROW, 0, 0b100_0000 | masked);
-        let modrm = (ROW & 7) << 3 | 0b110;
-        match bytes / 64 {
-            0 if bytes == 0 => self.code.extend([0x10, modrm]),
-            near if bytes % 64 == 0 && NEAR.contains(&near) => {
-                self.code.extend([0x10, 0b0100_0000 | modrm, near as u8]);
-            }
-            _ => {
+        let modrm = (ROW & 7) << 3 | ROWS;
+        match near(elements - self.row) {
+            Some(0) => self.code.extend([0x10, modrm]),
+            Some(near) => self.code.extend([0x10, 0b0100_0000 | modrm, near as u8]),
+            None => {
                 self.code.extend([0x10, 0b1000_0000 | modrm]);
                 self.code.extend((bytes as i32).to_le_bytes());
             }
@@ -196,22 +209,45 @@ impl Sums {
     /// `vfmadd231ps sum, zmm31, [rdi + weights]{1to16}`.
     fn multiply_add(&mut self, sum: Vr, weights: i8) {
         self.evex(0b10, 0b01, sum, ROW, 0b101_0000);
-        self.code.extend([0xb8, 0b0100_0000 | (sum & 7) << 3 | 0b111, weights as u8]);
+        self.code.extend([0xb8, 0b0100_0000 | (sum & 7) << 3 | WEIGHTS, weights as u8]);
     }
 
-    /// `add rdi, bytes`.
-    fn advance(&mut self, bytes: i64) -> Encoding<()> {
+    /// `add register, bytes`.
+    fn advance(&mut self, register: u8, bytes: i64) -> Encoding<()> {
         let bytes = i32::try_from(bytes).map_err(|_| refused("it has too many weights"))?;
-        self.code.extend([0x48, 0x81, 0xc7]);
+        self.code.extend([0x48, 0x81, 0b1100_0000 | register]);
         self.code.extend(bytes.to_le_bytes());
         Ok(())
     }
 }
 
+/// A place so many elements from a register as an 8-bit displacement, which counts vectors.
+fn near(elements: i64) -> Option<i8> {
+    let vectors = elements / VECTOR;
+    (elements % VECTOR == 0 && NEAR.contains(&vectors)).then_some(vectors as i8)
+}
+
+/// Where a register that is at `from` moves so that the place, a whole number of vectors away, and what is behind it are near.
+fn moved(from: i64, elements: i64) -> Option<i64> {
+    let far = (elements - from) % VECTOR == 0 && near(elements - from).is_none();
+    far.then(|| elements - NEAR.start() * VECTOR)
+}
+
+/// Whether the code is shorter by a register that moves on to far rows: each move is an instruction, and a load of what is near has 3 bytes less.
+fn moves_pay(steps: &[NonzeroStep]) -> bool {
+    let (mut at, mut moves, mut near) = (0, 0, 0);
+    for step in steps {
+        if let Some(next) = moved(at, step.b) {
+            (at, moves) = (next, moves + 1);
+        }
+        near += usize::from((step.b - at) % VECTOR == 0);
+    }
+    ADVANCE * moves < 3 * near
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use egret_loop::NonzeroStep;
     use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 
     fn text(code: &[u8]) -> Vec<String> {
@@ -258,7 +294,7 @@ mod tests {
         );
         let mut masked = Sums { tail: Some(5), ..Sums::default() };
         masked.emit(0, &nonzeros([], 1)).unwrap();
-        masked.load(3).unwrap();
+        masked.load(3, false).unwrap();
         (0..31).for_each(|r| masked.zero(r));
         let read = text(&masked.code);
         assert_eq!(read[4..7], ["mov eax,1Fh", "kmovw k1,eax", "vmovups zmm31{k1}{z},[rsi+0Ch]"]);
@@ -292,6 +328,31 @@ mod tests {
         match text.strip_suffix('h') {
             Some(digits) => i64::from_str_radix(digits, 16).unwrap(),
             None => text.parse().unwrap(),
+        }
+    }
+
+    /// Rows further away than an 8-bit displacement reaches, whole vectors away or not.
+    #[test]
+    fn the_rows_pointer_moves_on() {
+        for (apart, odd, moves) in [(64, 0, true), (208, 5, true), (3136, 0, false)] {
+            let rows: Vec<i64> = (0..300).map(|i| i * apart + if i % 7 == 3 { odd } else { 0 }).collect();
+            let mut sums = Sums::default();
+            sums.emit(1, &nonzeros(rows.iter().map(|&b| (b, 1)), 1)).unwrap();
+            let (mut at, mut found, mut moved) = (0, vec![], 0);
+            for line in text(&sums.code) {
+                if let Some(bytes) = line.strip_prefix("add rsi,") {
+                    (at, moved) = (at + number(bytes), moved + 1);
+                }
+                let Some(place) = line.strip_prefix("vmovups zmm31,[rsi") else { continue };
+                let place = place.trim_end_matches(']');
+                let value = match place.split_at_checked(1) {
+                    None => 0,
+                    Some(("-", digits)) => -number(digits),
+                    Some((_, digits)) => number(digits),
+                };
+                found.push((at + value) / 4);
+            }
+            assert_eq!((found, moved > 0), (rows, moves), "{apart} apart");
         }
     }
 

@@ -107,7 +107,11 @@ pub fn lower(
 }
 
 /// How far rows of so many elements stand apart so that each begins with a line of the cache, and few share one of its sets: an odd number of lines.
+/// Of short ones several are in a line.
 fn apart(elements: i64, line: i64) -> i64 {
+    if elements <= line / 2 {
+        return (elements as u64).next_power_of_two() as i64;
+    }
     let lines = (elements + line - 1) / line;
     (lines | 1) * line
 }
