@@ -178,3 +178,71 @@ fn a_graph_of_every_stage_comes_back() {
         }
     }
 }
+
+/// A slice that is not there is an error, in the exported model too: ONNX would give what there is of it.
+#[test]
+fn slices_that_are_not_there_stay_errors() {
+    use egret::ir::{Builder, DType, Dim, Op, TensorType, Type, attrs};
+    let symbol = Dim::symbol;
+    let (n, c) = (symbol("n"), symbol("c"));
+    let twice = |d: &Dim| d.clone() + d.clone();
+    let one = || Dim::constant(1);
+    // (start, size, step) along c, and the sizes of c that have it.
+    let slices: [(Dim, Dim, i64, &[usize]); 5] = [
+        (twice(&c) - Dim::constant(2), one(), 1, &[1]),
+        (Dim::constant(2), Dim::constant(3), 1, &[5, 6, 9]),
+        (c.clone() - Dim::constant(3), Dim::constant(2), 1, &[3, 4, 5, 6, 9]),
+        (Dim::constant(4), Dim::constant(3), -2, &[5, 6, 9]),
+        (Dim::constant(0), c.clone(), 1, &[0, 1, 2, 3, 4, 5, 6, 9]),
+    ];
+    for (start, size, step, there) in slices {
+        let mut b = Builder::new("slices");
+        let shape = vec![n.clone(), c.clone()];
+        let x = b.input("x", Type::Tensor(TensorType { dtype: DType::F32, shape }));
+        let cut = attrs! { starts: vec![Dim::constant(0), start], sizes: vec![n.clone(), size], steps: vec![1i64, step] };
+        let y = b.emit(Op::Slice, cut, &[x]).expect("a slice");
+        b.output("y", y);
+        let (again, _) = again(&b.graph).expect("comes back");
+        for c in [0usize, 1, 2, 3, 4, 5, 6, 9] {
+            let x = Tensor::new(&[2, c], (0..2 * c).map(|i| i as f32).collect::<Vec<f32>>());
+            let [want, got] = [&b.graph, &again].map(|g| run(g, &[Value::Tensor(x.clone())]));
+            match (want, got) {
+                (Ok(want), Ok(got)) => assert!(there.contains(&c) && same_bits(&want[0], &got[0]), "{c}"),
+                (Err(_), Err(_)) => assert!(!there.contains(&c), "{c}"),
+                (want, got) => panic!("{c}: {want:?} and {got:?}"),
+            }
+        }
+    }
+}
+
+/// Trees over f32 are written with splits and weights of f32, as ONNX's checker wants it, or not at all.
+#[test]
+fn trees_have_numbers_of_the_type_of_their_input() {
+    use egret::ir::{Builder, DType, Op, Type, attrs};
+    use onnx_protobuf::{Message, ModelProto};
+    let written = |dtype: DType, split: f64| {
+        let mut b = Builder::new("trees");
+        let x = b.input("x", Type::Tensor(Tensor::from_f64s(dtype, &[3, 2], vec![0.0; 6]).ty()));
+        let attrs = attrs! {
+            aggregate: 1i64, post_transform: 0i64, n_targets: 1i64, nodes_featureids: vec![0i64],
+            nodes_splits: Tensor::new(&[1], vec![split]), nodes_modes: Tensor::new(&[1], vec![0u8]),
+            nodes_truenodeids: vec![0i64], nodes_trueleafs: vec![1i64], nodes_falsenodeids: vec![1i64],
+            nodes_falseleafs: vec![1i64], nodes_missing: Vec::<i64>::new(), leaf_targetids: vec![0i64, 0],
+            leaf_weights: Tensor::new(&[2], vec![1.5f64, -2.0]),
+            membership_values: Tensor::new(&[0], Vec::<f64>::new()), tree_roots: vec![0i64],
+        };
+        let y = b.emit(Op::TreeEnsemble, attrs, &[x]).expect("an ensemble");
+        b.output("y", y);
+        egret_export::export(&b.graph, &egret_export::Options::default())
+    };
+    for (dtype, code) in [(DType::F32, 1), (DType::F64, 11)] {
+        let exported = written(dtype, 0.25).expect("exports");
+        let model = ModelProto::parse_from_bytes(&exported.model).expect("a model");
+        let node = model.graph.node.iter().find(|n| n.op_type == "TreeEnsemble").expect("trees");
+        let of = |name: &str| node.attribute.iter().find(|a| a.name == name).expect("numbers").t.data_type;
+        assert_eq!([of("nodes_splits"), of("leaf_weights")], [code, code], "{dtype}");
+    }
+    // No number of f32: the question would be another.
+    let refused = written(DType::F32, 0.1).err().expect("refused").to_string();
+    assert!(refused.contains("does not hold"), "{refused}");
+}

@@ -13,7 +13,7 @@ pub(super) fn spelling(op: M) -> Spelling {
         M::Reshape => Nodes("Reshape", reshape),
         M::Broadcast => Nodes("Expand", broadcast),
         M::Transpose => Nodes("Transpose", transpose),
-        M::Slice => Nodes("Slice", slice),
+        M::Slice => Nodes("Slice, and Reshape where dims do not tell that all of it is there", slice),
         M::Pad => Nodes("Pad", pad),
         M::Dilate => Nodes("Reshape, Pad, Slice", dilate),
         M::Concat => Nodes("Concat", concat),
@@ -101,10 +101,39 @@ fn slice(c: &mut Call<'_, '_>) -> Written {
     if axes.is_empty() {
         return Ok(vec![c.op("Identity", &[&x], vec![])]);
     }
-    let (from, to) = (c.writer.shape(&from)?, c.writer.shape(&to)?);
+    let never_negative = |d: &Dim| d.at_least().is_some_and(|least| least >= 0);
+    let may_be_negative = from.iter().zip(&steps).any(|(d, step)| *step > 0 && !never_negative(d));
+    let (mut from, to) = (c.writer.shape(&from)?, c.writer.shape(&to)?);
+    if may_be_negative {
+        // For ONNX that would be a place from the end; here it is an error, as what is beyond the end.
+        let (zero, beyond) = (c.ints(&[0]), c.ints(&[i64::MAX]));
+        let negative = c.op("Less", &[&from, &zero], vec![]);
+        from = c.op("Where", &[&negative, &beyond, &from], vec![]);
+    }
     let axes = c.ints(&axes);
     let steps = if steps.iter().all(|&s| s == 1) { String::new() } else { c.ints(&steps) };
-    Ok(vec![c.op("Slice", &[&x, &from, &to, &axes, &steps], vec![])])
+    let y = c.op("Slice", &[&x, &from, &to, &axes, &steps], vec![]);
+    let all_there =
+        dims.iter().enumerate().all(|(i, dim)| is_within(&starts[i], &sizes[i], all_steps[i], dim));
+    if all_there {
+        return Ok(vec![y]);
+    }
+    // ONNX takes what there is of a slice, here another size is an error: that of another number of elements.
+    let shape = c.writer.shape(&sizes)?;
+    Ok(vec![c.op("Reshape", &[&y, &shape], vec![proto::int("allowzero", 1)])])
+}
+
+/// Whether so many elements from one on stand in an axis whatever its symbols are.
+fn is_within(start: &Dim, size: &Dim, step: i64, dim: &Dim) -> bool {
+    if size.as_const() == Some(0) {
+        return true;
+    }
+    let never_negative = |d: Dim| d.at_least().is_some_and(|least| least >= 0);
+    let one = || Dim::constant(1);
+    let last = start.clone() + (size.clone() - one()) * Dim::constant(step);
+    let (low, high) = if step > 0 { (start.clone(), last) } else { (last, start.clone()) };
+    // With a size of 0 the last element is before the first, within the axis or one before it.
+    never_negative(low) && never_negative(dim.clone() - one() - high)
 }
 
 fn pad(c: &mut Call<'_, '_>) -> Written {

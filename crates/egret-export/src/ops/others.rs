@@ -5,6 +5,7 @@ use crate::call::{Call, Written};
 use crate::error::ExportError;
 use crate::proto;
 use egret_ir::families::{Image, Linalg, Ml, Random, Sort, Text};
+use egret_ir::{DType, Tensor};
 
 const ML: &str = "ai.onnx.ml";
 
@@ -67,6 +68,20 @@ fn label_encode(c: &mut Call<'_, '_>) -> Written {
     Ok(c.emit_many(ML, "LabelEncoder", &operands, 1, attributes))
 }
 
+/// Numbers as the type that ONNX wants them in, that of the operator's input.
+fn as_type(t: &Tensor, dtype: DType) -> Result<Tensor, ExportError> {
+    let values = t.to_f64s().filter(|_| t.dtype() != dtype);
+    let Some(values) = values else { return Ok(t.clone()) };
+    let other = Tensor::from_f64s(dtype, t.shape(), values.clone());
+    let back = other.to_f64s();
+    let same = back.is_some_and(|b| b.iter().zip(&values).all(|(b, v)| b.to_bits() == v.to_bits()));
+    same.then_some(other).ok_or_else(|| {
+        ExportError::new(format!(
+            "has splits or weights that {dtype}, the type of its input, does not hold"
+        ))
+    })
+}
+
 fn tree_ensemble(c: &mut Call<'_, '_>) -> Written {
     let operands = c.operands();
     c.writer.require(ML, 5);
@@ -87,14 +102,18 @@ fn tree_ensemble(c: &mut Call<'_, '_>) -> Written {
     ] {
         attributes.push(proto::ints(name, attrs.ints(name)));
     }
-    for name in ["nodes_splits", "nodes_modes", "leaf_weights"] {
-        attributes.push(proto::constant(name, attrs.tensor(name)));
-    }
+    let dtype = c.ty(0)?.dtype;
+    attributes.push(proto::constant("nodes_modes", attrs.tensor("nodes_modes")));
+    attributes.push(proto::constant("nodes_splits", &as_type(attrs.tensor("nodes_splits"), dtype)?));
+    attributes.push(proto::constant("leaf_weights", &as_type(attrs.tensor("leaf_weights"), dtype)?));
     if !attrs.ints("nodes_missing").is_empty() {
         attributes.push(proto::ints("nodes_missing_value_tracks_true", attrs.ints("nodes_missing")));
     }
     if !attrs.tensor("membership_values").is_empty() {
-        attributes.push(proto::constant("membership_values", attrs.tensor("membership_values")));
+        attributes.push(proto::constant(
+            "membership_values",
+            &as_type(attrs.tensor("membership_values"), dtype)?,
+        ));
     }
     Ok(c.emit_many(ML, "TreeEnsemble", &operands, 1, attributes))
 }
