@@ -36,6 +36,9 @@ pub struct CostModel {
     pub window_bytes: u64,
     /// The factor by which a channels-first convolution is slower.
     pub channels_first: u64,
+    /// Nanoseconds that sums of floats cost on top where they may depend on their order. No machine has any
+    /// ([`CostModel::of_sums`]).
+    pub order: u64,
 }
 
 /// Bytes of code and data that a weight takes of which only the nonzeros are kept: 7 of its multiply-add, 4 of itself, the rest for what
@@ -102,6 +105,18 @@ impl CostModel {
             Machine::targets().iter().map(dense).collect()
         });
         ALL.get(target)
+    }
+
+    /// The model by which it is chosen what is contracted as integers: all that can be, on every target alike, since sums of integers have no
+    /// order and those of floats do. Among what has none it chooses by the times of one target.
+    pub fn of_sums() -> &'static CostModel {
+        static MODEL: LazyLock<CostModel> = LazyLock::new(|| {
+            let machine =
+                CostModel::of("x86-64-v4-vnni").expect("the target is among those of ir-spec/targets");
+            // A thousand seconds: more than any model takes, and sums of regions stay far from the limits of u64.
+            CostModel { order: 1 << 40, ..machine.clone() }
+        });
+        &MODEL
     }
 
     /// The model of the widest target: the default, so that results do not depend on the machine.

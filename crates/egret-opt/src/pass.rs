@@ -14,6 +14,8 @@ pub struct Pass {
     pub doc: &'static str,
     /// What its code may change; rules have their own tiers.
     pub(crate) tier: Tier,
+    /// What its rules choose by.
+    pub(crate) costs: Costs,
     /// How it does that.
     pub(crate) kind: PassKind,
 }
@@ -39,7 +41,24 @@ pub(crate) enum PassKind {
     Guided(Code, RuleSets),
 }
 
+/// By which costs extraction chooses among equal forms.
+#[derive(Copy, Clone)]
+pub(crate) enum Costs {
+    /// Those of the target.
+    OfTarget,
+    /// [`CostModel::of_sums`], whatever the target: where forms differ in their rounding, every target has the same one.
+    OfSums,
+}
+
 impl Pass {
+    /// What nodes cost in it, for a target with these costs.
+    pub(crate) fn cost(&self, target: &'static CostModel) -> &'static CostModel {
+        match self.costs {
+            Costs::OfTarget => target,
+            Costs::OfSums => CostModel::of_sums(),
+        }
+    }
+
     /// The procedural part, if it has one.
     pub(crate) fn code(&self) -> Option<Code> {
         match self.kind {

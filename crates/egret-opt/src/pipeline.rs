@@ -2,7 +2,7 @@
 
 use crate::cost::CostModel;
 use crate::eqsat;
-use crate::pass::{Pass, PassContext, PassKind};
+use crate::pass::{Costs, Pass, PassContext, PassKind};
 use crate::passes::{bodies, dead_channels, fold, layout};
 use crate::report::{PassReport, Snapshots};
 use crate::rules::{self, Rule, RuleError, Tier};
@@ -17,36 +17,49 @@ pub const PASSES: &[Pass] = &[
         name: "canonicalize",
         doc: "Remove nodes that do nothing; join movements of movements.",
         tier: Tier::Exact,
+        costs: Costs::OfTarget,
         kind: PassKind::Rules(&["canonicalize"]),
     },
     Pass {
         name: "quantize",
-        doc: "Contract dequantised tensors as the integers that they are, where that is estimated to be faster.",
+        doc: "Contract dequantised tensors as the integers that they are, the same ones for every target.",
         tier: Tier::Exact,
+        costs: Costs::OfSums,
         kind: PassKind::RulesIfMatched(&["quantize", "canonicalize/casts"]),
+    },
+    Pass {
+        name: "bytes",
+        doc: "Contract integers as bytes, or as floats that hold their sums, whichever is estimated to be faster.",
+        tier: Tier::Exact,
+        costs: Costs::OfTarget,
+        kind: PassKind::RulesIfMatched(&["bytes", "canonicalize/casts"]),
     },
     Pass {
         name: "fold",
         doc: "Evaluate nodes whose operands are all constants.",
         tier: Tier::Exact,
+        costs: Costs::OfTarget,
         kind: PassKind::Code(fold::run),
     },
     Pass {
         name: "bodies",
         doc: "Run all passes on the branches of If; evaluate constants in the bodies of loops; compute products of loops by weights before the loop, and none of zeros in its first round.",
         tier: Tier::Exact,
+        costs: Costs::OfTarget,
         kind: PassKind::Code(bodies::run),
     },
     Pass {
         name: "dead-channels",
         doc: "Remove channels that are dead (no weight reads them) or constantly zero.",
         tier: Tier::Reassoc,
+        costs: Costs::OfTarget,
         kind: PassKind::Code(dead_channels::run),
     },
     Pass {
         name: "layout",
         doc: "Compute convolutions and what lies between them channels-last.",
         tier: Tier::Exact,
+        costs: Costs::OfTarget,
         kind: PassKind::Guided(
             layout::run,
             &["layout", "canonicalize/transposes", "canonicalize/movement"],
@@ -56,24 +69,28 @@ pub const PASSES: &[Pass] = &[
         name: "fuse",
         doc: "Move constant scales into the weights before them; find normalisations, activations and attentions.",
         tier: Tier::Exact,
+        costs: Costs::OfTarget,
         kind: PassKind::Rules(&["fuse", "canonicalize/transposes", "canonicalize/reductions"]),
     },
     Pass {
         name: "fuse-horizontal",
         doc: "Horizontal fusion: compute contractions of one value together where that is estimated to be faster.",
         tier: Tier::Exact,
+        costs: Costs::OfTarget,
         kind: PassKind::RulesIfMatched(&["fuse-horizontal"]),
     },
     Pass {
         name: "cleanup",
         doc: "`fold` and `canonicalize` once more, for what the passes before it left.",
         tier: Tier::Exact,
+        costs: Costs::OfTarget,
         kind: PassKind::CodeThenRules(fold::run, &["canonicalize"]),
     },
     Pass {
         name: "partition",
         doc: "The place at which a graph is split into stages, where that is asked for (`partition::split`, `egret partition --stages N`).",
         tier: Tier::Exact,
+        costs: Costs::OfTarget,
         kind: PassKind::Rules(&[]),
     },
 ];
@@ -247,7 +264,8 @@ fn run_pass(
     options: &Options,
     budget: f64,
 ) -> Result<PassReport, OptError> {
-    let &Options { tier, cost, clock, explain, threads, .. } = options;
+    let &Options { tier, clock, explain, threads, .. } = options;
+    let cost = pass.cost(options.cost);
     let broken = |message: String| OptError::Broken { pass: pass.name, message };
     let replace = |graph: &mut Graph, next: Option<Graph>| match next {
         Some(next) => {

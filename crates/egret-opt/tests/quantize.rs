@@ -1,4 +1,5 @@
-//! Contractions of dequantised tensors become contractions of integers, where that is cheaper.
+//! Contractions of dequantised tensors become contractions of integers, on every target alike: of bytes, or of floats that hold the same sums,
+//! where that is cheaper.
 
 use egret_ir::{DType, Family, Graph, Tensor, Value, interp, text};
 use egret_opt::rules::Tier;
@@ -28,6 +29,7 @@ const fn of_macs(macs: u64, integers: u64) -> CostModel {
         fused_bytes: 64,
         window_bytes: 2,
         channels_first: 2,
+        order: 0,
     }
 }
 
@@ -56,7 +58,8 @@ fn quantized(graph: &Graph, tier: Tier) -> (Graph, PassReport) {
 }
 
 fn quantized_for(cost: &'static CostModel, graph: &Graph, tier: Tier) -> (Graph, PassReport) {
-    let options = Options { passes: Some(vec!["quantize".into()]), tier, cost, ..Options::default() };
+    let passes = Some(["quantize", "bytes"].map(str::to_owned).to_vec());
+    let options = Options { passes, tier, cost, ..Options::default() };
     let (after, mut reports) = optimize(graph.clone(), &options).unwrap();
     (after, reports.remove(0))
 }
@@ -215,6 +218,27 @@ fn weights_that_are_dequantised_far_from_their_product_are_bytes_too() {
     assert_eq!(contracted(&after), [DType::I32]);
 }
 
+/// Sums of up to 2^25 do not fit floats: they are integers whatever they cost, those of small layers as well.
+#[test]
+fn what_rounds_does_not_depend_on_costs() {
+    for (x, rows, columns) in [("u8[4, 1024]", 1024, 64), ("u8[1, 1024]", 1024, 1)] {
+        let weights = format!("i8[{rows}, {columns}] random(3)");
+        let scale = format!("f32[1, {columns}] random(4)");
+        let before = dequantised(x, "0", &weights, &scale, "matmul(%6, %10)");
+        let passes = Some(["quantize", "bytes"].map(str::to_owned).to_vec());
+        for cost in [&FLOATS, &INTEGERS, CostModel::widest()] {
+            let options = Options { passes: passes.clone(), cost, ..Options::default() };
+            assert_eq!(contracted(&optimize(before.clone(), &options).unwrap().0), [DType::I32], "{x}");
+        }
+    }
+    let quantize = Some(vec!["quantize".to_owned()]);
+    let printed = |cost| {
+        let options = Options { passes: quantize.clone(), cost, ..Options::default() };
+        text::print(&optimize(strided(), &options).unwrap().0)
+    };
+    assert_eq!(printed(&FLOATS), printed(&INTEGERS));
+}
+
 /// Weights of bytes are still bytes behind `canonicalize`, which joins casts, however small they are.
 #[test]
 fn canonicalize_leaves_small_weights_to_quantize() {
@@ -234,7 +258,7 @@ fn canonicalize_leaves_small_weights_to_quantize() {
     let y = emit(Op::Matmul, attrs! {}, &[x, w]);
     b.output("y", y);
     let vnni = CostModel::of("x86-64-v4-vnni").expect("a target");
-    let passes = Some(["canonicalize", "quantize"].map(str::to_owned).to_vec());
+    let passes = Some(["canonicalize", "quantize", "bytes"].map(str::to_owned).to_vec());
     let options = Options { passes, cost: vnni, ..Options::default() };
     let (after, _) = optimize(b.graph.clone(), &options).unwrap();
     let text = text::print(&after);

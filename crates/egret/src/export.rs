@@ -10,8 +10,8 @@ use std::path::Path;
 
 /// The passes that leave what any machine computes well: what an exported model has been through unless asked otherwise. `quantize` is
 /// among them, as `fold` would turn the weights of quantised models into floats before another compiler sees that they are bytes.
-pub const PORTABLE_PASSES: [&str; 6] =
-    ["canonicalize", "quantize", "fold", "dead-channels", "fuse", "cleanup"];
+pub const PORTABLE_PASSES: [&str; 7] =
+    ["canonicalize", "quantize", "bytes", "fold", "dead-channels", "fuse", "cleanup"];
 
 impl From<ExportError> for Error {
     fn from(e: ExportError) -> Error {

@@ -29,8 +29,10 @@ pub fn silu<A: Arith>(a: &mut A, x: A::V) -> A::V {
 
 /// x * min(max(x / 6 + 0.5, 0), 1).
 pub fn hard_swish<A: Arith>(a: &mut A, x: A::V) -> A::V {
-    let (sixth, half) = (a.num(x, 1.0 / 6.0), a.num(x, 0.5));
-    let line = a.fma(x, sixth, half);
+    let half = a.num(x, 0.5);
+    // Not a multiply-add, which some targets round once and some twice: quantised models give the same bits on all.
+    let line = scale(a, x, 1.0 / 6.0);
+    let line = a.binary(BinOp::Add, line, half);
     // NaN in x comes out of the product whatever these make of it.
     let (zero, one) = (a.num(x, 0.0), a.num(x, 1.0));
     let line = a.binary(BinOp::SelMax, line, zero);

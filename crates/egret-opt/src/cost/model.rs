@@ -17,6 +17,25 @@ pub(crate) fn node(model: &CostModel, op: Op, attrs: &Attrs, operands: &[&Facts]
     if result.constant {
         return 0;
     }
+    let order = if has_order(op, attrs, operands) { model.order } else { 0 };
+    time(model, op, attrs, operands, result).saturating_add(order)
+}
+
+/// Whether an operation adds floats that need not be whole numbers, so that its sums may depend on their order. Products of whole numbers of
+/// which none is constant count as whole even where their sums may be beyond 2^24: as integers they take many times as long. Those by constants
+/// have a form of bytes.
+fn has_order(op: Op, attrs: &Attrs, operands: &[&Facts]) -> bool {
+    let float = |f: &&&Facts| f.dtype().is_some_and(DType::is_float);
+    match op {
+        Op::Matmul | Op::Conv => operands.iter().take(2).filter(float).any(|f| f.constant || !f.whole),
+        Op::Pool => attrs.str("kind") != "max" && operands.iter().filter(float).any(|f| !f.whole),
+        Op::Reduce => attrs.str("kind") == "sum" && operands.iter().filter(float).any(|f| !f.whole),
+        _ => false,
+    }
+}
+
+/// The estimated time of a node that is no constant.
+fn time(model: &CostModel, op: Op, attrs: &Attrs, operands: &[&Facts], result: &Facts) -> u64 {
     let moved = match op {
         // Of what they gather from they read as much as they write.
         Op::Gather | Op::GatherElements | Op::GatherNd => {
