@@ -46,7 +46,11 @@ fn of_integers(op: Op, attrs: &Attrs, operands: &[&Facts], dtype: DType) -> Opti
         Op::Reshape | Op::Transpose | Op::Broadcast | Op::Slice => (range(0)?, dtype),
         _ => return None,
     };
-    let (least, most) = of_dtype(to)?;
+    let (least, most) = match to {
+        // Whole numbers up to here are floats; rounding makes more of those beyond.
+        DType::F32 | DType::F64 => (-(24f64.exp2()), 24f64.exp2()),
+        _ => of_dtype(to)?,
+    };
     (least <= bounds.0 && bounds.1 <= most).then_some(bounds)
 }
 

@@ -17,21 +17,36 @@ pub(crate) fn node(model: &CostModel, op: Op, attrs: &Attrs, operands: &[&Facts]
     if result.constant {
         return 0;
     }
-    let order = if has_order(op, attrs, operands) { model.order } else { 0 };
+    let order = if has_order(op, attrs, operands, result) { model.order } else { 0 };
     time(model, op, attrs, operands, result).saturating_add(order)
 }
 
-/// Whether an operation adds floats that need not be whole numbers, so that its sums may depend on their order. Products of whole numbers of
-/// which none is constant count as whole even where their sums may be beyond 2^24: as integers they take many times as long. Those by constants
-/// have a form of bytes.
-fn has_order(op: Op, attrs: &Attrs, operands: &[&Facts]) -> bool {
+/// Whether an operation adds floats so that its sums may depend on their order: numbers that need not be whole, or those of windows and axes whose
+/// sums may be beyond 2^24. Products of whole numbers of which none is constant count as whole even where their sums may be beyond that: as
+/// integers they take many times as long. Those by constants have a form of bytes.
+fn has_order(op: Op, attrs: &Attrs, operands: &[&Facts], result: &Facts) -> bool {
     let float = |f: &&&Facts| f.dtype().is_some_and(DType::is_float);
     match op {
         Op::Matmul | Op::Conv => operands.iter().take(2).filter(float).any(|f| f.constant || !f.whole),
-        Op::Pool => attrs.str("kind") != "max" && operands.iter().filter(float).any(|f| !f.whole),
-        Op::Reduce => attrs.str("kind") == "sum" && operands.iter().filter(float).any(|f| !f.whole),
+        Op::Pool => {
+            let taps = attrs.ints("kernel").iter().fold(1f64, |n, &k| n * k as f64);
+            attrs.str("kind") != "max" && operands.iter().filter(float).any(|f| !sums_are_whole(f, taps))
+        }
+        Op::Reduce => {
+            let summed = |f: &&Facts| {
+                let (all, left) = (f.tensor().map_or(0, len), result.tensor().map_or(0, len));
+                all as f64 / left.max(1) as f64
+            };
+            attrs.str("kind") == "sum"
+                && operands.iter().filter(float).any(|f| !sums_are_whole(f, summed(f)))
+        }
         _ => false,
     }
+}
+
+/// Whether sums of so many elements are whole numbers up to 2^24, all of which are floats.
+fn sums_are_whole(x: &Facts, n: f64) -> bool {
+    x.whole && x.range.is_some_and(|(low, high)| low.abs().max(high.abs()) * n <= 24f64.exp2())
 }
 
 /// The estimated time of a node that is no constant.
