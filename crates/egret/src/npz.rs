@@ -66,7 +66,20 @@ fn header(mut from: impl Read) -> std::result::Result<Vec<u8>, String> {
     if most > NESTED {
         return Err(format!("a header with {most} brackets within one another"));
     }
+    countable(&bytes[8 + size..])?;
     Ok(bytes)
+}
+
+/// Refuses a shape whose elements cannot be counted, which the reader of headers would: a dim of 0 does not excuse the others.
+fn countable(header: &[u8]) -> std::result::Result<(), String> {
+    let text = String::from_utf8_lossy(header);
+    let shape = text.split_once("shape").and_then(|(_, rest)| rest.split_once('('));
+    let Some((shape, _)) = shape.and_then(|(_, rest)| rest.split_once(')')) else { return Ok(()) };
+    let digits = |dim: &str| dim.chars().filter(char::is_ascii_digit).collect::<String>();
+    let dims = shape.split(',').map(digits).filter(|d| !d.is_empty());
+    let mut each = dims.map(|d| d.parse::<u64>().ok().filter(|d| *d <= isize::MAX as u64));
+    let count = each.try_fold(1u64, |n, d| n.checked_mul(d?.max(1)));
+    count.map(|_| ()).ok_or_else(|| format!("its shape ({shape}) has more elements than can be counted"))
 }
 
 /// What the elements of an array are.
@@ -405,6 +418,29 @@ mod tests {
     #[test]
     fn crc_is_the_usual_one() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn shapes_that_cannot_be_counted_are_refused() {
+        let array = |shape: &str| {
+            let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
+            let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+            bytes.extend((header.len() as u16).to_le_bytes());
+            bytes.extend(header.into_bytes());
+            bytes
+        };
+        for shape in
+            ["(4611686018427387904, 2, 2, 1)", "(4294967296, 4294967296, 0)", "(99999999999999999999,)"]
+        {
+            for e in [read_array(array(shape).as_slice()).err(), Head::read(array(shape).as_slice()).err()]
+            {
+                let e = e.expect("refused");
+                assert!(e.contains("more elements than can be counted"), "{shape}: {e}");
+            }
+        }
+        let cut = read_array(array("(4611686018427387903,)").as_slice()).expect_err("cut off");
+        assert!(cut.contains("cut off"), "{cut}");
+        assert_eq!(read_array(array("(0, 3)").as_slice()).expect("an empty array").shape(), [0, 3]);
     }
 
     #[test]
