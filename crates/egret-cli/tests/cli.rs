@@ -191,6 +191,35 @@ fn two_compilations_are_equal_and_run_from_their_folder() {
 }
 
 #[test]
+fn damaged_code_is_not_loaded() {
+    let dir = temp();
+    let (folder, cnn) = (path(&dir, "out"), model("simple_cnn"));
+    works(&["compile", &cnn, "--out-dir", &folder, "--emit", "so", "--name", "m"]);
+    let (library, manifest) = (path(&dir, "out/libm.so"), path(&dir, "out/m.manifest.json"));
+    let (code, stated) = (std::fs::read(&library).unwrap(), std::fs::read(&manifest).unwrap());
+    let run = |parts: &[&str]| {
+        refused(&["run", &folder], 1, &[parts, &["compile it again"]].concat());
+    };
+    for size in [0, 100, 20000, code.len() - 1] {
+        std::fs::write(&library, &code[..size]).unwrap();
+        run(&["libm.so", &format!("it has {size} bytes of {}", code.len())]);
+    }
+    let mut other = code.clone();
+    *other.last_mut().unwrap() ^= 1;
+    std::fs::write(&library, other).unwrap();
+    run(&["libm.so", "does not have the hash"]);
+    std::fs::write(&library, &code).unwrap();
+    for size in [0, 100, stated.len() - 2] {
+        std::fs::write(&manifest, &stated[..size]).unwrap();
+        run(&["m.manifest.json is damaged"]);
+    }
+    std::fs::write(&manifest, "{}").unwrap();
+    run(&["m.manifest.json states no size and hash of libm.so"]);
+    std::fs::write(&manifest, &stated).unwrap();
+    refused(&["run", &folder], 1, &["no value for the input"]);
+}
+
+#[test]
 fn weights_may_stand_beside_the_code() {
     let dir = temp();
     let out = dir.path().join("out");

@@ -40,7 +40,37 @@ pub fn check_weights(path: &Path) -> Result<()> {
     )))
 }
 
+/// Hold a shared library against the size and the hash that the manifest beside it states: to load one that is cut off ends the process.
+///
+/// # Errors
+/// The manifest is damaged or knows of no such file; the library cannot be read, or a byte of it was changed.
+fn check_library(manifest: &Path, library: &Path) -> Result<()> {
+    let text = std::fs::read(manifest).map_err(|e| Error::io("read", manifest, &e))?;
+    let stated: serde_json::Value = serde_json::from_slice(&text)
+        .map_err(|e| Error::user(format!("{} is damaged: {e}; compile it again", manifest.display())))?;
+    let file = library.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
+    let record = &stated["files"][&*file];
+    let (Some(size), Some(hash)) = (record["bytes"].as_u64(), record["blake3"].as_str()) else {
+        return Err(Error::user(format!(
+            "{} states no size and hash of {file}; compile it again",
+            manifest.display()
+        )));
+    };
+    let bytes = std::fs::read(library).map_err(|e| Error::io("read", library, &e))?;
+    let what = match bytes.len() as u64 {
+        have if have != size => format!("it has {have} bytes of {size}"),
+        _ if blake3::hash(&bytes).to_hex().as_str() != hash => {
+            "it does not have the hash that the manifest states".to_owned()
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::user(format!("{} is damaged: {what}; compile it again", library.display())))
+}
+
 /// The compiled model in a folder.
+///
+/// # Errors
+/// There is none or several; its shared library is missing, or is not what its manifest states.
 pub fn find(dir: &Path) -> Result<Found> {
     let mut names = vec![];
     for entry in std::fs::read_dir(dir).map_err(|e| Error::io("list", dir, &e))? {
@@ -68,6 +98,7 @@ pub fn find(dir: &Path) -> Result<Found> {
             library.display()
         )));
     }
+    check_library(&dir.join(format!("{name}.manifest.json")), &library)?;
     let weights = Some(dir.join(format!("{name}.weights"))).filter(|w| w.is_file());
     Ok(Found { name: name.clone(), library, weights })
 }
