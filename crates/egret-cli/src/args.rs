@@ -6,6 +6,7 @@ use egret::ir::{Dim, text};
 use egret::source::Request;
 use egret::{Denormals, Tier, files};
 use egret_gate::{Config, Found, Settings};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// `NAME=VALUE`
@@ -25,6 +26,20 @@ pub fn name_dim(s: &str) -> Result<(String, Dim), String> {
     }
     let value = text::parse_dim(value).map_err(|e| format!("`{value}` is no size: {e}"))?;
     Ok((name.trim().to_owned(), value))
+}
+
+/// What an option that may be repeated says of each name.
+///
+/// # Errors
+/// It says two things of one.
+pub fn once<T: Clone>(option: &str, list: &[(String, T)]) -> egret::Result<BTreeMap<String, T>> {
+    let mut out = BTreeMap::new();
+    for (name, value) in list {
+        if out.insert(name.clone(), value.clone()).is_some() {
+            return Err(egret::Error::user(format!("{option}: `{name}` is given twice")));
+        }
+    }
+    Ok(out)
 }
 
 /// A count: at least 1.
@@ -60,7 +75,10 @@ pub struct ModelArgs {
 
 impl ModelArgs {
     /// As the library takes it; nothing is made up.
-    pub fn request(&self) -> Request {
+    ///
+    /// # Errors
+    /// As of [`GivenArgs::request`].
+    pub fn request(&self) -> egret::Result<Request> {
         self.given.request(&self.model)
     }
 
@@ -113,16 +131,19 @@ impl GivenArgs {
     }
 
     /// What is decided about a model; nothing is made up.
-    pub fn request(&self, model: &Path) -> Request {
-        Request {
+    ///
+    /// # Errors
+    /// A dim that is given twice.
+    pub fn request(&self, model: &Path) -> egret::Result<Request> {
+        Ok(Request {
             model: model.to_owned(),
-            dims: self.dims.iter().cloned().collect(),
-            at_most: self.at_most.iter().cloned().collect(),
+            dims: once("--dim", &self.dims)?,
+            at_most: once("--at-most", &self.at_most)?,
             inputs: Inputs { named: self.input.clone(), files: self.inputs.clone(), ..Inputs::default() },
             bind: self.bind.clone(),
             random: None,
             default_dim: None,
-        }
+        })
     }
 }
 
@@ -170,14 +191,17 @@ pub struct CompileOptions {
 
 impl CompileOptions {
     /// Those that an `egret.toml` may hold too.
-    pub fn settings(&self, given: &GivenArgs) -> Settings {
-        Settings {
+    ///
+    /// # Errors
+    /// A dim that is given twice.
+    pub fn settings(&self, given: &GivenArgs) -> egret::Result<Settings> {
+        Ok(Settings {
             target: self.rules.target.target.clone(),
             tier: self.rules.tier,
             denormals: self.denormals,
-            dims: given.dims.iter().cloned().collect(),
-            at_most: given.at_most.iter().cloned().collect(),
-        }
+            dims: once("--dim", &given.dims)?,
+            at_most: once("--at-most", &given.at_most)?,
+        })
     }
 }
 

@@ -53,6 +53,16 @@ fn there_is_room_for_what_a_loop_decides() {
     assert!(text(&run("rounds=2*n").stdout).contains("y: i64[3] = 0 1 2"));
     assert!(text(&run("rounds=n").stderr).contains("there is room for 2, as --at-most"));
     refused(&["run", &ir, "--input", "k=3", "--at-most", "n=2"], 1, &["no dim `n`", "those are `rounds`"]);
+    // No run can have so many, but one of no round has what is at most 0.
+    let out = path(&dir, "out");
+    let huge = "rounds=4611686018427387904";
+    refused(
+        &["compile", &ir, "--out-dir", &out, "--at-most", huge],
+        1,
+        &["`rounds` at most", "really needs"],
+    );
+    refused(&["run", &ir, "--input", "k=0", "--at-most", huge], 1, &["`rounds` at most"]);
+    assert!(works(&["run", &ir, "--input", "k=0", "--at-most", "rounds=0"]).contains("y: i64[0]"));
     refused(&["run", &ir, "--input", "k=3", "--at-most", "rounds=2*"], 1, &["is no size"]);
     refused(&["run", &ir, "--input", "k=3", "--at-most", "rounds=7//2"], 1, &["write floordiv(a, b)"]);
 }

@@ -55,6 +55,24 @@ fn files_of_another_kind_are_refused_with_what_is_wanted() {
 }
 
 #[test]
+fn a_dim_has_one_value() {
+    let (cnn, out) = (model(CNN), path(&temp(), "out"));
+    for option in ["--dim", "--at-most"] {
+        let twice = [option, "a=1", option, "a=2"];
+        for args in [
+            &["run", &cnn][..],
+            &["bench", &cnn],
+            &["inspect", &cnn],
+            &["gate", &cnn],
+            &["diff", &cnn, &cnn],
+            &["compile", &cnn, "--out-dir", &out],
+        ] {
+            refused(&[args, &twice].concat(), 1, &[option, "`a` is given twice"]);
+        }
+    }
+}
+
+#[test]
 fn counts_are_counts() {
     let cnn = model(CNN);
     let out = path(&temp(), "out");

@@ -43,6 +43,7 @@ mod program;
 mod remarks;
 
 pub use error::{Fault, LowerError, Refusal};
+pub use geometry::size::MAX_BYTES;
 pub use kernels::{has_kernel, refusal};
 pub use options::{Held, LowerOptions};
 pub use pipeline::{Lowered, lower, lower_traced};

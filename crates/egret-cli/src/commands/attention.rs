@@ -66,7 +66,7 @@ const STRONGEST: usize = 5;
 pub fn run(args: &Args) -> Result<()> {
     args.output.iter().try_for_each(|path| check_name(path, args))?;
     args.model.apart(&args.output)?;
-    let base = args.model.request();
+    let base = args.model.request()?;
     let source = source::Request {
         inputs: Inputs { sample: args.sample, ..base.inputs.clone() },
         random: args.random,

@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
         files::apart(path, read.iter().copied())?;
         files::writable(path)
     })?;
-    let base = args.model.request();
+    let base = args.model.request()?;
     let source = source::Request {
         inputs: Inputs { sample: args.sample, ..base.inputs.clone() },
         random: args.random,

@@ -45,7 +45,7 @@ pub struct Args {
 /// Measure a model; with `--json` the last line is one object.
 pub fn run(args: &Args) -> Result<()> {
     let options = options(&args.options, args.threads)?;
-    let request = request(args, &args.model.model);
+    let request = request(args, &args.model.model)?;
     let began = Instant::now();
     let model = progress("compiling", || ready(&request, args.engine, &options))?;
     let compile_ms = began.elapsed().as_secs_f64() * 1e3;
@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
         None => progress("measuring", || bench::measure(&model.executable, &model.inputs, &plan))?,
         Some(other) => {
             let second =
-                progress("compiling", || ready(&self::request(args, other), args.engine, &options))?;
+                progress("compiling", || ready(&self::request(args, other)?, args.engine, &options))?;
             let duel = progress("measuring", || {
                 bench::duel((&model.executable, &model.inputs), (&second.executable, &second.inputs), &plan)
             })?;
@@ -105,8 +105,8 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// A model with the given inputs, others made up.
-fn request(args: &Args, model: &Path) -> Request {
-    Request { random: Some(0), default_dim: Some(1), ..args.model.given.request(model) }
+fn request(args: &Args, model: &Path) -> Result<Request> {
+    Ok(Request { random: Some(0), default_dim: Some(1), ..args.model.given.request(model)? })
 }
 
 fn report(model: &Path, times: &Times, on: &str) -> Result<()> {

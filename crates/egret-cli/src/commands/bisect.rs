@@ -37,7 +37,7 @@ pub fn run(args: &Args) -> Result<()> {
         files::writable(path)
     })?;
     let options = options(&args.options, None)?;
-    let request = Request { random: Some(args.random), default_dim: Some(1), ..args.model.request() };
+    let request = Request { random: Some(args.random), default_dim: Some(1), ..args.model.request()? };
     let prepared = prepare(&request)?;
     let blame = progress("bisecting", || {
         bisect(&prepared.graph, &prepared.inputs, &prepared.bound, args.engine, &options)

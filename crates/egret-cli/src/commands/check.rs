@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.strict {
         options.tier = Tier::Exact;
     }
-    let request = Request { random: Some(args.random), default_dim: Some(1), ..args.model.request() };
+    let request = Request { random: Some(args.random), default_dim: Some(1), ..args.model.request()? };
     // Inputs of a test case and those given are the user's.
     let made_up = !request.gives_inputs();
     let prepared = prepare(&request)?;

@@ -50,14 +50,14 @@ pub struct Args {
 /// Compile a model into a folder.
 pub fn run(args: &Args) -> Result<()> {
     args.model.apart(&args.report)?;
-    let mut source = args.model.request();
+    let mut source = args.model.request()?;
     let model = source::locate(&source.model)?.0;
     let (name, remark) = match &args.name {
         Some(name) => (name.clone(), None),
         None => name_for(&model)?,
     };
     let mut options = Options { name, ..options(&args.options, args.threads)? };
-    let said = args.options.settings(&args.model.given);
+    let said = args.options.settings(&args.model.given)?;
     let mut settings = said.files();
     let found = args.config.find(&model)?;
     if let Some(found) = &found {

@@ -23,7 +23,7 @@ pub struct Args {
 
 /// `egret diff`
 pub fn run(args: &Args) -> Result<()> {
-    let read = |path: &Path| import(&args.given.request(path));
+    let read = |path: &Path| import(&args.given.request(path)?);
     let (a, b) = (read(&args.a)?, read(&args.b)?);
     let options = with_rules(&args.rules)?;
     let found = progress("comparing", || diff(&a.graph, &b.graph, &options, &a.inputs))?;

@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.format == "text" && args.verbose < 2 && args.at.is_none() {
         return story(args);
     }
-    let imported = import(&args.model.request())?;
+    let imported = import(&args.model.request()?)?;
     let (graph, bound) = (imported.graph, imported.bound);
     let names = names(&graph);
     check_place(args, &names)?;
@@ -124,7 +124,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn story(args: &Args) -> Result<()> {
     let path = &args.model.model;
     let name = path.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-    let request = Request { random: Some(0), ..args.model.request() };
+    let request = Request { random: Some(0), ..args.model.request()? };
     let imported = import(&request)?;
     let measure = if args.profile { Some(imported.values(0)?) } else { None };
     let request =
@@ -161,7 +161,7 @@ fn check_place(args: &Args, names: &BTreeSet<String>) -> Result<()> {
 fn explain_html(args: &Args) -> Result<()> {
     let title =
         args.model.model.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-    let request = Request { random: Some(0), ..args.model.request() };
+    let request = Request { random: Some(0), ..args.model.request()? };
     let imported = import(&request)?;
     let measure = if args.profile { Some(imported.values(0)?) } else { None };
     let (graph, bound) = (imported.graph, imported.bound);
@@ -186,7 +186,7 @@ fn held_apart(args: &Args, graph: &Graph) -> Result<()> {
     if args.deny.is_empty() {
         return held(args, graph, &Story::default());
     }
-    let imported = import(&args.model.request())?;
+    let imported = import(&args.model.request()?)?;
     let about = egret::story::Request { bound: imported.bound, ..egret::story::Request::default() };
     let options = options_of(args)?;
     let told =
@@ -255,7 +255,7 @@ fn verify(args: &Args) -> Result<()> {
         }
         None => None,
     };
-    let imported = import(&args.model.request())?;
+    let imported = import(&args.model.request()?)?;
     // While dims are free nothing runs.
     let free = !imported.graph.free_dims().is_empty();
     let inputs = if free { None } else { Some(imported.values(1)?) };

@@ -1,6 +1,6 @@
 //! `egret gate`.
 
-use crate::args::{ConfigArgs, GivenArgs, name_value};
+use crate::args::{ConfigArgs, GivenArgs, name_value, once};
 use crate::common::{note, progress, say_report};
 use egret::ir::advice::word;
 use egret::{Denormals, Error, Options, Result, Tier, name_for, source};
@@ -132,8 +132,8 @@ fn of_options(args: &Args) -> Result<Rules> {
             target: args.target.clone(),
             tier: args.tier,
             denormals: args.denormals,
-            dims: args.given.dims.iter().cloned().collect(),
-            at_most: args.given.at_most.iter().cloned().collect(),
+            dims: once("--dim", &args.given.dims)?,
+            at_most: once("--at-most", &args.given.at_most)?,
         },
         denies: !args.deny.is_empty(),
         ..Rules::default()
@@ -178,7 +178,7 @@ fn asked<'a>(args: &Args, given: &Rules, model: &'a Path) -> Result<Asked<'a>> {
 /// Judge one model; for which target.
 fn one(args: &Args, model: &Path, rules: &Rules) -> Result<(String, Vec<egret_gate::Verdict>)> {
     let file = source::locate(model)?.0;
-    let (mut request, mut options) = (args.given.request(model), Options::default());
+    let (mut request, mut options) = (args.given.request(model)?, Options::default());
     rules.settings.apply(&mut request, &mut options)?;
     // A name that no symbol can have is no reason to refuse a gate.
     if let Ok((name, _)) = name_for(&file) {

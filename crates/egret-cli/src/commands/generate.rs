@@ -107,7 +107,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (mut stop, stops) = stops(args, tokenizer.as_ref())?;
     let mut ends = ends(args, tokenizer.as_ref())?;
     let options = options(&args.options, args.threads)?;
-    let imported = import(&Request { model, ..args.model.request() })?;
+    let imported = import(&Request { model, ..args.model.request()? })?;
     let decoder = progress("compiling", || {
         Decoder::new(imported.graph, &imported.inputs, |graph| {
             Executable::new(graph, args.engine, &options, &imported.bound)

@@ -68,22 +68,22 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(dir) = &args.out_dir {
         return compile(args, &wanted, dir);
     }
-    let graph = import(&source(args))?.graph;
+    let graph = import(&source(args)?)?.graph;
     say_text!("{}", egret::ir::text::print(&gradient(&graph, &wanted)?));
     Ok(())
 }
 
 /// The model; the seed is no input of it.
-fn source(args: &Args) -> source::Request {
+fn source(args: &Args) -> Result<source::Request> {
     let mut request = source::Request {
         random: args.random,
         default_dim: args.random.map(|_| 1),
-        ..args.model.request()
+        ..args.model.request()?
     };
     if args.seeded {
         request.inputs.beside.push(SEED.to_owned());
     }
-    request
+    Ok(request)
 }
 
 fn run_gradient(args: &Args, wanted: &Request) -> Result<()> {
@@ -93,7 +93,7 @@ fn run_gradient(args: &Args, wanted: &Request) -> Result<()> {
         files::writable(path)?;
     }
     let options = options(&args.options, args.threads)?;
-    let request = source(args);
+    let request = source(args)?;
     let prepared = prepare(&request)?;
     let graph = gradient(&prepared.graph, wanted)?;
     let mut values = prepared.inputs;
@@ -114,7 +114,7 @@ fn run_gradient(args: &Args, wanted: &Request) -> Result<()> {
 }
 
 fn compile(args: &Args, wanted: &Request, dir: &Path) -> Result<()> {
-    let source = source(args);
+    let source = source(args)?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => format!("grad_{}", name_for(&source::locate(&source.model)?.0)?.0),
@@ -125,7 +125,7 @@ fn compile(args: &Args, wanted: &Request, dir: &Path) -> Result<()> {
         options: Options { name, ..options(&args.options, args.threads)? },
         emit: args.emit.clone(),
         read: args.options.rules.rules.clone(),
-        settings: args.options.settings(&args.model.given).files(),
+        settings: args.options.settings(&args.model.given)?.files(),
         weights: args.weights,
         report: None,
     };

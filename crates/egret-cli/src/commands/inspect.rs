@@ -20,7 +20,7 @@ pub struct Args {
 
 /// `egret inspect`
 pub fn run(args: &Args) -> Result<()> {
-    let imported = import(&args.model.request())?;
+    let imported = import(&args.model.request()?)?;
     let (model, graph) = (imported.model, imported.graph);
     if args.json {
         let lowered = progress("lowering", || {

@@ -21,7 +21,7 @@ pub struct Args {
 
 /// `egret opt`
 pub fn run(args: &Args) -> Result<()> {
-    let graph = import(&args.model.request())?.graph;
+    let graph = import(&args.model.request()?)?.graph;
     let passes = args.passes.as_deref().map(pass_list);
     let options = Options { passes, ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();

@@ -38,7 +38,7 @@ pub struct Args {
 /// `egret partition`
 pub fn run(args: &Args) -> Result<()> {
     let options = Options { denormals: args.denormals, ..with_rules(&args.rules)? };
-    let model = import(&args.model.request())?;
+    let model = import(&args.model.request()?)?;
     let plan = progress("partitioning", || stages::write(model, args.stages, &args.out_dir, &options))?;
     for (k, stage) in plan.stages.iter().enumerate() {
         say!(

@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> Result<()> {
             args.model.apart([path])?;
         }
     }
-    let Imported { mut graph, bound, .. } = import(&args.model.request())?;
+    let Imported { mut graph, bound, .. } = import(&args.model.request()?)?;
     let mut options = Options::default();
     if let Some(target) = &args.target.target {
         options.set_target(target)?;

@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Result<()> {
         return stream::run(&Stream {
             plan,
             data: &args.data,
-            request: args.given.request(plan),
+            request: args.given.request(plan)?,
             options: options(&args.options, args.threads)?,
             output: args.output.as_deref(),
             transport: args.transport,
@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let options = options(&args.options, args.threads)?;
     let default_dim = args.random.map(|_| 1);
-    let request = Request { random: args.random, default_dim, ..args.given.request(model) };
+    let request = Request { random: args.random, default_dim, ..args.given.request(model)? };
     if let Some(plan) = &args.plan {
         return run_plan(args, plan, &request, &options);
     }

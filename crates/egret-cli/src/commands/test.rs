@@ -1,6 +1,6 @@
 //! `egret test`.
 
-use crate::args::{CompileOptions, count, name_dim, name_value};
+use crate::args::{CompileOptions, count, name_dim, name_value, once};
 use crate::common::{options, write_out};
 use crate::say;
 use egret::cases::{Case, Outcome};
@@ -73,8 +73,8 @@ pub fn run(args: &Args) -> Result<()> {
     let jobs = args.jobs.unwrap_or_else(egret::all_cores);
     // The cases share the cores already.
     let options = Options {
-        dims: args.dims.iter().cloned().collect(),
-        at_most: args.at_most.iter().cloned().collect(),
+        dims: once("--dim", &args.dims)?,
+        at_most: once("--at-most", &args.at_most)?,
         ..options(&args.options, Some(1))?
     };
     let (mut passed, mut failed, mut skipped, mut bugs) = (0, 0, 0, 0);

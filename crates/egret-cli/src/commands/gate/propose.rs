@@ -44,7 +44,7 @@ pub fn run(args: &Args, given: &Settings) -> Result<()> {
 fn one(args: &Args, given: &Settings, model: &Path, path: String, folder: &Path) -> Result<Proposal> {
     let mut settings = args.config.find(model)?.map_or_else(Settings::default, |f| f.rules.settings);
     settings.overlay(given);
-    let (mut request, mut options) = (args.given.request(model), Options::default());
+    let (mut request, mut options) = (args.given.request(model)?, Options::default());
     if settings.target.as_deref().is_none_or(|target| target == "native") {
         let level = pipeline::target_level(&options)?;
         note(format_args!("note: {}: figures are for {level}, which this machine has", model.display()));
