@@ -54,6 +54,35 @@ fn files_of_another_kind_are_refused_with_what_is_wanted() {
     refused(&["test", &folder, "--list", &bytes], 1, &["is no text", "case-name"]);
 }
 
+/// The bytes of a `.npy` file of f32 whose header states this shape, whatever follows.
+fn npy_of(shape: &str) -> Vec<u8> {
+    let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((text.len() as u16).to_le_bytes());
+    bytes.extend(text.bytes().chain([0; 64]));
+    bytes
+}
+
+#[test]
+fn files_whose_sizes_overflow_are_refused_by_name_and_shape() {
+    let (dir, cnn) = (temp(), model(CNN));
+    let [npy, pb] = ["huge.npy", "huge.pb"].map(|n| path(&dir, n));
+    for shape in ["(4611686018427387904, 2, 2, 1)", "(4294967296, 4294967296, 0)"] {
+        std::fs::write(&npy, npy_of(shape)).unwrap();
+        let bind = format!("image={npy}");
+        for args in [
+            &["run", &cnn, "--inputs", &npy][..],
+            &["check", &cnn, "--input", &bind],
+            &["bench", &cnn, "--inputs", &npy],
+            &["compile", &cnn, "--bind", &bind, "--out-dir", &path(&dir, "out")],
+        ] {
+            refused(args, 1, &["huge.npy", shape, "overflows the address space"]);
+        }
+    }
+    std::fs::write(&pb, tensor_pb(&[1 << 62, 2, 2, 1], &[0.5])).unwrap();
+    refused(&["run", &cnn, "--inputs", &pb], 1, &["huge.pb", "4611686018427387904, 2, 2, 1", "overflow"]);
+}
+
 #[test]
 fn a_dim_has_one_value() {
     let (cnn, out) = (model(CNN), path(&temp(), "out"));

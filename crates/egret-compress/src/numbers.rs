@@ -30,7 +30,8 @@ pub fn width(tensor: &TensorProto) -> usize {
 
 /// The elements; `None` if there are not as many as the shape says.
 pub fn read(tensor: &TensorProto) -> Option<Vec<f64>> {
-    let count = tensor.dims.iter().try_fold(1usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?))?;
+    let shape: Vec<usize> = tensor.dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<_>>()?;
+    let count = egret::ir::checked_len(&shape)?;
     let raw = &tensor.raw_data;
     let half = |bits: u16| match tensor.data_type {
         FLOAT16 => f16::from_bits(bits).to_f64(),

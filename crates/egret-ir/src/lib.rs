@@ -64,7 +64,7 @@ pub use op::{
     Aliases, AttrInfo, AttrKind, CostClass, Derivative, Family, FusionRoles, Member, Op, OpInfo, Rounding,
     Trait, families,
 };
-pub use tensor::{ContentHash, Element, Magnitudes, Tensor, Value};
+pub use tensor::{ContentHash, Element, Magnitudes, Tensor, Value, checked_len};
 pub use types::{SeqType, Shape, TensorType, Type};
 pub use verify::{Rule, VerifyError, verify};
 pub use zeros::Zeros;

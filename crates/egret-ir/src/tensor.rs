@@ -61,6 +61,13 @@ macro_rules! element {
 }
 element!(i8 => I8, i16 => I16, i32 => I32, i64 => I64, u8 => U8, u16 => U16, u32 => U32, u64 => U64, f32 => F32, f64 => F64, half::f16 => F16, half::bf16 => BF16);
 
+/// How many elements a shape has that was read from a file, which may say anything. `None` where 8 bytes an element could not be addressed, or their bits not be
+/// counted; an axis of no elements does not excuse the others, whose sizes are multiplied without it too.
+pub fn checked_len(shape: &[usize]) -> Option<usize> {
+    let bits = shape.iter().filter(|&&d| d != 0).try_fold(64usize, |bits, &d| bits.checked_mul(d))?;
+    (bits <= isize::MAX as usize).then(|| shape.iter().product())
+}
+
 impl Tensor {
     fn build(dtype: DType, shape: Vec<usize>, storage: Storage) -> Tensor {
         Tensor(Arc::new(Inner {

@@ -5,7 +5,7 @@ use crate::external::ExternalData;
 use crate::lean;
 use crate::raw::{bits, from_raw};
 use crate::wire::{self, Payload};
-use egret_ir::{DType, Dim, SeqType, Tensor, Type, Value};
+use egret_ir::{DType, Dim, SeqType, Tensor, Type, Value, checked_len};
 use onnx_protobuf::{Message as _, SparseTensorProto, TensorProto, TypeProto, tensor_proto, type_proto};
 use std::path::Path;
 
@@ -32,16 +32,9 @@ pub(crate) fn shape_of(dims: &[i64]) -> Result<(Vec<usize>, usize), ImportError>
                 .map_err(|_| ImportError::invalid(format!("the dims {dims:?} have a negative one")))
         })
         .collect::<Result<_, _>>()?;
-    // 8 bytes an element must still be addressable, and its bits be counted; a zero dim does not excuse the others.
-    let fits = shape
-        .iter()
-        .filter(|&&d| d != 0)
-        .try_fold(64usize, |a, &d| a.checked_mul(d))
-        .is_some_and(|n| n <= isize::MAX as usize);
-    if !fits {
+    let Some(count) = checked_len(&shape) else {
         return Err(ImportError::invalid(format!("the dims {dims:?} overflow the address space")));
-    }
-    let count = shape.iter().product();
+    };
     Ok((shape, count))
 }
 
@@ -282,7 +275,7 @@ pub fn read_tensor_pb(bytes: &[u8]) -> Result<Tensor, ImportError> {
 /// A file that cannot be read, or is no such message.
 pub fn read_value_file(path: &Path, ty: &Type) -> Result<Value, ImportError> {
     let bytes = std::fs::read(path).map_err(|e| crate::error::io(path, &e))?;
-    read_value_pb(&bytes, ty).map_err(|e| e.at(path.display().to_string()))
+    read_value_pb(&bytes, ty).map_err(|e| e.within(&path.display().to_string()))
 }
 
 // onnx-protobuf has no messages of onnx-data.proto: their few fields are read here. Nesting is bounded by `wire::check`.

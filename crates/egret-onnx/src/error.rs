@@ -70,6 +70,12 @@ impl ImportError {
         }
         self
     }
+
+    /// The same error, its place within another one: `outer` comes first.
+    pub fn within(mut self, outer: &str) -> ImportError {
+        self.at = if self.at.is_empty() { outer.to_owned() } else { format!("{outer}: {}", self.at) };
+        self
+    }
 }
 
 impl From<egret_ir::TypeError> for ImportError {

@@ -160,7 +160,7 @@ impl Integers {
         let codes = signed(parts.bytes()?);
         let scaled = parts.numbers()?;
         let zeros = signed(parts.bytes()?);
-        let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        let count = egret::ir::checked_len(&dims)?;
         if count != codes.len() || axis > rank {
             return None;
         }

@@ -55,7 +55,7 @@ impl Form {
         let known = DType::ALL.into_iter().find(|d| d.name() == self.dtype && *d != DType::String);
         let dtype =
             known.ok_or_else(|| Error::internal(format!("no tensor of {} is shared", self.dtype)))?;
-        let bytes = self.shape.iter().try_fold(dtype.size(), |n, dim| n.checked_mul(*dim));
+        let bytes = egret_ir::checked_len(&self.shape).map(|count| count * dtype.size());
         let bytes =
             bytes.ok_or_else(|| Error::internal(format!("{:?} is too large a shape", self.shape)))?;
         Ok((dtype, bytes as u64))
