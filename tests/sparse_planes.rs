@@ -2,7 +2,7 @@
 //! and dense ones elsewhere. Bit for bit as the interpreter, of small whole numbers; and no buffer is read or written beyond its ends.
 
 use egret::ir::rng::Rng;
-use egret::ir::{Attrs, Builder, DType, Graph, Op, Tensor, Type, Value, ValueId, attrs, interp};
+use egret::ir::{Attrs, Builder, DType, Dim, Graph, Op, Tensor, Type, Value, ValueId, attrs, interp};
 use egret::{Engine, Executable, Options, pipeline};
 use egret_workspace::guarded::Compiled;
 use egret_workspace::random::whole_numbers;
@@ -14,6 +14,7 @@ struct Net {
     /// Values, each with its number of channels, rows and columns.
     values: Vec<(ValueId, [usize; 3])>,
     images: usize,
+    inputs: Vec<Value>,
 }
 
 impl Net {
@@ -51,6 +52,7 @@ impl Net {
         let columns = [5, 7, 13, 14, 16, 20][self.below(6)];
         let x = whole_numbers(&mut self.rng, &[self.images, 24, rows, columns]);
         let input = self.b.input("x", Type::Tensor(x.ty()));
+        self.inputs.push(Value::Tensor(x));
         self.values.push((input, [24, rows, columns]));
         for _ in 0..5 {
             let last = self.values.len() - 1;
@@ -66,6 +68,21 @@ impl Net {
             if !alike.is_empty() && self.below(2) == 0 {
                 let other = alike[self.below(alike.len())];
                 y.0 = self.emit(Op::Add, attrs! {}, &[y.0, other]);
+            }
+            // A part of larger planes, of which the last may end with its buffer.
+            if self.below(3) == 0 {
+                let [channels, rows, columns] = y.1;
+                let more = [self.below(3), self.below(4)];
+                let larger = [self.images, channels + more[0], rows + more[1], columns];
+                let z = whole_numbers(&mut self.rng, &larger);
+                let value = self.b.input(&format!("z{}", self.inputs.len()), Type::Tensor(z.ty()));
+                self.inputs.push(Value::Tensor(z));
+                let ints = |v: [usize; 4]| v.map(|n| Dim::constant(n as i64)).to_vec();
+                let (starts, sizes) =
+                    (ints([0, more[0], more[1], 0]), ints([self.images, channels, rows, columns]));
+                let part = attrs! { starts: starts, sizes: sizes, steps: vec![1i64; 4] };
+                let part = self.emit(Op::Slice, part, &[value]);
+                y.0 = self.emit(Op::Add, attrs! {}, &[y.0, part]);
             }
             if self.below(2) == 0 {
                 let zero = self.b.constant(Tensor::from_f64s(DType::F32, &[], vec![0.0]));
@@ -84,11 +101,11 @@ impl Net {
         if self.below(3) == 0 {
             let [channels, rows, columns] = self.values[last - 1].1;
             let flat = vec![self.images as i64, (channels * rows * columns) as i64];
-            let flat = flat.into_iter().map(egret::ir::Dim::constant).collect::<Vec<_>>();
+            let flat = flat.into_iter().map(Dim::constant).collect::<Vec<_>>();
             let z = self.emit(Op::Reshape, attrs! { shape: flat }, &[self.values[last - 1].0]);
             self.b.output("z", z);
         }
-        (self.b.graph, vec![Value::Tensor(x)])
+        (self.b.graph, self.inputs)
     }
 }
 
@@ -104,12 +121,13 @@ fn options(target: &str, threads: usize) -> Options {
 #[test]
 fn planes_with_gaps_hold_what_dense_ones_do() {
     let mut sparse = 0;
-    for case in 0..60 {
+    for case in 0..90 {
         let net = Net {
             rng: Rng::new(100 + case),
             b: Builder::new("planes"),
             values: vec![],
             images: 1 + case as usize % 2,
+            inputs: vec![],
         };
         let (graph, inputs) = net.draw();
         let want = bits(&interp::run(&graph, &inputs).expect("the interpreter"));

@@ -8,6 +8,9 @@ use std::fmt;
 /// Results of at most this many bytes are folded while building; larger ones are left to the `fold` pass.
 const EAGER_FOLD_BYTES: usize = 1 << 16;
 
+/// As many elements of bytes are folded while building when they are cast to floats.
+const FEW_CODES: usize = 64;
+
 /// Why a node cannot be added: its operands' types break a rule of the operation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TypeError {
@@ -237,12 +240,16 @@ impl Builder {
         results.into_iter().map(|v| v.as_tensor().cloned()).collect()
     }
 
-    /// Whether a node widens weights of 8 bits to i32, as what dequantises them does. That stays until the `fold` pass, however few they are:
-    /// rules before it make products of integers of those that read them. A cast to another type is one of the model's own.
+    /// Whether a node widens weights of 8 bits, as what dequantises them does: to i32, or to floats where they have no zero point. That stays until the
+    /// `fold` pass: rules before it make products of integers of those that read them. A few floats may be what an import has to know (scales of a resize).
     fn is_of_codes(&self, op: Op, attrs: &Attrs, operands: &[Option<ValueId>]) -> bool {
         let of = operands.first().copied().flatten().and_then(|v| self.graph.as_const(v));
-        let widens = op == Op::Cast && attrs.dtype("to") == DType::I32;
-        widens && of.is_some_and(|t| matches!(t.dtype(), DType::I8 | DType::U8) && t.rank() > 1)
+        let of = of.filter(|t| matches!(t.dtype(), DType::I8 | DType::U8) && t.rank() > 1);
+        let widens = |t: &&Tensor| match attrs.dtype("to") {
+            DType::I32 => true,
+            to => to.is_float() && t.len() > FEW_CODES,
+        };
+        op == Op::Cast && of.as_ref().is_some_and(widens)
     }
 
     /// The content of a small integer tensor of rank 0 or 1, if it is known, symbolically or as a constant.
@@ -316,18 +323,23 @@ mod tests {
         assert_eq!(b.graph.ty(kept).to_string(), "i64[1, k]");
     }
 
-    /// Weights of 8 bits are not widened to i32, nor what is computed from that; zero points and shapes are.
+    /// Weights of 8 bits are not widened to i32 or floats, nor what is computed from that; zero points, shapes and scales of a resize are.
     #[test]
     fn codes_stay() {
         let mut b = Builder::new("g");
-        for (shape, folds) in [(vec![2, 1], false), (vec![2], true), (vec![], true)] {
+        for (shape, folds, few) in [
+            (vec![2, 1], false, true),
+            (vec![8, 9], false, false),
+            (vec![2], true, true),
+            (vec![], true, true),
+        ] {
             let n = shape.iter().product();
             for codes in [Tensor::new(&shape, vec![3u8; n]), Tensor::new(&shape, vec![-3i8; n])] {
                 let x = b.constant(codes);
                 let to = |to| attrs! { to: to, saturate: 1i64, round: "nearest" };
                 let wide = b.emit(Op::Cast, to(DType::I32), &[x]).unwrap();
                 let float = b.emit(Op::Cast, to(DType::F32), &[x]).unwrap();
-                assert!(b.graph.as_const(float).is_some(), "{shape:?} to f32");
+                assert_eq!(b.graph.as_const(float).is_some(), few, "{shape:?} to f32");
                 let sum = b.emit(Op::Add, attrs! {}, &[wide, wide]).unwrap();
                 assert_eq!([wide, sum].map(|v| b.graph.as_const(v).is_some()), [folds; 2], "{shape:?}");
             }

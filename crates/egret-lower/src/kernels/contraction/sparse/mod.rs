@@ -13,6 +13,7 @@ use super::conv_buffers::conv_name;
 use super::pointwise::in_rows;
 use super::target::{Target, copy, fits};
 use crate::error::Unsupported;
+use crate::expr::Operand;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::conv::ConvShape;
 use crate::geometry::shape::strides;
@@ -22,7 +23,7 @@ use crate::loops::map;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
-use egret_ir::{NodeId, Zeros};
+use egret_ir::{NodeId, ValueId, Zeros};
 use egret_loop::{Elem, Products};
 use pixels::Pixels;
 use product::Weights;
@@ -93,9 +94,10 @@ pub fn lower(
         None => Target::sums(ctx, &dims, Products::Floats)?,
     };
     let mut input = Pixels::of(ctx, x, s, ctx.options.machine.lanes() as i64)?;
-    // Where all planes have room behind them, tiles are whole to the end.
-    let room = |a: &StridedAccess| a.strides[2] == 0 || a.strides[1] >= input.run + input.room;
-    if input.runs == 1 && room(&target.out.access) && target.expr.operands.iter().all(|o| room(&o.access)) {
+    // Where all planes have gaps behind them, tiles are whole to the end. A value of larger planes has none: what is cropped of it may be its last elements.
+    let gap = |v: ValueId| ctx.halos.get(&v).is_some_and(|halo| halo.gap >= input.room);
+    let room = |o: &Operand| o.access.strides[2] == 0 || gap(o.value);
+    if input.room > 0 && !target.separate && gap(group.result) && target.expr.operands.iter().all(room) {
         input.run += input.room;
         target.expr.dims[2] = input.run;
     }
