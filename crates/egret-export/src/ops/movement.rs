@@ -101,7 +101,6 @@ fn slice(c: &mut Call<'_, '_>) -> Written {
     if axes.is_empty() {
         return Ok(vec![c.op("Identity", &[&x], vec![])]);
     }
-    let never_negative = |d: &Dim| d.at_least().is_some_and(|least| least >= 0);
     let may_be_negative = from.iter().zip(&steps).any(|(d, step)| *step > 0 && !never_negative(d));
     let (mut from, to) = (c.writer.shape(&from)?, c.writer.shape(&to)?);
     if may_be_negative {
@@ -123,17 +122,21 @@ fn slice(c: &mut Call<'_, '_>) -> Written {
     Ok(vec![c.op("Reshape", &[&y, &shape], vec![proto::int("allowzero", 1)])])
 }
 
+/// Whether a dim is 0 or more whatever its symbols are.
+fn never_negative(d: &Dim) -> bool {
+    d.at_least().is_some_and(|least| least >= 0)
+}
+
 /// Whether so many elements from one on stand in an axis whatever its symbols are.
 fn is_within(start: &Dim, size: &Dim, step: i64, dim: &Dim) -> bool {
     if size.as_const() == Some(0) {
         return true;
     }
-    let never_negative = |d: Dim| d.at_least().is_some_and(|least| least >= 0);
     let one = || Dim::constant(1);
     let last = start.clone() + (size.clone() - one()) * Dim::constant(step);
     let (low, high) = if step > 0 { (start.clone(), last) } else { (last, start.clone()) };
     // With a size of 0 the last element is before the first, within the axis or one before it.
-    never_negative(low) && never_negative(dim.clone() - one() - high)
+    never_negative(&low) && never_negative(&(dim.clone() - one() - high))
 }
 
 fn pad(c: &mut Call<'_, '_>) -> Written {

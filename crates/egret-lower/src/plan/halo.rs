@@ -98,7 +98,7 @@ pub fn plan(graph: &Graph, groups: &mut [FusionGroup], machine: &Machine) -> BTr
     }
     halos.retain(|&v, halo| {
         let own = dims(graph, v);
-        // Zeros or gaps: what knows of the ones does not know of the others.
+        // Zeros or gaps, as no kernel writes both; what is written in planes by nonzeros has no zeros around it.
         let one = match halo.has_zeros() {
             true => halo.gap == 0 && !in_planes.contains(&v),
             false => halo.gap > 0,
