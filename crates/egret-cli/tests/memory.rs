@@ -3,7 +3,8 @@
 
 mod kit;
 
-use kit::{model, names, path, refused, temp, text};
+use egret::ir::Tensor;
+use kit::{model, names, path, refused, stages, temp, text, works};
 use std::process::Command;
 
 /// Write a text graph.
@@ -65,6 +66,31 @@ fn small_memory_is_no_abort() {
         }
     }
     assert!(short > 3, "memory was never short");
+}
+
+/// An executable ends with the code and the message of the command, where memory lacks for what it reads and for what it computes.
+#[test]
+fn an_executable_says_where_memory_lacks() {
+    let dir = temp();
+    let file = graph(
+        &dir,
+        "graph @g(%0 \"a\": f32[n, 1], %1 \"b\": f32[1, m]) -> (%2 \"y\") { %2 = add(%0, %1) }",
+    );
+    works(&["compile", &file, "--out-dir", &path(&dir, ""), "--name", "net", "--emit", "exe"]);
+    let zeros = |n: usize, m: usize| {
+        let (a, b) = (Tensor::new(&[n, 1], vec![0f32; n]), Tensor::new(&[1, m], vec![0f32; m]));
+        stages::save(&dir, "in.npz", &[("a", &a), ("b", &b)])
+    };
+    // The output, of 16 GiB; an input, of 64 MiB; neither.
+    for (n, m, code) in [(1 << 16, 1 << 16, 5), (1 << 24, 1, 5), (16, 16, 0)] {
+        let ended = Command::new("sh")
+            .args(["-c", "ulimit -v 65536; exec \"$0\" \"$@\"", &path(&dir, "net"), &zeros(n, m)])
+            .output()
+            .expect("sh starts");
+        let said = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(code), "{n} x {m}: {said}");
+        assert_eq!(said.starts_with("net: not enough memory: "), code == 5, "{n} x {m}: {said}");
+    }
 }
 
 /// A loop that does not end is given up after so many iterations, and the message says which option raises the bound.

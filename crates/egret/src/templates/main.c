@@ -24,7 +24,11 @@ static void fail(const char *place, const char *what) {
 
 static void *room(size_t n) {
     void *p = calloc(1, n ? n : 1);
-    if (!p) fail("memory", "not enough");
+    if (!p) {
+        fprintf(stderr, MODEL_NAME ": not enough memory: %llu bytes more were needed. Give smaller inputs, or more memory (`ulimit -v`, the limit of the container)\n",
+                (unsigned long long)n);
+        exit(EXIT_NO_MEMORY);
+    }
     return p;
 }
 
