@@ -1,12 +1,18 @@
 //! Writing one file: beside its place first, so that what was there stays if writing fails. Reading text.
+//!
+//! A temporary file is locked by the process that writes it. One that nobody locks was left by a process that was killed, and is removed by [`sweep`].
 
 use crate::error::{Error, Result};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// How the names of temporary files and folders begin that stand beside what they become.
 pub const SCRATCH: &str = ".egret-";
+
+/// How the names of temporary files end. Folders have no such end: they are known by the lock in them.
+const PART: &str = ".part";
 
 /// What is written to now and is not yet in its place.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(vec![]);
@@ -101,7 +107,7 @@ fn real(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// A temporary file beside a path.
+/// A temporary file beside a path, locked.
 fn temporary(path: &Path) -> Result<tempfile::NamedTempFile> {
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
@@ -113,11 +119,52 @@ fn temporary(path: &Path) -> Result<tempfile::NamedTempFile> {
     if !dir.is_dir() {
         return Err(Error::user(format!("{}: {} is no folder", path.display(), dir.display())));
     }
-    let made = tempfile::Builder::new().prefix(SCRATCH).tempfile_in(dir);
-    made.map_err(|e| Error::io("write", path, &e))
+    loop {
+        let made = tempfile::Builder::new().prefix(SCRATCH).suffix(PART).tempfile_in(dir);
+        let made = made.map_err(|e| Error::io("write", path, &e))?;
+        if own(made.as_file(), made.path()) {
+            return Ok(made);
+        }
+    }
 }
 
-/// That a file can be written to, before the long work whose result it is to hold.
+/// Take the lock of what was made just now: false where another process took it for a leftover before that. Where the file system has no
+/// locks, nothing is ever swept.
+pub(crate) fn own(file: &File, path: &Path) -> bool {
+    !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) && is_at(file, path)
+}
+
+/// Whether an open file is still the one of that name.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let [open, named] =
+            [file.metadata(), std::fs::metadata(path)].map(|m| m.map(|m| (m.dev(), m.ino())).ok());
+        open.is_some() && open == named
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        path.exists()
+    }
+}
+
+/// Remove the temporary files in a folder that killed processes left: those whose lock nobody holds.
+pub(crate) fn sweep(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let named = name.to_str().is_some_and(|n| n.starts_with(SCRATCH) && n.ends_with(PART));
+        if named
+            && entry.file_type().is_ok_and(|t| t.is_file())
+            && File::open(entry.path()).is_ok_and(|left| left.try_lock().is_ok())
+        {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// That a file can be written to, before the long work whose result it is to hold. What killed processes left beside it goes.
 ///
 /// # Errors
 /// Its folder does not exist or cannot be written to; the path is a folder.
@@ -127,6 +174,7 @@ pub fn writable(path: &Path) -> Result<()> {
     }
     let file = temporary(&real(path))?;
     let _listed = Unfinished::new(file.path());
+    file.path().parent().into_iter().for_each(sweep);
     Ok(())
 }
 
@@ -223,6 +271,23 @@ pub(crate) fn hash_of(path: &Path) -> Result<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_goes_and_what_is_written_now_stays() {
+        let root = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| root.path().join(name);
+        let left = at(".egret-a1B2c3.part");
+        // Nothing of ours: another name, and a folder.
+        let others = [at(".egret-settings"), at("x.part"), at(".egret-folder.part")];
+        std::fs::create_dir(&others[2]).expect("a folder");
+        [&left, &others[0], &others[1]].map(|p| std::fs::write(p, "half").expect("a file"));
+        let running = temporary(&at("y")).expect("a file");
+        writable(&at("x")).expect("a place");
+        assert!(!left.exists() && running.path().exists() && others.iter().all(|p| p.exists()));
+        let (_, kept) = running.keep().expect("a file");
+        writable(&at("x")).expect("a place");
+        assert!(!kept.exists(), "its process is done with it");
+    }
 
     #[test]
     fn a_folder_is_called_as_its_path_has_it() {

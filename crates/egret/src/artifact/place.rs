@@ -1,14 +1,11 @@
 //! Writing the files of a compilation: first all into a staging folder beside their places, then into these.
 
 use crate::error::{Error, Result};
-use crate::files::Scratch;
+use crate::files::{self, Scratch};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-
-/// How staging folders begin.
-pub(super) const PREFIX: &str = crate::files::SCRATCH;
 
 /// The file of a staging folder that the process that fills it holds locked.
 pub(super) const LOCK: &str = "lock";
@@ -230,10 +227,13 @@ impl Write for Hashed {
     }
 }
 
-/// Remove the staging folders of compilations that were killed: those whose lock nobody holds.
+/// Remove what killed processes left in a folder: temporary files, and staging folders, whose lock nobody holds.
 pub(super) fn sweep(dir: &Path) {
+    files::sweep(dir);
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        if !entry.file_name().to_string_lossy().starts_with(files::SCRATCH)
+            || !entry.file_type().is_ok_and(|t| t.is_dir())
+        {
             continue;
         }
         let folder = entry.path();
@@ -241,9 +241,19 @@ pub(super) fn sweep(dir: &Path) {
             Ok(lock) if lock.try_lock().is_ok() => drop(std::fs::remove_dir_all(folder)),
             Ok(_) => {}
             // Killed before its lock was made; one that is about to make it makes another folder.
-            Err(_) => drop(std::fs::remove_dir(folder)),
+            Err(_) if std::fs::remove_dir(&folder).is_ok() => {}
+            Err(_) if half_removed(&folder) => drop(std::fs::remove_dir_all(folder)),
+            Err(_) => {}
         }
     }
+}
+
+/// Whether a folder is one whose process was killed while it removed it: the lock is the first that is made in one, so that what is there beside
+/// none is left of it.
+fn half_removed(folder: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    let names: Vec<_> = entries.flatten().map(|e| e.file_name()).collect();
+    names == [FILES] && !folder.join(LOCK).exists()
 }
 
 /// A staging folder, and its lock for as long as it is needed.
@@ -252,13 +262,8 @@ pub(super) fn stage(dir: &Path) -> Result<(Scratch, File)> {
         let staging = Scratch::inside(dir)?;
         let path = staging.path().join(LOCK);
         match File::create(&path) {
-            Ok(lock) => {
-                // Another process may sweep between the two; a system without locks sweeps nothing.
-                let swept = matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock));
-                if !swept && path.exists() {
-                    return Ok((staging, lock));
-                }
-            }
+            Ok(lock) if files::own(&lock, &path) => return Ok((staging, lock)),
+            Ok(_) => {}
             Err(_) if !staging.path().exists() => {}
             Err(e) => return Err(Error::io("write into", dir, &e)),
         }
@@ -283,10 +288,18 @@ mod tests {
         let killed = dir.path().join(".egret-killed");
         std::fs::create_dir_all(killed.join(FILES)).unwrap();
         std::fs::write(killed.join(LOCK), "").unwrap();
+        // One that was killed as it made its folder, as it removed it, and as it wrote a report.
+        std::fs::create_dir(dir.path().join(".egret-begins")).unwrap();
+        std::fs::create_dir_all(dir.path().join(".egret-ends").join(FILES).join("m")).unwrap();
+        std::fs::write(dir.path().join(".egret-report.part"), "half").unwrap();
+        // No folder of ours.
+        let other = dir.path().join(".egret-other");
+        std::fs::create_dir_all(other.join("m")).unwrap();
         let running = stage(dir.path()).unwrap();
         files(dir.path(), &[("m.h", b"new")]).unwrap();
-        assert!(!killed.exists() && running.0.path().exists());
+        assert!(!killed.exists() && running.0.path().exists() && other.exists());
         drop(running);
+        std::fs::remove_dir_all(other).unwrap();
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["m.h"]);
     }

@@ -95,6 +95,7 @@ pub fn write(model: Imported, stages: usize, dir: &Path, options: &Options) -> R
     }
     let graphs: Vec<Graph> = parts.stages.into_iter().map(|s| s.graph).collect();
     plan.fits(&graphs).map_err(|e| Error::internal(e.message))?;
+    files::sweep(dir);
     constants::write(dir, graphs.iter())?;
     // A plan never stands beside stages that are not its own.
     let file = dir.join(PLAN);

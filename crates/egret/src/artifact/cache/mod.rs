@@ -9,23 +9,21 @@
 mod entry;
 pub(super) mod key;
 
-use super::place::{FILES, LOCK, PREFIX, Staging, stage, sweep};
+use super::place::{FILES, Staging, stage, sweep};
 use super::write::Compiled;
 use crate::error::{Error, Result};
+use crate::files::is_at;
 use key::Key;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// How much a cache holds unless `EGRET_CACHE_SIZE` says otherwise.
 const DEFAULT_LIMIT: u64 = 2 << 30;
 
 /// The list of an entry's files.
 const LIST: &str = "entry.json";
-
-/// Temporary folders without a lock are left alone for this long: their process may be about to make it.
-const YOUNG: Duration = Duration::from_secs(3600);
 
 /// A folder of finished compilations, shared by processes. It is written and read without trust in what others do to it
 /// meanwhile: entries appear and go whole, and are held against their hashes when they are taken.
@@ -257,12 +255,6 @@ impl Cache {
     /// Remove what killed processes left: temporary folders and locks.
     fn sweep(&self) {
         sweep(&self.dir);
-        for left in list(&self.dir).filter(|e| e.file_name().to_string_lossy().starts_with(PREFIX)) {
-            let age = left.metadata().and_then(|m| m.modified()).map(|t| t.elapsed());
-            if !left.path().join(LOCK).exists() && age.is_ok_and(|a| a.is_ok_and(|a| a > YOUNG)) {
-                let _ = fs::remove_dir_all(left.path());
-            }
-        }
         for left in self.folders().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "lock"))
         {
             if let Ok(file) = File::options().write(true).open(&left)
@@ -282,22 +274,6 @@ fn list(dir: &Path) -> impl Iterator<Item = fs::DirEntry> + use<> {
 
 fn kept(entries: &[Found]) -> Kept {
     Kept { entries: entries.len(), bytes: entries.iter().map(|e| e.bytes).sum() }
-}
-
-/// Whether an open file is still the one of that name.
-fn is_at(file: &File, path: &Path) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        let [open, named] =
-            [file.metadata(), fs::metadata(path)].map(|m| m.map(|m| (m.dev(), m.ino())).ok());
-        open.is_some() && open == named
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = (file, path);
-        true
-    }
 }
 
 /// Bytes of a text like `500M`.

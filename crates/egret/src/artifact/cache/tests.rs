@@ -1,10 +1,12 @@
 //! The cache in one process: hits and misses, damage, what killed processes leave, the limit.
 
+use super::super::place::LOCK;
 use super::*;
 use crate::artifact::{Emit, Request, WeightsPlace, compile, compile_cached};
 use crate::options::Options;
 use crate::source;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 const MODEL: &str = "../../fixtures/models/simple_cnn.onnx";
 
