@@ -62,6 +62,31 @@ fn there_is_room_for_what_a_loop_decides() {
         &["`rounds` at most", "really needs"],
     );
     refused(&["run", &ir, "--input", "k=0", "--at-most", huge], 1, &["`rounds` at most"]);
+    // Memory holds fewer than can be counted: one of them has 8 bytes, one of `wide` 4 MiB.
+    let wide = path(&dir, "wide.egret");
+    let rows = body.replace(r#""k": i64[])"#, r#""k": i64[], %2 "x": f32[1048576])"#);
+    let rows = rows.replace("(%0, _)", "(%0, _, %2)").replace("i64[rounds]", "f32[rounds, 1048576]");
+    let rows = rows
+        .replace(r#""go": bool[]) -> (%1, %0)"#, r#""go": bool[], %2 "row": f32[1048576]) -> (%1, %2)"#);
+    std::fs::write(&wide, rows).unwrap();
+    // What this process cannot have is compiled for another; 128 TiB and 32 EiB nobody has.
+    for (file, most, code) in [
+        (&wide, "rounds=10000000", 5),
+        (&ir, "rounds=17592186044416", 1),
+        (&wide, "rounds=8796093022208", 1),
+    ] {
+        let run = ["--input", "k=3", "--random", "1", "--at-most", most];
+        let named = [&format!("with --at-most {most} a run"), "really needs"];
+        refused(&[&["run", file][..], &run].concat(), code, &named);
+        refused(&[&["run", "--engine", "aot", file][..], &run].concat(), code, &named);
+        assert!(works(&[&["run", "--engine", "interp", file][..], &run].concat()).contains("y: "));
+        let compile = ["compile", file, "--out-dir", &out, "--at-most", most];
+        if code == 5 {
+            works(&compile);
+        } else {
+            refused(&compile, code, &named);
+        }
+    }
     assert!(works(&["run", &ir, "--input", "k=0", "--at-most", "rounds=0"]).contains("y: i64[0]"));
     refused(&["run", &ir, "--input", "k=3", "--at-most", "rounds=2*"], 1, &["is no size"]);
     refused(&["run", &ir, "--input", "k=3", "--at-most", "rounds=7//2"], 1, &["write floordiv(a, b)"]);

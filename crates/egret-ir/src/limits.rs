@@ -52,6 +52,20 @@ impl Graph {
         Ok(())
     }
 
+    /// The dims that are limited, in sub-graphs too, and how much each is at most.
+    pub fn limits(&self) -> BTreeMap<String, Dim> {
+        let mut out = BTreeMap::new();
+        for node in self.node_ids().into_iter().map(|id| self.node(id)) {
+            for (place, name) in node.attrs.declared().iter().enumerate() {
+                if let (Some(name), Some(most)) = (name, node.attrs.at_most(place)) {
+                    out.insert(name.clone(), most.clone());
+                }
+            }
+            node.regions.iter().for_each(|r| out.extend(r.limits()));
+        }
+        out
+    }
+
     /// Limits the dims at the places that `places` finds in the graph and its sub-graphs; whether there are any.
     fn limit_where(&mut self, limit: &Limit, places: Places) -> Result<bool, String> {
         let mut any = false;

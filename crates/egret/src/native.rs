@@ -5,7 +5,7 @@ use crate::files::Scratch;
 use crate::options::Options;
 use crate::pipeline::Lowered;
 use crate::work::{self, Work};
-use crate::{found, link, pipeline};
+use crate::{found, limits, link, pipeline};
 use egret_ir::{DType, Graph, Tensor, Value};
 use egret_loop::Program;
 use egret_runtime::abi::Code;
@@ -24,6 +24,8 @@ pub struct Native {
     arenas: Mutex<Vec<AlignedBytes>>,
     /// What each kernel run does.
     work: Vec<Work>,
+    /// The limits of dims that it has room by.
+    limits: String,
     // The shared library's folder: deleted when the model is.
     _dir: Option<Scratch>,
 }
@@ -59,7 +61,7 @@ impl Native {
         let first = if model.is_fixed() { vec![model.new_arena()?] } else { vec![] };
         let arenas = Mutex::new(first);
         let work = work::unknown(model.kernels());
-        Ok(Native { model, pool, arenas, work, _dir: dir })
+        Ok(Native { model, pool, arenas, work, limits: String::new(), _dir: dir })
     }
 
     /// Compile a graph into memory.
@@ -69,13 +71,15 @@ impl Native {
 
     /// Compile a lowered graph into memory.
     pub(crate) fn of_lowered(lowered: &Lowered, options: &Options) -> Result<Native> {
-        Ok(Native { work: work::of(lowered), ..Native::of_program(&lowered.program, options)? })
+        Native::of_lowered_on(lowered, options, pool(options.threads))
     }
 
     /// As [`Native::of_lowered`], to run on the threads of a pool that others run on too.
     pub(crate) fn of_lowered_on(lowered: &Lowered, options: &Options, pool: Arc<Pool>) -> Result<Native> {
+        let limits = limits::said(&lowered.graph);
+        limits::fit(&lowered.program, &limits)?;
         let native = Native::new(pipeline::jit(&lowered.program, options)?, pool, None)?;
-        Ok(Native { work: work::of(lowered), ..native })
+        Ok(Native { work: work::of(lowered), limits, ..native })
     }
 
     /// Compile a program into memory.
@@ -85,10 +89,11 @@ impl Native {
 
     /// Compile a graph into a shared library in a temporary folder and load it.
     pub fn aot(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Native> {
-        let (dir, library, work) = Native::library(graph, options, bound)?;
+        let (dir, library, lowered) = Native::library(graph, options, bound)?;
         // SAFETY: just written by this process.
         let model = unsafe { egret_runtime::load(&library, &options.name, None) }?;
-        Ok(Native { work, ..Native::new(model, pool(options.threads), Some(dir))? })
+        let (work, limits) = (work::of(&lowered), limits::said(&lowered.graph));
+        Ok(Native { work, limits, ..Native::new(model, pool(options.threads), Some(dir))? })
     }
 
     /// Seconds from an artifact on disk to ready to run.
@@ -106,15 +111,16 @@ impl Native {
         graph: Graph,
         options: &Options,
         bound: &BTreeMap<String, Tensor>,
-    ) -> Result<(Scratch, PathBuf, Vec<Work>)> {
+    ) -> Result<(Scratch, PathBuf, Lowered)> {
         let lowered = pipeline::lower(graph, options, bound)?;
+        limits::fit(&lowered.program, &limits::said(&lowered.graph))?;
         let dir = Scratch::new()?;
         let object = dir.path().join("model.o");
         let library = dir.path().join("model.so");
         let bytes = pipeline::object(&lowered.program, options, &pipeline::ObjectOptions::default())?;
         std::fs::write(&object, bytes).map_err(|e| Error::io("write", &object, &e))?;
         link::shared(&[object], &library)?;
-        Ok((dir, library, work::of(&lowered)))
+        Ok((dir, library, lowered))
     }
 
     /// Load what `egret compile --emit so` wrote into a folder.
@@ -175,7 +181,7 @@ impl Native {
         let kept = arenas().pop();
         let mut arena = match kept.filter(|arena| arena.len() >= needed) {
             Some(arena) => arena,
-            None => self.model.arena_of(needed)?,
+            None => self.model.arena_of(needed).map_err(|e| limits::blame(e.into(), &self.limits))?,
         };
         let result = self.model.run(ins, outs, &mut arena, env);
         arenas().push(arena);
@@ -210,10 +216,9 @@ impl Native {
         };
         let room = |(p, dims): (&egret_runtime::Port, &Vec<i64>)| {
             p.bytes_with(dims).and_then(AlignedBytes::zeroed).ok_or_else(|| {
-                Error::memory(format!(
-                    "the output `{}` {dims:?} does not fit; give smaller inputs or dims",
-                    p.name
-                ))
+                let message =
+                    format!("the output `{}` {dims:?} does not fit; give smaller inputs or dims", p.name);
+                limits::blame(Error::memory(message), &self.limits)
             })
         };
         let outputs = self.model.outputs().iter().zip(&shapes).map(room);

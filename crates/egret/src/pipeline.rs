@@ -3,8 +3,8 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
-use crate::slow;
 use crate::targets::target;
+use crate::{limits, slow};
 use egret_codegen::{CodegenError, Isa};
 use egret_ir::{Dim, DimOp, DimPart, Graph, NodeId, Op, Tensor, ValueId, advice};
 use egret_loop::Program;
@@ -316,6 +316,7 @@ fn held(
     };
     let lowered = egret_lower::lower_traced(graph, &lowering, options.explain.then_some(&mut *trace))
         .map_err(lower_error)?;
+    limits::hold(&lowered.program, &limits::said(graph))?;
     let slow = slow(graph, &lowered, options)?;
     if options.explain {
         slow.tell(trace);
