@@ -84,6 +84,24 @@ fn files_whose_sizes_overflow_are_refused_by_name_and_shape() {
 }
 
 #[test]
+fn what_a_compiled_model_is_bound_to_is_not_made_up() {
+    let dir = temp();
+    let (ir, out) = (path(&dir, "sum.egret"), path(&dir, "out"));
+    let sum = "graph @g(%0 \"x\": f32[3], %1 \"k\": f32[3]) -> (%2 \"y\") { %2 = add(%0, %1) }";
+    std::fs::write(&ir, sum).unwrap();
+    works(&["compile", &ir, "--bind", "k=[1,2,3]", "--out-dir", &out, "--emit", "so"]);
+    for args in [&["run", "--random", "1"][..], &["run", "--input", "x=[4,4,4]"], &["bench", "--runs", "1"]]
+    {
+        refused(&[args, &[&out]].concat(), 1, &["the input `k` was fixed by --bind", "--input k="]);
+    }
+    let given = |k| ["run", &out, "--input", "x=[4,4,4]", "--input", k];
+    assert!(works(&given("k=[1,2,3]")).contains("y: f32[3] = 5 6 7"));
+    refused(&given("k=[1,2,4]"), 1, &["the input `k` has another value than it was bound to"]);
+    // The model itself takes the value that it is bound to.
+    assert!(works(&["run", &ir, "--random", "1", "--bind", "k=[1,2,3]"]).contains("y: f32[3]"));
+}
+
+#[test]
 fn a_dim_has_one_value() {
     let (cnn, out) = (model(CNN), path(&temp(), "out"));
     for option in ["--dim", "--at-most"] {

@@ -12,6 +12,8 @@ pub struct Found {
     pub library: PathBuf,
     /// Its weights, unless they are embedded.
     pub weights: Option<PathBuf>,
+    /// Its inputs that were bound to values.
+    pub bound: Vec<String>,
 }
 
 /// Whether a compilation wrote into this folder.
@@ -40,14 +42,25 @@ pub fn check_weights(path: &Path) -> Result<()> {
     )))
 }
 
+/// What a manifest states.
+fn stated(manifest: &Path) -> Result<serde_json::Value> {
+    let text = std::fs::read(manifest).map_err(|e| Error::io("read", manifest, &e))?;
+    serde_json::from_slice(&text)
+        .map_err(|e| Error::user(format!("{} is damaged: {e}; compile it again", manifest.display())))
+}
+
+/// The inputs that a manifest says were bound to values.
+fn bound(stated: &serde_json::Value) -> Vec<String> {
+    let inputs = stated["inputs"].as_array().into_iter().flatten();
+    let names = inputs.filter(|input| input["bound"] == true).filter_map(|input| input["name"].as_str());
+    names.map(str::to_owned).collect()
+}
+
 /// Hold a shared library against the size and the hash that the manifest beside it states: to load one that is cut off ends the process.
 ///
 /// # Errors
-/// The manifest is damaged or knows of no such file; the library cannot be read, or a byte of it was changed.
-fn check_library(manifest: &Path, library: &Path) -> Result<()> {
-    let text = std::fs::read(manifest).map_err(|e| Error::io("read", manifest, &e))?;
-    let stated: serde_json::Value = serde_json::from_slice(&text)
-        .map_err(|e| Error::user(format!("{} is damaged: {e}; compile it again", manifest.display())))?;
+/// The manifest knows of no such file; the library cannot be read, or a byte of it was changed.
+fn check_library(manifest: &Path, stated: &serde_json::Value, library: &Path) -> Result<()> {
     let file = library.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
     let record = &stated["files"][&*file];
     let (Some(size), Some(hash)) = (record["bytes"].as_u64(), record["blake3"].as_str()) else {
@@ -98,7 +111,9 @@ pub fn find(dir: &Path) -> Result<Found> {
             library.display()
         )));
     }
-    check_library(&dir.join(format!("{name}.manifest.json")), &library)?;
+    let manifest = dir.join(format!("{name}.manifest.json"));
+    let stated = stated(&manifest)?;
+    check_library(&manifest, &stated, &library)?;
     let weights = Some(dir.join(format!("{name}.weights"))).filter(|w| w.is_file());
-    Ok(Found { name: name.clone(), library, weights })
+    Ok(Found { name: name.clone(), library, weights, bound: bound(&stated) })
 }

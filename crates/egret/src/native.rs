@@ -26,6 +26,8 @@ pub struct Native {
     work: Vec<Work>,
     /// The limits of dims that it has room by.
     limits: String,
+    /// The inputs of a compiled model on disk that were bound to values.
+    bound: Vec<String>,
     // The shared library's folder: deleted when the model is.
     _dir: Option<Scratch>,
 }
@@ -61,7 +63,7 @@ impl Native {
         let first = if model.is_fixed() { vec![model.new_arena()?] } else { vec![] };
         let arenas = Mutex::new(first);
         let work = work::unknown(model.kernels());
-        Ok(Native { model, pool, arenas, work, limits: String::new(), _dir: dir })
+        Ok(Native { model, pool, arenas, work, limits: String::new(), bound: vec![], _dir: dir })
     }
 
     /// Compile a graph into memory.
@@ -131,7 +133,12 @@ impl Native {
         }
         // SAFETY: the user asks to run this artifact; its manifest says that Egret wrote it.
         let model = unsafe { egret_runtime::load(&found.library, &found.name, found.weights.as_deref()) }?;
-        Native::new(model, pool(threads), None)
+        Ok(Native { bound: found.bound, ..Native::new(model, pool(threads), None)? })
+    }
+
+    /// The inputs of a compiled model on disk that were bound to values, and take no others.
+    pub(crate) fn bound(&self) -> &[String] {
+        &self.bound
     }
 
     /// The model.

@@ -8,7 +8,7 @@ use crate::native::Native;
 use crate::options::Options;
 use crate::source::{self, Prepared, Request};
 use crate::{artifact, notes};
-use egret_ir::{DType, Shape, TensorType, Type, Value};
+use egret_ir::{DType, Shape, TensorType, Type, Value, advice};
 use egret_runtime::Port;
 use std::collections::BTreeMap;
 
@@ -69,6 +69,13 @@ fn compiled(request: &Request, engine: Engine, options: &Options) -> Result<Read
     let named = types(&native, &BTreeMap::new())?;
     let declared: Vec<DeclaredInput> = named.iter().map(|(name, ty)| DeclaredInput::of(name, ty)).collect();
     let given: BTreeMap<String, Value> = request.inputs.read(&declared)?;
+    if let Some(name) = native.bound().iter().find(|name| !given.contains_key(*name)) {
+        return Err(Error::user(format!(
+            "the input `{name}` was fixed by --bind when the model was compiled, and takes that value alone, which is not made up; give it: \
+             --input {}=x.npy",
+            advice::word(name)
+        )));
+    }
     let mut dims = free_dims(&native, request, &given)?;
     let mut notes = vec![];
     if let Some(default) = request.default_dim {
