@@ -34,6 +34,13 @@ const CASES: &[(&str, &str)] = &[
         r#"%0 "x": f16[M, 2, N]"#,
         "%9 = arg_reduce(%0) {axis = 0, keepdims = 0, kind = \"min\", last = 0} : i64[2, N]",
     ),
+    // As Hardmax is imported: nothing along an empty axis.
+    (
+        r#"%0 "x": f32[M, N, 3]"#,
+        "%1 = const f32[] [-inf]\n %2 = pad(%0, %1) {high = [0, 1, 0], low = [0, 0, 0], mode = \"constant\"} : f32[M, N + 1, 3]\n \
+         %3 = arg_reduce(%2) {axis = 1, keepdims = 1, kind = \"max\", last = 0} : i64[M, 1, 3]\n \
+         %4 = iota() {axis = 1, shape = [1, N, 1], to = i64} : i64[1, N, 1]\n %9 = equal(%3, %4) : bool[M, N, 3]",
+    ),
     (r#"%0 "x": f32[N, 5]"#, "%9 = layer_norm(%0) {axis = 0, epsilon = 1e-5} : f32[N, 5]"),
     (r#"%0 "x": f32[2, N, M]"#, "%9 = rms_norm(%0) {axis = 1, epsilon = 1e-3} : f32[2, N, M]"),
     (r#"%0 "x": f32[M, N]"#, "%9 = layer_norm(%0) {axis = 1, epsilon = 1e-2} : f32[M, N]"),

@@ -257,3 +257,52 @@ fn dims_whose_bits_cannot_be_counted_are_refused() {
         }
     }
 }
+
+/// Dims of no element are counted too: the interpreter and compiled code go along some of the axes alone.
+#[test]
+fn dims_beyond_any_machine_are_refused_without_elements_too() {
+    for dims in [&[1i64 << 62, 4, 0][..], &[0, 1 << 62, 4], &[1 << 62, 0, 4], &[i64::MAX, i64::MAX, 0]] {
+        refused(&constant(tensor("w", 1, dims, &[])), &["tensor `k`", "overflow the address space"]);
+        let names: Vec<String> = dims.iter().map(i64::to_string).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let of_input = graph(
+            vec![value("x", 1, &names)],
+            vec![value("y", 1, &[])],
+            vec![node("Identity", &["x"], &["y"], vec![])],
+        );
+        refused(&model(of_input), &["input `x`", "too large for any machine"]);
+    }
+}
+
+/// Along an axis of no element Hardmax gives nothing; ArgMax has no index to give, unless none is asked for.
+#[test]
+fn along_an_empty_axis_there_is_no_extremum() {
+    let imported = |op: &str, version: i64, axis: i64, dims: &[&str]| {
+        let n = node(op, &["x"], &["y"], vec![int("axis", axis)]);
+        let mut m = model(graph(vec![value("x", 1, dims)], vec![value("y", 0, &[])], vec![n]));
+        m.graph.as_mut().expect("a graph").output[0].type_.take();
+        m.opset_import = vec![opset("", version)];
+        import(&m)
+    };
+    let full = Tensor::new(&[1, 3, 1], vec![-2f32, f32::NEG_INFINITY, -1.0]);
+    for (version, axis) in [(1, 1), (1, 0), (11, 1), (13, 1)] {
+        for dims in [["2", "0", "3"], ["a", "b", "c"]] {
+            let graph = imported("Hardmax", version, axis, &dims).expect("imports");
+            let empty = Tensor::new(&[2, 0, 3], Vec::<f32>::new());
+            assert_eq!(run(&graph, &[empty.clone()]), [empty], "{version} {dims:?}");
+            if dims[0] == "a" {
+                let hit = Tensor::new(&[1, 3, 1], vec![0f32, 0.0, 1.0]);
+                assert_eq!(run(&graph, &[full.clone()]), [hit], "{version}");
+                let lowest = Tensor::new(&[1, 2, 1], vec![f32::NEG_INFINITY; 2]);
+                assert_eq!(run(&graph, &[lowest]), [Tensor::new(&[1, 2, 1], vec![1f32, 0.0])], "{version}");
+            }
+        }
+    }
+    for op in ["ArgMax", "ArgMin"] {
+        let e = imported(op, 13, 1, &["2", "0", "3"]).expect_err("no index").to_string();
+        assert!(e.contains(op) && e.contains("is empty and has no extremum"), "{e}");
+        let graph = imported(op, 13, 1, &["0", "0", "3"]).expect("imports");
+        let empty = Tensor::new(&[0, 0, 3], Vec::<f32>::new());
+        assert_eq!(run(&graph, &[empty]), [Tensor::new(&[0, 1, 3], Vec::<i64>::new())]);
+    }
+}

@@ -44,10 +44,12 @@ fn reduce(call: &Call) -> Result<Vec<Type>, String> {
 fn arg_reduce(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.bounded(0)?;
     let axis = call.axis("axis", x.rank())?;
-    if x.shape[axis].as_const() == Some(0) {
+    let found = drop_axes(&x.shape, &[axis], call.attrs.flag("keepdims"));
+    let is_empty = |d: &Dim| d.as_const() == Some(0);
+    if is_empty(&x.shape[axis]) && !found.iter().any(is_empty) {
         return Err(format!("axis {axis} of {x} is empty and has no extremum"));
     }
-    one(DType::I64, drop_axes(&x.shape, &[axis], call.attrs.flag("keepdims")))
+    one(DType::I64, found)
 }
 
 fn cumulative(call: &Call) -> Result<Vec<Type>, String> {

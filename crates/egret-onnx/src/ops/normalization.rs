@@ -225,13 +225,26 @@ fn log_softmax(ctx: &mut NodeCtx, x: ValueId, axis: usize) -> Emitted {
     ctx.cast(y, dtype)
 }
 
+/// 1 at the first of the largest elements along an axis, else 0: nothing along an empty one.
 fn hardmax(ctx: &mut NodeCtx) -> OpResult {
     softmax_like(ctx, |ctx, x, axis| {
         let ty = ctx.tensor(x)?;
+        let asked = match ty.shape[axis].at_least() {
+            _ if ty.shape[axis].as_const() == Some(0) => return Ok(x),
+            Some(1..) => x,
+            // There is an index along an axis that may be empty too, beside one more element, which is no first of the largest.
+            _ => {
+                let least = ctx.scalar(ty.dtype, f64::NEG_INFINITY)?;
+                let none = vec![dim(0); ty.rank()];
+                let mut one = none.clone();
+                one[axis] = dim(1);
+                ctx.pad(x, none, one, "constant", Some(least))?
+            }
+        };
         let at = ctx.emit(
             Op::ArgReduce,
             attrs! { kind: "max", axis: axis as i64, keepdims: 1i64, last: 0i64 },
-            &[x],
+            &[asked],
         )?;
         let index = ctx.iota_along(DType::I64, ty.shape[axis].clone(), axis, ty.rank())?;
         let hit = ctx.binary(Op::Equal, at, index)?;
