@@ -10,7 +10,7 @@ use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
 use crate::ops::OnnxOp;
 use crate::ops::emit::dim;
-use egret_ir::{DType, Op, Tensor, ValueId, attrs};
+use egret_ir::{Attrs, DType, Op, Tensor, ValueId, attrs};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The operators of this file.
@@ -28,6 +28,43 @@ fn invalid(ctx: &NodeCtx, what: String) -> ImportError {
 
 fn unsupported(ctx: &NodeCtx, what: String) -> ImportError {
     ImportError::unsupported(format!("{} {what}", ctx.op_type))
+}
+
+/// For the least or the greatest of votes where a target may have none. ONNX does not say what is said of such a target: its reference
+/// implementation gives the largest or the lowest number, without base values, and ONNX Runtime 0. Sums and means of no votes are 0.
+fn no_vote(ctx: &NodeCtx, target: i64, trees: &str) -> ImportError {
+    let what = format!(
+        "takes the least or the greatest of votes, and leaves lack one for target {target}: what is said of it there is open; let all leaves of \
+         {trees} vote for it"
+    );
+    unsupported(ctx, what)
+}
+
+/// The targets of version 5 for which some tree votes with each of its leaves, where the tables are whole.
+fn always_scored(attrs: &Attrs) -> BTreeSet<i64> {
+    let (targets, n) = (attrs.ints("leaf_targetids"), attrs.int("n_targets"));
+    let next = [("nodes_truenodeids", "nodes_trueleafs"), ("nodes_falsenodeids", "nodes_falseleafs")]
+        .map(|(ids, leafs)| (attrs.ints(ids), attrs.ints(leafs)));
+    let entry = |list: &[i64], i: i64| usize::try_from(i).ok().and_then(|i| list.get(i).copied());
+    let of_tree = |root: i64| -> Option<i64> {
+        let (mut work, mut seen, mut only) = (vec![root], BTreeSet::from([root]), None);
+        while let Some(node) = work.pop() {
+            for (ids, leafs) in next {
+                let to = entry(ids, node)?;
+                if entry(leafs, node)? == 0 {
+                    work.extend(seen.insert(to).then_some(to));
+                    continue;
+                }
+                let target = entry(targets, to)?;
+                let target = if target < 0 { target + n } else { target };
+                if *only.get_or_insert(target) != target {
+                    return None;
+                }
+            }
+        }
+        only
+    };
+    attrs.ints("tree_roots").iter().filter_map(|&root| of_tree(root)).collect()
 }
 
 fn tree_ensemble(ctx: &mut NodeCtx) -> OpResult {
@@ -54,6 +91,12 @@ fn tree_ensemble(ctx: &mut NodeCtx) -> OpResult {
         membership_values: ctx.opt_tensor("membership_values")?.unwrap_or(no_members),
         tree_roots: ctx.opt_ints("tree_roots")?.ok_or_else(|| absent("tree_roots"))?,
     };
+    if [Aggregate::Min as i64, Aggregate::Max as i64].contains(&attrs.int("aggregate")) {
+        let scored = always_scored(&attrs);
+        if let Some(target) = (0..attrs.int("n_targets")).find(|t| !scored.contains(t)) {
+            return Err(no_vote(ctx, target, "a tree"));
+        }
+    }
     Ok(vec![ctx.emit(Op::TreeEnsemble, attrs, &[x])?])
 }
 
@@ -251,9 +294,14 @@ impl Forest {
         self.leaves(root).iter().filter_map(|l| self.votes.get(l)).flat_map(|v| v.keys().copied()).collect()
     }
 
+    /// Whether all leaves of a tree vote for a target.
+    fn all_vote(&self, root: usize, target: i64) -> bool {
+        self.leaves(root).iter().all(|&l| self.vote(l, target).is_some())
+    }
+
     /// Whether a leaf that votes for a target is reached whatever the features are.
     fn always_voted(&self, target: i64) -> bool {
-        self.roots.iter().any(|&root| self.leaves(root).iter().all(|&l| self.vote(l, target).is_some()))
+        self.roots.iter().any(|&root| self.all_vote(root, target))
     }
 
     /// The weights of all votes.
@@ -261,24 +309,27 @@ impl Forest {
         self.votes.values().flat_map(|v| v.values().copied())
     }
 
-    /// What the trees say of the rows of x, in f32: [rows, targets]. A target without votes has the score 0.
+    /// What the trees say of the rows of x, in f32: [rows, targets]. A target without votes has the score 0. The least and the greatest are those
+    /// of the votes that are cast. Of one target ONNX Runtime takes a leaf without a vote for one of 0, of several it leaves the leaf out.
     fn say(&self, ctx: &mut NodeCtx, x: ValueId, targets: usize, aggregate: Aggregate) -> Emitted {
-        if matches!(aggregate, Aggregate::Min | Aggregate::Max) {
-            let part = |&root: &usize| {
-                let partly = |&t: &i64| self.leaves(root).iter().any(|&l| self.vote(l, t).is_none());
-                self.targets(root).iter().any(partly)
+        let none = match aggregate {
+            Aggregate::Min => f64::INFINITY,
+            Aggregate::Max => f64::NEG_INFINITY,
+            Aggregate::Sum | Aggregate::Average => 0.0,
+        };
+        if none != 0.0 {
+            let is_said = |t: i64| match targets {
+                1 => self.roots.iter().all(|&root| self.all_vote(root, t)),
+                _ => self.always_voted(t),
             };
-            if self.roots.iter().any(part) || (0..targets as i64).any(|t| !self.always_voted(t)) {
-                return Err(unsupported(
-                    ctx,
-                    "takes the least or the greatest of votes, which some leaves do not cast: what is said where there is none is open".into(),
-                ));
+            if let Some(target) = (0..targets as i64).find(|&t| !is_said(t)) {
+                return Err(no_vote(ctx, target, if targets == 1 { "every tree" } else { "a tree" }));
             }
         }
         let mut table = Table::default();
         for &root in &self.roots {
             for target in self.targets(root) {
-                table.add(self, root, target, |leaf| self.vote(leaf, target).unwrap_or(0.0));
+                table.add(self, root, target, |leaf| self.vote(leaf, target).unwrap_or(none));
             }
         }
         let average = aggregate == Aggregate::Average;
