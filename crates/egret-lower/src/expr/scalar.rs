@@ -129,12 +129,12 @@ pub fn extreme_with_constant<A: Arith>(
 fn sign<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> A::V {
     let (zero, one) = (a.num(x, 0.0), a.num(x, 1.0));
     let above = a.compare(Cmp::Gt, x, zero);
-    // What is neither above nor below zero (zeros, NaN) is its own sign.
-    let mut rest = x;
+    // What is neither above nor below zero (zeros, NaN) is its own sign. So is the zero of a subnormal number that is flushed: 0 times it.
+    let mut rest = if dtype.is_float() { a.binary(BinOp::Mul, x, zero) } else { x };
     if dtype.is_float() || dtype.is_signed_int() {
         let below = a.compare(Cmp::Lt, x, zero);
         let minus = a.num(x, -1.0);
-        rest = a.select(below, minus, x);
+        rest = a.select(below, minus, rest);
     }
     a.select(above, one, rest)
 }
