@@ -71,7 +71,9 @@ impl<'m> Importer<'m> {
             return self.needs_dims(deciding, e);
         }
         let why = match node.op_type.as_str() {
-            "If" => format!("a branch cannot be imported ({e}), so that the condition must be known"),
+            "If" => {
+                format!("the branches cannot both be imported ({e}), so that the condition must be known")
+            }
             // That something is not supported is said as it is: giving a trip count other than 0 would not help.
             _ if e.kind != ErrorKind::Invalid => return e,
             _ => format!(

@@ -1,4 +1,5 @@
-//! Loops that run in no round whatever their body would do, and inputs whose dims no machine can have.
+//! Loops that run in no round whatever their body would do, Ifs whose branches have results of unequal ranks, and inputs whose dims no machine
+//! can have.
 
 mod build;
 
@@ -76,6 +77,41 @@ fn a_body_that_does_not_fit_is_refused_where_it_runs() {
     assert!(e.to_string().contains("is empty"), "{e}");
     // Of an input that has elements nothing has to be known.
     import(&largest(vec![]), &of_size(3)).expect("imports");
+}
+
+#[test]
+fn branches_of_unequal_ranks_need_the_condition() {
+    let branch = |op: &str, inputs: &[&str]| {
+        graph(vec![], vec![value("b", 1, &[])], vec![node(op, inputs, &["b"], vec![])])
+    };
+    let branches = vec![
+        graph_attr("then_branch", branch("Identity", &["x"])),
+        graph_attr("else_branch", branch("Reshape", &["x", "six"])),
+    ];
+    let mut g = graph(
+        vec![value("c", 9, &[]), value("x", 1, &["2", "3"])],
+        vec![value("y", 1, &[])],
+        vec![node("If", &["c"], &["y"], branches)],
+    );
+    g.node[0].name = "the_if".into();
+    g.output[0].type_.take();
+    g.initializer.push(ints("six", &[1], &[6]));
+    let model = model(g);
+    // One message says where, what does not fit, and what to do.
+    let e = import(&model, &ImportOptions::default()).expect_err("is refused");
+    assert_eq!(e.kind, ErrorKind::NeedsValue, "{e}");
+    assert_eq!(e.inputs_to_bind.iter().collect::<Vec<_>>(), ["c"]);
+    for part in ["If \"the_if\"", "f32[2, 3]", "f32[6]", "rank", "the value of `c`"] {
+        assert!(e.to_string().contains(part), "{part:?} is not in: {e}");
+    }
+    let x = Tensor::new(&[2, 3], vec![1f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    for (c, shape) in [(true, &[2, 3][..]), (false, &[6])] {
+        let c = Tensor::from_bools(&[], &[c]);
+        let bind = [("c".into(), c.clone())].into();
+        let graph = import(&model, &ImportOptions { bind, ..ImportOptions::default() }).expect("imports");
+        let out = interp::run(&graph, &[c.into(), x.clone().into()]).expect("runs");
+        assert_eq!(out[0].as_tensor().expect("a tensor").shape(), shape);
+    }
 }
 
 #[test]
