@@ -280,7 +280,9 @@ mod tests {
         // Nothing of ours: another name, and a folder.
         let others = [at(".egret-settings"), at("x.part"), at(".egret-folder.part")];
         std::fs::create_dir(&others[2]).expect("a folder");
-        [&left, &others[0], &others[1]].map(|p| std::fs::write(p, "half").expect("a file"));
+        for path in [&left, &others[0], &others[1]] {
+            std::fs::write(path, "half").expect("a file");
+        }
         let running = temporary(&at("y")).expect("a file");
         writable(&at("x")).expect("a place");
         assert!(!left.exists() && running.path().exists() && others.iter().all(|p| p.exists()));
