@@ -6,66 +6,14 @@ use egret::ir::rng::Rng;
 use egret::ir::{Tensor, Value, interp};
 use egret::{Engine, Executable, Options, pipeline};
 use egret_runtime::abi::Code;
-use egret_workspace::free::{close, compiled, input, number, parse, sizes};
-use egret_workspace::guarded::Compiled;
+use egret_workspace::free::{Given, compiled, gives, holds_at, input, parse, sizes};
 use std::collections::BTreeMap;
-
-/// What a run is given beside the sizes of N and M: the values of inputs without free dims, in order.
-type Given<'a> = &'a [Value];
 
 /// Values of N and M.
 const SIZES: [(i64, i64); 8] = [(3, 2), (1, 1), (0, 2), (2, 0), (0, 0), (5, 17), (33, 9), (1, 40)];
 
 fn holds(source: &str, given: &[Given<'_>]) {
     holds_at(source, given, &SIZES);
-}
-
-/// Holds a graph to the interpreter at these sizes, with each of these values for its inputs of constant dims. What the interpreter refuses ends
-/// with an error code.
-fn holds_at(source: &str, given: &[Given<'_>], all: &[(i64, i64)]) {
-    let graph = parse(source);
-    let mut ended = 0;
-    for compiled in compiled(&graph) {
-        let mut rng = Rng::new(7);
-        for &(n, m) in all {
-            for given in given {
-                let sizes = sizes(n, m);
-                let mut given = given.iter();
-                let inputs: Vec<Value> = (0..graph.inputs().len())
-                    .map(|i| {
-                        let ty = graph.tensor_ty(graph.inputs()[i]);
-                        match ty.const_dims() {
-                            Some(_) => given.next().expect("a value").clone(),
-                            None => input(&graph, i, &sizes, &mut || number(&mut rng, ty.dtype, 3)),
-                        }
-                    })
-                    .collect();
-                match interp::run(&graph, &inputs) {
-                    Ok(want) => {
-                        ended += 1;
-                        is_right(&compiled, &inputs, &want, &format!("{n}, {m} of {given:?}\n{source}"));
-                    }
-                    Err(_) => {
-                        let (code, _) = compiled.run_both(&inputs).expect("no difference");
-                        assert_ne!(code, 0, "{n}, {m}\n{source}");
-                    }
-                }
-            }
-        }
-    }
-    assert!(ended > 0, "no run ended well\n{source}");
-}
-
-/// Every output is what it should be.
-fn is_right(compiled: &Compiled, inputs: &[Value], want: &[Value], what: &str) {
-    let (code, have) = compiled.run_both(inputs).unwrap_or_else(|e| panic!("{what}: {e}"));
-    assert_eq!(code, 0, "{what}");
-    for (i, (want, have)) in want.iter().zip(&have).enumerate() {
-        let want = want.as_tensor().expect("a tensor");
-        assert_eq!(want.bytes().len(), have.len(), "output {i}, {what}");
-        let have = Tensor::from_bytes(want.dtype(), want.shape(), have);
-        assert!(close(want, &have), "output {i}, {what}: {want:?}, compiled {have:?}");
-    }
 }
 
 fn bool(v: bool) -> Value {
@@ -169,7 +117,7 @@ fn a_branch_that_is_not_taken_refuses_no_sizes() {
                 inputs.extend((1..3).map(|i| input(&graph, i, &sizes(n, m), &mut draw)));
                 if !taken || n + 9 == m {
                     let want = interp::run(&graph, &inputs).expect("the interpreter");
-                    is_right(&compiled, &inputs, &want, &format!("{n}, {m}, {taken}"));
+                    gives(&compiled, &inputs, &want, &format!("{n}, {m}, {taken}"));
                 } else {
                     let outcome = compiled.run_both(&inputs).expect("no difference");
                     let code = Code::split(outcome.0).map(|(code, ..)| code);

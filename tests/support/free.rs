@@ -57,6 +57,57 @@ pub fn every_size(source: &str, all: &[(i64, i64)], kinds: &[u64], data: Data) {
     }
 }
 
+/// What a run is given beside the sizes of N and M: the values of inputs without free dims, in order.
+pub type Given<'a> = &'a [Value];
+
+/// Holds a graph to the interpreter at these sizes, with each of these values for its inputs of constant dims. What the interpreter refuses ends
+/// with an error code.
+pub fn holds_at(source: &str, given: &[Given<'_>], all: &[(i64, i64)]) {
+    let graph = parse(source);
+    let mut ended = 0;
+    for compiled in compiled(&graph) {
+        let mut rng = Rng::new(7);
+        for &(n, m) in all {
+            for given in given {
+                let sizes = sizes(n, m);
+                let mut given = given.iter();
+                let inputs: Vec<Value> = (0..graph.inputs().len())
+                    .map(|i| {
+                        let ty = graph.tensor_ty(graph.inputs()[i]);
+                        match ty.const_dims() {
+                            Some(_) => given.next().expect("a value").clone(),
+                            None => input(&graph, i, &sizes, &mut || number(&mut rng, ty.dtype, 3)),
+                        }
+                    })
+                    .collect();
+                match interp::run(&graph, &inputs) {
+                    Ok(want) => {
+                        ended += 1;
+                        gives(&compiled, &inputs, &want, &format!("{n}, {m} of {given:?}\n{source}"));
+                    }
+                    Err(_) => {
+                        let (code, _) = compiled.run_both(&inputs).expect("no difference");
+                        assert_ne!(code, 0, "{n}, {m}\n{source}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(ended > 0, "no run ended well\n{source}");
+}
+
+/// Every output is what it should be.
+pub fn gives(compiled: &Compiled, inputs: &[Value], want: &[Value], what: &str) {
+    let (code, have) = compiled.run_both(inputs).unwrap_or_else(|e| panic!("{what}: {e}"));
+    assert_eq!(code, 0, "{what}");
+    for (i, (want, have)) in want.iter().zip(&have).enumerate() {
+        let want = want.as_tensor().expect("a tensor");
+        assert_eq!(want.bytes().len(), have.len(), "output {i}, {what}");
+        let have = Tensor::from_bytes(want.dtype(), want.shape(), have);
+        assert!(close(want, &have), "output {i}, {what}: {want:?}, compiled {have:?}");
+    }
+}
+
 /// Values of the free dims N and M.
 pub fn sizes(n: i64, m: i64) -> BTreeMap<String, i64> {
     [("N".to_owned(), n), ("M".to_owned(), m)].into()

@@ -5,7 +5,7 @@ use crate::{Dim, Graph, NodeId, Op};
 use std::collections::BTreeMap;
 
 impl Graph {
-    /// Says of dims that loops of the graph stack, and ranges count, how many elements they have at most, each a number or made of the free dims: what has to be
+    /// Says of dims that loops of the graph stack or carry, and ranges count, how many elements they have at most, each a number or made of the free dims: what has to be
     /// known for compiled code to have room for them. A run in which one has more fails. A dim is called by its symbol, or by the ONNX node that
     /// decides it (`Range:/encoder/Range` or `/encoder/Range`), whose name stays whatever else of the model is fixed, and which means all that
     /// it decides. In sub-graphs a symbol means all that are called so.
@@ -114,19 +114,16 @@ impl Graph {
         attrs.0.insert(AT_MOST, Attr::Dims(all));
     }
 
-    /// The loop that decides a dim by what it stacks, or the range that counts it, and the dim's place among those that the node declares.
+    /// The loop that decides a dim by what it stacks or carries, or the range that counts it, and the dim's place among those that the node declares.
     pub fn counted(&self, name: &str) -> Option<(NodeId, usize)> {
         let id = *self.declarations().get(name)?;
         let node = self.node(id);
-        let first = match node.op {
-            Op::Loop => node.attrs.index("carried"),
-            Op::Range => 0,
-            _ => return None,
-        };
+        if !matches!(node.op, Op::Loop | Op::Range) {
+            return None;
+        }
         let mut place = 0;
-        for (i, &v) in node.results.iter().enumerate() {
-            let stacks = i >= first;
-            if stacks && node.attrs.declared().get(place).is_some_and(|d| d.as_deref() == Some(name)) {
+        for &v in &node.results {
+            if node.attrs.declared().get(place).is_some_and(|d| d.as_deref() == Some(name)) {
                 return Some((id, place));
             }
             place += self.ty(v).fixed_dims().len();
@@ -134,11 +131,22 @@ impl Graph {
         None
     }
 
-    /// The same of all dims that loops and ranges of an ONNX node decide.
+    /// The same of all dims that loops and ranges of an ONNX node decide; of those of a loop that stacks something, not what it carries, which
+    /// is of another size.
     fn counted_from(&self, source: &str) -> Vec<(NodeId, usize)> {
         let is_it = |s: &String| s == source || s.split_once(':').is_some_and(|(_, name)| name == source);
         let of = |name| self.counted(name).filter(|(id, _)| self.node(*id).sources.iter().any(is_it));
-        self.declarations().into_keys().filter_map(of).collect()
+        let all: Vec<(NodeId, usize)> = self.declarations().into_keys().filter_map(of).collect();
+        let stacked: Vec<(NodeId, usize)> =
+            all.iter().copied().filter(|place| !self.is_carried(*place)).collect();
+        if stacked.is_empty() { all } else { stacked }
+    }
+
+    /// Whether the dim at this place is one of a value that a loop carries.
+    fn is_carried(&self, (id, place): (NodeId, usize)) -> bool {
+        let node = self.node(id);
+        let carried = if node.op == Op::Loop { node.attrs.index("carried") } else { 0 };
+        place < node.results[..carried].iter().map(|&v| self.ty(v).fixed_dims().len()).sum()
     }
 
     /// The dims that may be limited, with the ONNX nodes that decide them.
@@ -191,7 +199,7 @@ mod tests {
 }"#;
 
     #[test]
-    fn only_what_loops_stack_is_limited() {
+    fn only_what_loops_and_ranges_decide_is_limited() {
         let limited = |name: &str, most: &str| {
             let mut graph = text::parse(GRAPH, &|_| None).expect("a graph");
             let most = BTreeMap::from([(name.to_owned(), text::parse_dim(most).expect("a dim"))]);
@@ -208,12 +216,17 @@ mod tests {
             [attrs.at_most(0), attrs.at_most(place)],
             [None, Some(&(Dim::symbol("n") * Dim::constant(2) + Dim::constant(1)))]
         );
+        let carried = limited("rows", "3").expect("a limit");
+        assert!(text::print(&carried).contains("at_most = [3, -1]"), "what a round hands on may grow too");
         let by_node = limited("/stack", "3").expect("a limit");
         let (id, place) = by_node.counted("rounds").expect("a loop");
         assert_eq!(by_node.node(id).attrs.at_most(place), Some(&Dim::constant(3)));
         for (name, most, says) in [
-            ("rows", "3", "no dim `rows` that a loop or a range decides; those are `rounds`"),
-            ("found", "3", "those are `rounds`"),
+            (
+                "found",
+                "3",
+                "no dim `found` that a loop or a range decides; those are `rounds` (Loop:/stack), `rows` (Loop:/stack)",
+            ),
             ("n", "3", "those are `rounds`"),
             ("rounds", "-1", "cannot be at most -1"),
             ("rounds", "-n", "cannot be at most"),

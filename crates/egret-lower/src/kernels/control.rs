@@ -3,6 +3,7 @@
 //! A sub-graph is lowered into the program of the graph around it, at the place of its node. What a loop carries stands in the buffers
 //! of its results: its first values are copied there, and at the end of each round the next ones.
 
+use super::changing::Changing;
 use super::control_slices::Slices;
 use super::{elementwise, open};
 use crate::error::Unsupported;
@@ -198,16 +199,23 @@ fn run(
     body: impl FnOnce(&mut Ctx, Counter, &[Standing]) -> Result<(Option<Arg>, Vec<Standing>), Unsupported>,
 ) -> Result<Counter, Unsupported> {
     let places = results(ctx, states)?;
-    for ((&state, first), to) in states.iter().zip(initial).zip(&places) {
-        if let SubOperand::Value(v) = first {
-            let from = open::standing(ctx, *v)?;
-            copy_to(ctx, ctx.elem(state)?, &from, to)?;
-        }
+    let dims: Vec<&[Dim]> = places.iter().map(|p| &p.dims[..]).collect();
+    let mut changing = Changing::of(ctx, &dims)?;
+    let mut begin = vec![];
+    for (first, to) in initial.iter().zip(&places) {
+        begin.push(match first {
+            SubOperand::Value(v) => open::standing(ctx, *v)?,
+            SubOperand::At(_) => to.clone(),
+        });
     }
+    write(ctx, &mut changing, states, &begin, &places)?;
     let at = Counter { round: ctx.scratch(Elem::I64, &[1])?, more: ctx.scratch(Elem::Bool, &[1])? };
     count_round(ctx, rounds, at, true, rounds.first)?;
     ctx.guarded(at.more, true, true, |ctx| {
-        let (mut cond, next) = body(ctx, at, &places)?;
+        changing.begin_round(ctx)?;
+        let now: Vec<Standing> =
+            places.iter().map(|p| Standing { at: p.at, dims: changing.now(&p.dims) }).collect();
+        let (mut cond, next) = body(ctx, at, &now)?;
         // A value, or the condition, may be what another value was: all such are read before the first is written.
         if let Some(asked) = &mut cond
             && places.iter().any(|p| p.at.buffer == asked.buffer)
@@ -220,21 +228,39 @@ fn run(
         for ((&state, to), value) in states.iter().zip(&places).zip(&next) {
             let own = places.iter().position(|p| p.at.buffer == value.at.buffer);
             from.push(match own {
-                Some(i) if states[i] != state => {
+                Some(i) if states[i] != state || value.at != to.at => {
                     let elem = ctx.elem(state)?;
-                    let kept = Standing { at: ctx.room_like(elem, &to.dims)?, dims: to.dims.clone() };
+                    // There is room for the most, whatever it is in this round.
+                    let kept = Standing { at: ctx.room_like(elem, &to.dims)?, dims: value.dims.clone() };
                     copy_to(ctx, elem, value, &kept)?;
                     kept
                 }
                 _ => value.clone(),
             });
         }
-        for ((&state, to), from) in states.iter().zip(&places).zip(&from) {
-            copy_to(ctx, ctx.elem(state)?, from, to)?;
-        }
+        write(ctx, &mut changing, states, &from, &places)?;
         count_round(ctx, rounds, at, false, cond)
     })?;
+    changing.end(ctx)?;
     Ok(at)
+}
+
+/// Writes what a loop carries into the next round, and says how large it is there.
+fn write(
+    ctx: &mut Ctx,
+    changing: &mut Changing,
+    states: &[ValueId],
+    from: &[Standing],
+    places: &[Standing],
+) -> Result<(), Unsupported> {
+    let mut all = vec![];
+    for (from, to) in from.iter().zip(places) {
+        all.push(Standing { at: to.at, dims: changing.next(ctx, &from.dims, &to.dims)? });
+    }
+    for ((&state, from), to) in states.iter().zip(from).zip(&all) {
+        copy_to(ctx, ctx.elem(state)?, from, to)?;
+    }
+    changing.tell(ctx)
 }
 
 /// The kernel between rounds: the number of the next, and whether it runs. `cond` is what is asked beside the number.

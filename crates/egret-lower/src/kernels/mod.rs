@@ -5,6 +5,7 @@
 //! a column of the same table. Files that no row names (`planes`, `points`, `taps`) serve several families. `docs/dev/lowering.md` is the way in.
 
 mod arg_reduce;
+mod changing;
 mod contraction;
 mod control;
 mod control_slices;

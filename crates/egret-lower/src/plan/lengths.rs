@@ -76,7 +76,7 @@ fn of(graph: &Graph, id: NodeId, known: &Lengths) -> Vec<(String, Dim)> {
 }
 
 /// The dims that a loop or a range declares: as many elements as the node says, or else as often as the loop runs at most, and what the range
-/// counts to, if the dims of the graph's inputs decide that.
+/// counts to, if the dims of the graph's inputs decide that; and of what a loop carries, what its rounds make of what it begins with.
 fn counted(graph: &Graph, node: &Node, known: &Lengths) -> Vec<(String, Dim)> {
     let trips = match node.op == Op::Range || node.attrs.flag("has_trip_count") {
         true => rounds(graph, node.operand(0)).filter(|trips| known.is_bounded(trips)),
@@ -85,16 +85,26 @@ fn counted(graph: &Graph, node: &Node, known: &Lengths) -> Vec<(String, Dim)> {
     let trips = trips.map(|trips| trips.op(DimOp::Max, &Dim::constant(0)));
     // A loop counts what it stacks: the first dim of the results behind those that it carries.
     let carried = if node.op == Op::Loop { node.attrs.index("carried") } else { 0 };
-    let dims = node.results.iter().enumerate().flat_map(|(i, &v)| {
-        graph.ty(v).fixed_dims().iter().enumerate().map(move |(axis, dim)| (dim, i >= carried && axis == 0))
+    let all = node.results.iter().enumerate().flat_map(|(i, &v)| {
+        graph.ty(v).fixed_dims().iter().enumerate().map(move |(axis, dim)| (dim, i, axis))
     });
+    let mut round = None;
     let mut out: Vec<(String, Dim)> = vec![];
-    for (place, (name, (dim, is_counted))) in node.attrs.declared().iter().zip(dims).enumerate() {
-        if !is_counted {
-            continue;
-        }
+    for (place, (name, (dim, i, axis))) in node.attrs.declared().iter().zip(all).enumerate() {
         let said = node.attrs.at_most(place).filter(|most| known.is_bounded(most)).cloned();
-        if let (Some(name), Some(most)) = (name, said.or_else(|| trips.clone()))
+        let most = match said {
+            _ if name.is_none() || i >= carried && axis > 0 => continue,
+            Some(said) => Some(said),
+            None if i < carried => {
+                let begin = node.operands.get(2 + i).and_then(|v| dims(graph, *v).get(axis).cloned());
+                let round = round.get_or_insert_with(|| Round::of(graph, node, known)).as_ref();
+                let most =
+                    round.zip(begin).and_then(|(r, begin)| r.most((i, axis), &begin, trips.as_ref()));
+                most.filter(|most| known.is_bounded(most))
+            }
+            None => trips.clone(),
+        };
+        if let (Some(name), Some(most)) = (name, most)
             // Where passes have found out what a dim is, nothing has to be found.
             && dim.as_symbol() == Some(name)
             && out.iter().all(|(n, _)| n != name)
@@ -103,6 +113,58 @@ fn counted(graph: &Graph, node: &Node, known: &Lengths) -> Vec<(String, Dim)> {
         }
     }
     out
+}
+
+/// A round of a loop: its body in terms of the dims around it, and what is known there. What changes from round to round has names of its own.
+struct Round {
+    body: Graph,
+    known: Lengths,
+    /// The symbols of the graph around it, and the dims that data decides there.
+    around: BTreeSet<String>,
+}
+
+impl Round {
+    fn of(graph: &Graph, node: &Node, known: &Lengths) -> Option<Round> {
+        let mut body = node.regions.first()?.clone();
+        let around: BTreeSet<String> = graph.all_symbols().into_iter().chain(known.names()).collect();
+        body.rename_declared(&around);
+        let given: Vec<Vec<Dim>> = [vec![], vec![]]
+            .into_iter()
+            .chain(node.operands.iter().skip(2).map(|v| dims(graph, *v)))
+            .collect();
+        let mut symbols = symbols_given(&body, &given);
+        for i in 0..node.attrs.index("carried") {
+            let (before, after) = (body.inputs().get(2 + i), body.outputs().get(1 + i));
+            let (before, after) = (dims(&body, before.copied()), dims(&body, after.copied()));
+            for name in before.iter().zip(&after).filter(|(b, a)| b != a).filter_map(|(b, _)| b.as_symbol())
+            {
+                symbols.insert(name.to_owned(), Dim::symbol(&format!("\0{name}")));
+            }
+        }
+        body.substitute_symbols(&symbols);
+        let mut known = known.clone();
+        find(&body, &mut known);
+        Some(Round { body, known, around })
+    }
+
+    /// The most that a dim of a carried value can be that begins so, if each of at most so many rounds adds to it what is known when the loop begins.
+    fn most(&self, (carried, axis): (usize, usize), begin: &Dim, trips: Option<&Dim>) -> Option<Dim> {
+        let dim = |v: Option<&ValueId>| dims(&self.body, v.copied()).get(axis).cloned();
+        let (before, after) =
+            (dim(self.body.inputs().get(2 + carried))?, dim(self.body.outputs().get(1 + carried))?);
+        if (before.clone() - after.clone()).at_least().is_some_and(|least| least >= 0) {
+            return Some(begin.clone());
+        }
+        let added = after - before;
+        if !self.known.is_bounded(&added) {
+            return None;
+        }
+        let added = self.known.most(&added).op(DimOp::Max, &Dim::constant(0));
+        let mut names = vec![];
+        added.collect_symbols(&mut names);
+        let is_known = names.iter().all(|name| self.around.contains(name));
+        is_known.then(|| Some(begin.clone() + trips?.clone() * added))?
+    }
 }
 
 /// The dims that an If declares, each at most what the larger one of its branches has.

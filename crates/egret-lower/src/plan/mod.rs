@@ -1,7 +1,7 @@
 //! Decisions before any code: what cannot be compiled, which nodes share a kernel, which values get a halo.
 
 pub mod blocks;
-mod bounds;
+pub mod bounds;
 pub mod cache;
 pub mod constant_indices;
 pub mod decompose;

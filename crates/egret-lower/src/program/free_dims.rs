@@ -4,6 +4,7 @@
 use super::context::Ctx;
 use crate::error::{LowerError, Refusal, Unsupported};
 use crate::geometry::shape::{free_strides, volume};
+use crate::plan::bounds::Decided;
 use egret_ir::geometry::Axis;
 use egret_ir::{Dim, DimOp, DimPart, Graph, ValueId};
 use egret_loop::{Arg, Buffer, BufferId, Elem, Extent, Kernel, Length, Repeat, SizeId, SizeOp, Storage};
@@ -293,6 +294,21 @@ impl<'g> Ctx<'g> {
     /// Whether a name is that of a length which no call has found yet.
     pub fn is_to_be_found(&self, name: &str) -> bool {
         self.program.lengths.iter().any(|l| l.name == name && l.call == usize::MAX)
+    }
+
+    /// Another length of the program that is at most so much, which no call has found yet; it is called like the dim of this name.
+    pub fn length_like(&mut self, name: &str, most: &Dim) -> Result<Dim, Unsupported> {
+        let taken = self.dim_names();
+        let graph = self.units.as_ref().map(|u| u.graph.all_symbols()).unwrap_or_default();
+        let free = |name: &String| !taken.contains(name) && !graph.contains(name);
+        let name = (0..).map(|i| format!("{name}_{i}")).find(free).unwrap_or_default();
+        let room = self.extent(most)?;
+        let units = self.units.as_mut().ok_or_else(|| Unsupported::bug("has no free dims"))?;
+        units.lengths.0.push(Decided { name: name.clone(), most: most.clone(), found_by: None });
+        let nowhere = Arg { buffer: BufferId(u32::MAX), offset: 0 };
+        let dim = Dim::symbol(&name);
+        self.program.lengths.push(Length { name, most: room, call: usize::MAX, at: nowhere });
+        Ok(dim)
     }
 
     /// The last call has found a dim that data decides, and has written it to an i64.
