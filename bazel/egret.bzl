@@ -32,6 +32,7 @@ def egret_library(
         data = [],
         config = None,
         dims = {},
+        shapes = {},
         at_most = {},
         bind = {},
         target = "x86-64-v2",
@@ -45,6 +46,7 @@ def egret_library(
       data: its files of external data.
       config: an `egret.toml`; none is read unless it is named here.
       dims: values of free dims by name.
+      shapes: shapes of inputs by name, e.g. `{"image": "1,3,H,W"}`.
       at_most: how large dims may be that the model decides while it runs.
       bind: numbers that inputs are fixed to, as they are written on the command line.
       target: what `egret doctor` lists under targets, several with commas; `native` would be the machine of the action.
@@ -54,7 +56,7 @@ def egret_library(
         fail("%s: the target `native` is whatever machine the action runs on; name a level" % name)
     words = [_path(egret), "compile", _path(model), "--no-cache"]
     words += ["--out-dir", "$(RULEDIR)", "--name", name, "--emit", "lib,header,hpp", "--target", _quoted(target)]
-    words += _options("--dim", dims) + _options("--at-most", at_most) + _options("--bind", bind)
+    words += _options("--dim", dims) + _options("--shape", shapes) + _options("--at-most", at_most) + _options("--bind", bind)
     words += ["--config", _path(config)] if config else ["--no-config"]
     native.genrule(
         name = name + "_compile",

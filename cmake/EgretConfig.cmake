@@ -27,15 +27,16 @@ endif()
 set(EGRET_TARGET "" CACHE STRING "CPU that models are compiled for where egret_add_model does not say; empty: any of the build's architecture")
 
 # egret_add_model(<target> MODEL <file> [NAME <name>] [TARGET <cpu>[,<cpu>...]] [WEIGHTS embed|file] [DIM <name>=<size>...]
-#                 [AT_MOST <name>=<size>...] [BIND <input>=<value>...] [RULES <file>...] [ARGS <argument>...])
+#                 [SHAPE <input>=<dims>...] [AT_MOST <name>=<size>...] [BIND <input>=<value>...] [RULES <file>...] [ARGS <argument>...])
 #
 # A static library of a model, with its headers <name>.h and <name>.hpp to include; <name> is that of the target where none is
-# given. TARGET may name several levels, lowest first (x86-64-v3,x86-64-v4), of which the highest that the CPU has runs. BIND fixes
-# inputs to numbers, or to what a file holds (.npy, .pb). ARGS are further arguments of `egret compile`; a file among them is named
-# by its full path. With WEIGHTS file the target's property EGRET_WEIGHTS is the path of the weights. An egret.toml beside the model
-# is read for what is not said here; where it comes or goes, the model is compiled again.
+# given. SHAPE says the shape of an input, of sizes and names of free dims (image=1,3,H,W). TARGET may name several levels, lowest
+# first (x86-64-v3,x86-64-v4), of which the highest that the CPU has runs. BIND fixes inputs to numbers, or to what a file holds
+# (.npy, .pb). ARGS are further arguments of `egret compile`; a file among them is named by its full path. With WEIGHTS file the
+# target's property EGRET_WEIGHTS is the path of the weights. An egret.toml beside the model is read for what is not said here; where
+# it comes or goes, the model is compiled again.
 function(egret_add_model target)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "MODEL;NAME;TARGET;WEIGHTS" "DIM;AT_MOST;BIND;RULES;ARGS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "MODEL;NAME;TARGET;WEIGHTS" "DIM;SHAPE;AT_MOST;BIND;RULES;ARGS")
   if(arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "egret_add_model(${target}): unknown arguments: ${arg_UNPARSED_ARGUMENTS}")
   endif()
@@ -64,6 +65,9 @@ function(egret_add_model target)
   set(command "${Egret_EXECUTABLE}" compile "${model}" --out-dir "${dir}" --name "${arg_NAME}" --emit obj,header,hpp --target "${arg_TARGET}")
   foreach(dim IN LISTS arg_DIM)
     list(APPEND command --dim "${dim}")
+  endforeach()
+  foreach(shape IN LISTS arg_SHAPE)
+    list(APPEND command --shape "${shape}")
   endforeach()
   foreach(most IN LISTS arg_AT_MOST)
     list(APPEND command --at-most "${most}")

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 /// The graph of a case whose inputs have the shapes that a data set says; none where no value would have to be known.
 fn computed(model: &ModelFile, set: &DataSet) -> Option<Graph> {
     let shapes = set.inputs.iter().filter_map(|(name, value)| {
-        let shape = value.as_tensor()?.shape().iter().map(|&d| d as i64).collect();
+        let shape = value.as_tensor()?.shape().iter().map(|&d| Dim::from(d)).collect();
         Some((name.clone(), shape))
     });
     let options = ImportOptions { input_shapes: shapes.collect(), ..ImportOptions::default() };
@@ -250,9 +250,45 @@ fn what_is_left_beside_a_computed_dim() {
     let x = Tensor::new(&[12], (0..12).map(|i| i as f32).collect::<Vec<_>>());
     assert_eq!(made.shapes(vec![x.clone(), ints(&[3])]), Some(vec![vec![3, 4]]));
     assert_eq!(made.shapes(vec![x.clone(), ints(&[12])]), Some(vec![vec![12, 1]]));
-    for wrong in [5, 0, -3] {
+    assert_eq!(made.shapes(vec![x.clone(), ints(&[0])]), Some(vec![vec![12, 1]]), "as it was");
+    for wrong in [5, -1, -3] {
         assert_eq!(made.shapes(vec![x.clone(), ints(&[wrong])]), None, "{wrong}");
     }
+}
+
+/// A shape that a run gives means what a constant one means: 0 is the dim that was there, or none with `allowzero`, and one -1 is what is left.
+#[test]
+fn shapes_that_a_run_gives() {
+    let made = |attrs: Vec<AttributeProto>, of: &'static str| {
+        let reshape = build::node("Reshape", &["x", "to"], &["y"], attrs);
+        Made::new(&[("x", 1, &["2", "n"]), ("to", 7, &[of])], vec![reshape], &["y"])
+    };
+    let x = |n: usize| Tensor::new(&[2, n], (0..2 * n).map(|i| i as f32).collect::<Vec<_>>());
+    let three = made(vec![], "3");
+    for (n, to, want) in [
+        (6, [2, 3, 2], Some([2, 3, 2])),
+        (6, [-1, 3, 2], Some([2, 3, 2])),
+        (6, [2, -1, 1], Some([2, 6, 1])),
+        (6, [0, 0, 1], Some([2, 6, 1])),
+        (6, [0, -1, 3], Some([2, 2, 3])),
+        (0, [2, 0, 5], Some([2, 0, 5])),
+        (6, [0, 0, 0], None),
+        (6, [-1, -1, 3], None),
+        (6, [-1, 5, 1], None),
+        (6, [2, 3, 3], None),
+        (6, [-2, -3, 2], None),
+        (6, [i64::MIN, 1, 1], None),
+        (6, [i64::MAX, i64::MAX, -1], None),
+    ] {
+        let want = want.map(|shape| vec![shape.to_vec()]);
+        assert_eq!(three.shapes(vec![x(n), ints(&to)]), want, "{n}, {to:?}");
+    }
+    let one = made(vec![], "1");
+    assert_eq!(one.shapes(vec![x(6), ints(&[-1])]), Some(vec![vec![12]]));
+    assert_eq!(one.shapes(vec![x(0), ints(&[0])]), None, "2 is kept, and there is nothing");
+    let zeros = made(vec![build::int("allowzero", 1)], "2");
+    assert_eq!(zeros.shapes(vec![x(0), ints(&[0, 7])]), Some(vec![vec![0, 7]]));
+    assert_eq!(zeros.shapes(vec![x(3), ints(&[0, 7])]), None);
 }
 
 /// Slices of what data decides are clamped by 1 and -1 as by other bounds: of nothing they are nothing, also in a branch.

@@ -34,6 +34,8 @@ struct Scope {
     counts: Vec<ValueId>,
     /// What symbols are at most.
     sizes: DimEnv,
+    /// A symbol whose value changes from round to round.
+    changing: Option<String>,
 }
 
 fn one(dtype: DType) -> Type {
@@ -253,6 +255,17 @@ impl Scope {
 
     /// A graph within a node, with dims of its own names, drawn from the next genes; and its inputs, of these types and bounds.
     fn inner(&self, given: &[(Type, f64)], genes: &mut Genes<'_>, most: usize) -> (Scope, Vec<ValueId>) {
+        self.inner_with(given, None, genes, most)
+    }
+
+    /// The same, where an input's axis has a dim that is no other's and changes, up to so much.
+    fn inner_with(
+        &self,
+        given: &[(Type, f64)],
+        own: Option<(usize, usize, i64)>,
+        genes: &mut Genes<'_>,
+        most: usize,
+    ) -> (Scope, Vec<ValueId>) {
         let mut names = BTreeMap::<Dim, Dim>::new();
         let mut scope = Scope { depth: self.depth + 1, ..Scope::new("inner") };
         let mut inputs = vec![];
@@ -270,7 +283,13 @@ impl Scope {
                     .or_insert_with(|| d.eval(&self.sizes).unwrap_or(LARGEST));
                 symbol
             };
-            let shape: Vec<Dim> = ty.shape.iter().map(&mut inside).collect();
+            let mut shape: Vec<Dim> = ty.shape.iter().map(&mut inside).collect();
+            if let Some((_, axis, largest)) = own.filter(|(input, ..)| *input == i) {
+                let name = ["c", "d"][self.depth].to_owned();
+                shape[axis] = Dim::symbol(&name);
+                scope.sizes.insert(name.clone(), largest);
+                scope.changing = Some(name);
+            }
             let dtype = ty.dtype;
             let ty = Type::tensor(dtype, shape);
             let v = scope.b.input(&format!("i{i}"), ty);
@@ -288,13 +307,33 @@ impl Scope {
         (scope, inputs)
     }
 
+    /// A value that is an input of a round, of another size along an axis than in the round before: longer at an end, or half.
+    fn changed(&mut self, v: ValueId, axis: usize, by: u8) -> Option<ValueId> {
+        let shape = self.shape(v);
+        let none = vec![Dim::constant(0); shape.len()];
+        if by.is_multiple_of(3) {
+            let (mut sizes, steps) = (shape.clone(), vec![1i64; shape.len()]);
+            sizes[axis] = shape[axis].op(DimOp::FloorDiv, &Dim::constant(2));
+            return self.node(
+                Op::Slice,
+                attrs! { starts: dims(&none), sizes: dims(&sizes), steps: steps },
+                &[v],
+            );
+        }
+        let mut around = [none.clone(), none];
+        around[by as usize % 2][axis] = Dim::constant(1 + i64::from(by / 2 % 2));
+        let c = self.scalar(0.5);
+        let attrs = attrs! { low: dims(&around[0]), high: dims(&around[1]), mode: "constant" };
+        self.node(Op::Pad, attrs, &[v, c])
+    }
+
     /// The latest value that is of the same size in every round.
     fn even(&self) -> Option<(ValueId, f64)> {
         let decided = self.b.graph.declarations();
         let is_even = |v: &&(ValueId, f64)| {
             let mut symbols = vec![];
             self.b.graph.ty(v.0).collect_symbols(&mut symbols);
-            symbols.iter().all(|s| !decided.contains_key(s.as_str()))
+            symbols.iter().all(|s| !decided.contains_key(s.as_str()) && self.changing.as_ref() != Some(s))
         };
         self.values.iter().rev().find(is_even).copied()
     }
@@ -366,7 +405,12 @@ impl Scope {
         let mut given = vec![(one(DType::I64), 0.0), (one(DType::Bool), 0.0)];
         given.extend(self.typed(&captures));
         given[2..2 + carried].iter_mut().for_each(|g| g.1 = g.1.max(2.0));
-        let (mut scope, inputs) = self.inner(&given, genes, 1 + p as usize % 5);
+        // The first carried value may change its size along an axis, in each of three rounds by two at most.
+        let shape = self.shape(captures[0].0);
+        let changes = (r % 5 == 1 && !shape.is_empty()).then(|| q as usize % shape.len());
+        let largest = changes.map(|axis| shape[axis].eval(&self.sizes).map(|n| n + 6));
+        let own = changes.zip(largest.flatten()).map(|(axis, most)| (2, axis, most));
+        let (mut scope, inputs) = self.inner_with(&given, own, genes, 1 + p as usize % 5);
         let conditional = q % 3 == 0;
         let go = match conditional {
             true => {
@@ -378,7 +422,10 @@ impl Scope {
         scope.b.output("go", go);
         let mut bounds = vec![];
         for i in 0..carried {
-            let (v, _) = scope.like(inputs[2 + i], given[2 + i].1)?;
+            let (mut v, _) = scope.like(inputs[2 + i], given[2 + i].1)?;
+            if let (0, Some((_, axis, _))) = (i, own) {
+                v = scope.changed(v, axis, p)?;
+            }
             scope.b.output(&format!("o{i}"), v);
             bounds.push(given[2 + i].1);
         }
@@ -399,6 +446,14 @@ impl Scope {
         let attrs =
             attrs! { carried: carried as i64, has_trip_count: 1i64, has_cond: i64::from(conditional) };
         let made = self.b.emit_node(Op::Loop, attrs, &operands, vec![scope.finished()]).ok()?;
+        if let Some((_, axis, most)) = own {
+            self.found(made[0], most);
+            let node = self.b.graph.producer(made[0])?;
+            let attrs = &mut self.b.graph.node_mut(node).attrs;
+            let mut all = vec![Dim::constant(-1); attrs.declared().len()];
+            all[axis] = Dim::constant(most);
+            attrs.0.insert("at_most", Attr::Dims(all));
+        }
         made.iter().for_each(|&v| self.found(v, 3));
         Some(made.into_iter().zip(bounds).collect())
     }
@@ -456,7 +511,15 @@ impl Scope {
 
     fn new(name: &str) -> Scope {
         let (values, flags, counts) = (vec![], vec![], vec![]);
-        Scope { b: Builder::new(name), depth: 0, values, flags, counts, sizes: DimEnv::new() }
+        Scope {
+            b: Builder::new(name),
+            depth: 0,
+            values,
+            flags,
+            counts,
+            sizes: DimEnv::new(),
+            changing: None,
+        }
     }
 }
 

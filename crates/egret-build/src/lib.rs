@@ -21,7 +21,7 @@
 //! A batch that the model leaves free stays free: `run` then takes `net::Dims { dim0_batch: 8 }` behind the arena, which grows as it must.
 //! [`Model::dim`] gives a free dim its value instead, and the compiler says where it needs one.
 //!
-//! An `egret.toml` beside the model says how it is compiled where the build script does not: dims, `at-most`, target, tier and denormals, as for
+//! An `egret.toml` beside the model says how it is compiled where the build script does not: dims, shapes, `at-most`, target, tier and denormals, as for
 //! `egret compile` (`egret help gate` shows it whole). [`Model::config`] names another file, [`Model::no_config`] none.
 //!
 //! [`Model::compile`] tells Cargo to run the build script again when the model, a file of its external data or the `egret.toml` changes, and
@@ -36,7 +36,7 @@
 use egret::artifact::{self, Cache, Emit, Request, WeightsPlace};
 use egret::frontend::ModelFile;
 use egret::inputs::Given;
-use egret::{Options, limits, source};
+use egret::{Options, limits, shapes, source};
 use egret_gate::{Config, Found, Settings};
 
 pub use egret::Denormals;
@@ -78,6 +78,7 @@ pub struct Model {
     out_dir: Option<PathBuf>,
     target: Option<String>,
     dims: BTreeMap<String, i64>,
+    shapes: BTreeMap<String, String>,
     at_most: BTreeMap<String, String>,
     bind: Vec<String>,
     denormals: Option<Denormals>,
@@ -103,6 +104,7 @@ impl Model {
             out_dir: None,
             target: None,
             dims: BTreeMap::new(),
+            shapes: BTreeMap::new(),
             at_most: BTreeMap::new(),
             bind: vec![],
             denormals: None,
@@ -123,6 +125,14 @@ impl Model {
     #[must_use]
     pub fn dim(mut self, name: &str, value: i64) -> Model {
         self.dims.insert(name.to_owned(), value);
+        self
+    }
+
+    /// Give an input a shape, of sizes and names of free dims: `.shape("image", "1,3,H,W")`. It has to fit what the model declares, which may be
+    /// nothing.
+    #[must_use]
+    pub fn shape(mut self, input: &str, shape: &str) -> Model {
+        self.shapes.insert(input.to_owned(), shape.to_owned());
         self
     }
 
@@ -267,11 +277,16 @@ impl Model {
 
     /// What the build script says.
     fn said(&self) -> Result<Settings, Error> {
+        let shape = |(input, written): (&String, &String)| {
+            let shape = shapes::read(written).map_err(|e| Error(format!("the shape of `{input}`: {e}")))?;
+            Ok((input.clone(), shape))
+        };
         Ok(Settings {
             target: self.target.clone(),
             tier: None,
             denormals: self.denormals,
             dims: self.dims.clone(),
+            shapes: self.shapes.iter().map(shape).collect::<Result<_, Error>>()?,
             at_most: limits::read(&self.at_most)?,
         })
     }

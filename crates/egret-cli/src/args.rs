@@ -4,7 +4,7 @@ use clap::Args;
 use egret::inputs::{Given, Inputs};
 use egret::ir::{Dim, text};
 use egret::source::Request;
-use egret::{Denormals, Tier, files};
+use egret::{Denormals, Tier, files, shapes};
 use egret_gate::{Config, Found, Settings};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,12 @@ pub fn name_dim(s: &str) -> Result<(String, Dim), String> {
     }
     let value = text::parse_dim(value).map_err(|e| format!("`{value}` is no size: {e}"))?;
     Ok((name.trim().to_owned(), value))
+}
+
+/// `NAME=DIMS`, sizes and names of free dims.
+pub fn name_shape(s: &str) -> Result<(String, Vec<Dim>), String> {
+    let (name, written) = s.rsplit_once('=').ok_or("write NAME=DIMS, e.g. x=1,3,H,W")?;
+    Ok((name.to_owned(), shapes::read(written)?))
 }
 
 /// What an option that may be repeated says of each name.
@@ -97,6 +103,10 @@ pub struct GivenArgs {
     /// The value of a free dim, e.g. batch=1. May be repeated
     #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
     pub dims: Vec<(String, i64)>,
+    /// The shape of an input, of sizes, names of free dims, and ? for dims that need no name, e.g. x=1,3,H,W: where the model says no number of dims,
+    /// or leaves dims open. May be repeated
+    #[arg(long = "shape", value_name = "NAME=DIMS", value_parser = name_shape)]
+    pub shapes: Vec<(String, Vec<Dim>)>,
     /// How large a dim may be that the model itself decides while it runs (what a loop stacks, a size that it computes), e.g.
     /// u0=1000, `u0=20*seq`, or by its ONNX node /encoder/Range=1000: compiled code has room for so many, and a run that needs more
     /// fails. May be repeated
@@ -138,6 +148,7 @@ impl GivenArgs {
         Ok(Request {
             model: model.to_owned(),
             dims: once("--dim", &self.dims)?,
+            shapes: once("--shape", &self.shapes)?,
             at_most: once("--at-most", &self.at_most)?,
             inputs: Inputs { named: self.input.clone(), files: self.inputs.clone(), ..Inputs::default() },
             bind: self.bind.clone(),
@@ -200,6 +211,7 @@ impl CompileOptions {
             tier: self.rules.tier,
             denormals: self.denormals,
             dims: once("--dim", &given.dims)?,
+            shapes: once("--shape", &given.shapes)?,
             at_most: once("--at-most", &given.at_most)?,
         })
     }

@@ -28,6 +28,29 @@ fn compiled(dir: &tempfile::TempDir, m: &str, rest: &[&str]) -> (String, String,
 const SAID: &str =
     "target = \"x86-64-v3\"\ndenormals = \"keep\"\ndims = { batch = 2 }\n[budget]\nsize = 1\n";
 
+/// Shapes of inputs with free dims, by the file and by the option, which goes before it; what does not fit the model is refused.
+#[test]
+fn shapes_of_inputs_are_said() {
+    let (dir, m) = with_file("parallel_cnn", "shapes = { image = \"B,1,28,?\" }\n");
+    let (said, manifest, _) = compiled(&dir, &m, &[]);
+    assert!(said.contains("says --shape 'image=B,1,28,?'\n"), "{said}");
+    assert!(manifest.contains(r#""shapes":{"image":"B,1,28,?"}"#), "{manifest}");
+    assert!(manifest.contains(r#""free_dims":["B"]"#), "{manifest}");
+    let (said, manifest, _) = compiled(&dir, &m, &["--shape", "image=3,1,28,28"]);
+    assert!(!said.contains("note: ") && manifest.contains(r#""free_dims":[]"#), "{said}{manifest}");
+    for (shape, says) in [
+        (
+            "image=B,1,28",
+            "input `image`: the shape [B, 1, 28] given for it does not fit: the model declares 4 dims",
+        ),
+        ("image=B,1,28,27", "the model declares 28 at axis 3"),
+        ("picture=1", "no input `picture`; its inputs are `image`"),
+        ("image=1,2*N", "`2*N` is no dim: write sizes, names"),
+    ] {
+        refused(&["inspect", &m, "--no-config", "--shape", shape], 1, &[says]);
+    }
+}
+
 #[test]
 fn a_compilation_is_as_the_file_says_unless_an_option_does() {
     let (dir, m) = with_file("parallel_cnn", SAID);

@@ -5,7 +5,7 @@ use crate::deny::Deny;
 use crate::gate::{Check, Figure, Gate, Place};
 use crate::settings::Settings;
 use egret::ir::{Dim, text};
-use egret::{Error, Result, target_names};
+use egret::{Error, Result, shapes, target_names};
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -171,8 +171,8 @@ struct Reader<'a> {
 }
 
 /// Keys of a file, and of a `[model.PATH]` but for the last.
-const KEYS: [&str; 9] =
-    ["target", "tier", "denormals", "dims", "at-most", "budget", "expect", "deny", "model"];
+const KEYS: [&str; 10] =
+    ["target", "tier", "denormals", "dims", "shapes", "at-most", "budget", "expect", "deny", "model"];
 
 type Table<'a> = DeTable<'a>;
 type Entry<'a> = Spanned<DeValue<'a>>;
@@ -250,6 +250,12 @@ impl Reader<'_> {
                         said.settings.dims.insert(dim.get_ref().to_string(), size);
                     }
                 }
+                "shapes" => {
+                    for (input, value) in self.table(at, key, value)? {
+                        let shape = self.shape(input.span(), input.get_ref(), value)?;
+                        said.settings.shapes.insert(input.get_ref().to_string(), shape);
+                    }
+                }
                 "at-most" => {
                     for (dim, value) in self.table(at, key, value)? {
                         let most = self.most(dim.span(), dim.get_ref(), value)?;
@@ -311,6 +317,18 @@ impl Reader<'_> {
     fn size(&self, at: Range<usize>, key: &str, value: &Entry<'_>) -> Result<i64> {
         i64::try_from(self.count(at.clone(), key, value)?)
             .map_err(|_| self.fault(at, "this is no size of a dim"))
+    }
+
+    /// Sizes and names of free dims, as `--shape` takes them.
+    fn shape(&self, at: Range<usize>, key: &str, value: &Entry<'_>) -> Result<Vec<Dim>> {
+        let written = value.get_ref().as_str();
+        let written = written.ok_or_else(|| {
+            self.fault(
+                at.clone(),
+                format!("`{}` is a text in quotes, e.g. \"1,3,H,W\"", key.escape_debug()),
+            )
+        })?;
+        shapes::read(written).map_err(|e| self.fault(at, e))
     }
 
     /// A number, or an expression of free dims.

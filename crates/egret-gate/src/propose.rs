@@ -5,8 +5,9 @@ use crate::gate::{Check, Figure, Gate, Place};
 use crate::measure::measure;
 use crate::settings::Settings;
 use crate::units::Unit;
+use egret::ir::Dim;
 use egret::source::Request;
-use egret::{Options, Result};
+use egret::{Options, Result, shapes};
 use std::fmt::Write;
 
 /// What is asked of figures that follow from model, settings and compiler alone; a compile time is of a machine and a moment.
@@ -78,10 +79,15 @@ fn settings(s: &Settings) -> String {
         let one = |(name, size): (&String, &i64)| format!("{} = {size}", quoted(name));
         line("dims", table(s.dims.iter().map(one).collect()));
     }
-    if !s.at_most.is_empty() {
-        let one = |(name, most): (&String, &egret::ir::Dim)| {
-            format!("{} = {}", quoted(name), quoted(&most.to_string()))
+    if !s.shapes.is_empty() {
+        let one = |(name, shape): (&String, &Vec<Dim>)| {
+            format!("{} = {}", quoted(name), quoted(&shapes::spelt(shape)))
         };
+        line("shapes", table(s.shapes.iter().map(one).collect()));
+    }
+    if !s.at_most.is_empty() {
+        let one =
+            |(name, most): (&String, &Dim)| format!("{} = {}", quoted(name), quoted(&most.to_string()));
         line("at-most", table(s.at_most.iter().map(one).collect()));
     }
     out
@@ -108,6 +114,7 @@ mod tests {
     use super::{Proposal, propose};
     use crate::{Check, Config, Figure, Settings};
     use egret::ir::{Denormals, text};
+    use egret::shapes;
 
     #[test]
     fn what_is_proposed_reads_back_with_room() {
@@ -116,6 +123,7 @@ mod tests {
             tier: Some(egret::Tier::Exact),
             denormals: Some(Denormals::Keep),
             dims: [("a \"b\"\\\u{1}\u{7f}ß".into(), 3)].into(),
+            shapes: [("x y".into(), shapes::read("1,?,W").unwrap())].into(),
             at_most: [("u0".into(), text::parse_dim("20*seq + 1").unwrap())].into(),
         };
         let found = [(Figure::Size, 204_317), (Figure::Kernels, 7), (Figure::EstimatedTime, 999)];

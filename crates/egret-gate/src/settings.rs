@@ -2,7 +2,7 @@
 
 use egret::ir::{Denormals, Dim, advice};
 use egret::source::Request;
-use egret::{Options, Result, Tier, target_names};
+use egret::{Options, Result, Tier, shapes, target_names};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -17,6 +17,8 @@ pub struct Settings {
     pub denormals: Option<Denormals>,
     /// Values of free dims.
     pub dims: BTreeMap<String, i64>,
+    /// Shapes of inputs, of sizes and free dims.
+    pub shapes: BTreeMap<String, Vec<Dim>>,
     /// The most that dims may be which loops of the model decide.
     pub at_most: BTreeMap<String, Dim>,
 }
@@ -28,6 +30,7 @@ impl Settings {
         self.tier = other.tier.or(self.tier);
         self.denormals = other.denormals.or(self.denormals);
         self.dims.extend(other.dims.clone());
+        self.shapes.extend(other.shapes.clone());
         self.at_most.extend(other.at_most.clone());
     }
 
@@ -39,6 +42,7 @@ impl Settings {
         left.tier = left.tier.filter(|_| others.tier.is_none());
         left.denormals = left.denormals.filter(|_| others.denormals.is_none());
         left.dims.retain(|name, _| !others.dims.contains_key(name));
+        left.shapes.retain(|name, _| !others.shapes.contains_key(name));
         left.at_most.retain(|name, _| !others.at_most.contains_key(name));
         left
     }
@@ -49,6 +53,7 @@ impl Settings {
     /// The target is a machine's file that cannot be read or is wrong.
     pub fn apply(&self, request: &mut Request, options: &mut Options) -> Result<()> {
         request.dims.extend(self.dims.clone());
+        request.shapes.extend(self.shapes.clone());
         request.at_most.extend(self.at_most.clone());
         options.tier = self.tier.unwrap_or(options.tier);
         options.denormals = self.denormals.or(options.denormals);
@@ -79,6 +84,8 @@ impl Settings {
             });
         };
         self.dims.iter().for_each(|(dim, size)| option("--dim", format!("{dim}={size}")));
+        let shape = |(input, shape): (&String, &Vec<Dim>)| format!("{input}={}", shapes::spelt(shape));
+        self.shapes.iter().for_each(|said| option("--shape", shape(said)));
         self.at_most.iter().for_each(|(dim, most)| option("--at-most", format!("{dim}={most}")));
         self.target.iter().for_each(|target| option("--target", target.clone()));
         self.tier.iter().for_each(|tier| option("--tier", tier.name().to_owned()));
@@ -92,7 +99,7 @@ mod tests {
     use super::Settings;
     use egret::ir::{Denormals, text};
     use egret::source::Request;
-    use egret::{Options, Tier};
+    use egret::{Options, Tier, shapes};
 
     fn all() -> Settings {
         Settings {
@@ -100,6 +107,7 @@ mod tests {
             tier: Some(Tier::Exact),
             denormals: Some(Denormals::Keep),
             dims: [("the batch".into(), 1), ("-n".into(), 2)].into(),
+            shapes: [("x".into(), shapes::read("1,?,W").unwrap())].into(),
             at_most: [("u0".into(), text::parse_dim("20*seq").unwrap())].into(),
         }
     }
@@ -128,7 +136,7 @@ mod tests {
         request.dims.insert("other".into(), 3);
         all().apply(&mut request, &mut options).unwrap();
         assert_eq!(request.dims.len(), 3);
-        assert_eq!(request.at_most, all().at_most);
+        assert_eq!((&request.at_most, &request.shapes), (&all().at_most, &all().shapes));
         assert_eq!((options.target.as_str(), options.tier), ("x86-64-v3", Tier::Exact));
         assert_eq!(options.denormals, Some(Denormals::Keep));
         let before = format!("{request:?} {options:?}");
@@ -140,7 +148,7 @@ mod tests {
     fn options_are_for_a_shell() {
         assert_eq!(
             all().options(),
-            "--dim=-n=2 --dim 'the batch=1' --at-most 'u0=20*seq' --target x86-64-v3 --tier exact --denormals keep"
+            "--dim=-n=2 --dim 'the batch=1' --shape 'x=1,?,W' --at-most 'u0=20*seq' --target x86-64-v3 --tier exact --denormals keep"
         );
         assert_eq!(Settings::default().options(), "");
     }

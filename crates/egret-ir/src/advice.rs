@@ -21,6 +21,9 @@ pub fn dims<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
     names.into_iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
+/// A shape in advice on `--shape`.
+pub const SHAPE: &str = "1,3,H,W";
+
 /// What is said of a size that no input has.
 pub const TOLD_BY_RUNS: &str = "is known only while the model runs";
 

@@ -102,7 +102,11 @@ impl Words<'_> {
             Size::Op(SizeOp::Sub, a, b) => match (self.constant(a), self.constant(b)) {
                 (_, Some(least)) => self.at_least(a, least),
                 (Some(most), None) => Some(format!("{} to be at most {most}", self.dim(b))),
-                (None, None) => Some(format!("{} to be at least {}", self.dim(a), self.dim(b))),
+                (None, None) => match self.bound(a, b) {
+                    Some((id, Bound::Least(least))) => self.at_least(id, least),
+                    Some((id, Bound::Most(most))) => Some(format!("{} to be at most {most}", self.dim(id))),
+                    None => Some(format!("{} to be at least {}", self.dim(a), self.dim(b))),
+                },
             },
             Size::Op(SizeOp::FloorDiv | SizeOp::CeilDiv | SizeOp::Mod, _, by) => match self.constant(by) {
                 Some(_) => None,
@@ -113,6 +117,46 @@ impl Words<'_> {
             }
             Size::Length(_) | Size::Const(_) => None,
             Size::Op(SizeOp::Add | SizeOp::Mul | SizeOp::Min | SizeOp::Max, ..) => None,
+        }
+    }
+
+    /// What the only dim of two sizes has to be for the first to be at least the second: `c` at most 1 for `c >= 2 * c - 1`.
+    fn bound(&self, a: SizeId, b: SizeId) -> Option<(SizeId, Bound)> {
+        let ([times_a, a, dim_a], [times_b, b, dim_b]) =
+            (self.linear(a, DEEPEST)?, self.linear(b, DEEPEST)?);
+        let dim = if times_a != 0 { dim_a } else { dim_b };
+        if times_a != 0 && times_b != 0 && dim_a != dim_b {
+            return None;
+        }
+        // times * dim >= least
+        let (times, least) = (times_a.checked_sub(times_b)?, b.checked_sub(a)?);
+        let bound = match times {
+            0 => return None,
+            1.. => Bound::Least(least.div_euclid(times) + i64::from(least.rem_euclid(times) != 0)),
+            _ => Bound::Most(least.checked_neg()?.div_euclid(times.checked_neg()?)),
+        };
+        Some((SizeId(u32::try_from(dim).ok()?), bound))
+    }
+
+    /// A size as so many times a dim and so many more: these, and the number of the size that the dim is (whatever it is for none).
+    fn linear(&self, id: SizeId, depth: u32) -> Option<[i64; 3]> {
+        match *self.program.sizes.get(id.0 as usize)? {
+            Size::Const(c) => Some([0, c, 0]),
+            Size::Symbol(_) | Size::Length(_) => Some([1, 0, i64::from(id.0)]),
+            Size::Op(op, a, b) => {
+                let depth = depth.checked_sub(1)?;
+                let ([times_a, a, dim_a], [times_b, b, dim_b]) =
+                    (self.linear(a, depth)?, self.linear(b, depth)?);
+                let one = times_a == 0 || times_b == 0 || dim_a == dim_b;
+                let dim = if times_a != 0 { dim_a } else { dim_b };
+                match op {
+                    SizeOp::Add if one => Some([times_a.checked_add(times_b)?, a.checked_add(b)?, dim]),
+                    SizeOp::Sub if one => Some([times_a.checked_sub(times_b)?, a.checked_sub(b)?, dim]),
+                    SizeOp::Mul if times_a == 0 => Some([times_b.checked_mul(a)?, b.checked_mul(a)?, dim]),
+                    SizeOp::Mul if times_b == 0 => Some([times_a.checked_mul(b)?, a.checked_mul(b)?, dim]),
+                    _ => None,
+                }
+            }
         }
     }
 
@@ -168,6 +212,15 @@ impl Words<'_> {
     }
 }
 
+/// What a dim has to be.
+enum Bound {
+    Least(i64),
+    Most(i64),
+}
+
+/// Operations within one another that are looked through for the dim in a size.
+const DEEPEST: u32 = 8;
+
 /// Characters of the longest dim that is spelt.
 const LONGEST: usize = 120;
 
@@ -196,6 +249,16 @@ mod tests {
         let four = op(&mut list, SizeOp::Mul, n, c(4));
         sub(&mut list, both, four);
         sub(&mut list, four, both);
+        // Both sides of the one dim.
+        let twice = op(&mut list, SizeOp::Mul, m, c(2));
+        let less = op(&mut list, SizeOp::Add, twice, c(5));
+        sub(&mut list, m, less);
+        let more = op(&mut list, SizeOp::Add, twice, c(7));
+        let thrice = op(&mut list, SizeOp::Mul, c(3), m);
+        sub(&mut list, more, thrice);
+        let far = op(&mut list, SizeOp::Mul, m, c(4));
+        let near = op(&mut list, SizeOp::Add, twice, c(9));
+        sub(&mut list, far, near);
         let Extent::Size(short) = short else { panic!("{short}") };
         let symbol = |name: &str| Symbol { name: name.into(), input: 0, axis: 0 };
         let nodes = |n: usize| (0..n).map(|i| format!("Slice:/{i}")).collect::<Vec<_>>();
@@ -216,6 +279,9 @@ mod tests {
             "the model needs `m` to be at least 2",
             "the model needs `seq + m` to be equal to `seq * 4`",
             "the model needs `seq * 4` to be equal to `seq + m`",
+            "the model needs `m` to be at most -5",
+            "the model needs `m` to be at most 7",
+            "the model needs `m` to be at least 5",
         ];
         assert_eq!(texts(&program), want);
         program.needed = [(short, nodes(5))].into();

@@ -30,13 +30,20 @@ pub struct ImportError {
     pub inputs_to_bind: BTreeSet<String>,
     /// Dims that must be constant. The importer, which knows those of the model's inputs, ends the message with the remedy.
     pub(crate) open: Vec<Dim>,
+    /// Whether it is that an operator is not supported at all.
+    pub(crate) is_operator: bool,
 }
 
 impl ImportError {
     /// An error of a kind; `at` is filled in by whoever knows the place.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> ImportError {
         let (at, inputs_to_bind, open) = (String::new(), BTreeSet::new(), vec![]);
-        ImportError { kind, at, message: message.into(), inputs_to_bind, open }
+        ImportError { kind, at, message: message.into(), inputs_to_bind, open, is_operator: false }
+    }
+
+    /// An operator that Egret does not have.
+    pub(crate) fn operator() -> ImportError {
+        ImportError { is_operator: true, ..ImportError::unsupported("the operator is not supported") }
     }
 
     /// The model breaks a rule.

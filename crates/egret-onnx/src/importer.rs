@@ -319,10 +319,10 @@ impl<'m> Importer<'m> {
         inputs: Vec<Option<ValueId>>,
     ) -> Result<Option<Vec<ValueId>>, ImportError> {
         let domain = normal(&node.domain);
-        let (Some(row), Some(&opset)) =
-            (ops::find(domain, &node.op_type), self.scopes.frame().opsets.get(domain))
-        else {
-            return Err(ImportError::unsupported("the operator is not supported"));
+        let row = ops::find(domain, &node.op_type);
+        let opset = self.scopes.frame().opsets.get(domain).copied();
+        let Some((row, opset)) = row.zip(opset).filter(|(row, opset)| *opset >= row.since) else {
+            return Err(ImportError::operator());
         };
         let mut attrs = BTreeMap::new();
         let call = self.scopes.frame().call_attrs.clone();

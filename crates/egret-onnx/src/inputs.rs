@@ -11,9 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct ImportOptions {
     /// Values of symbolic dims, by name.
     pub dims: BTreeMap<String, i64>,
-    /// Actual shapes of graph inputs: they replace what the model declares, and bind the symbols it declares. An input with
+    /// Shapes of graph inputs, of sizes and free dims (symbols; those without a name are as they are declared, else called by the input and the axis): they replace what the
+    /// model declares, which they have to fit, and the symbols it declares stand for the same elsewhere. An input with
     /// an initialiser that has its shape here is given by the caller: its initialiser, a default, is not used.
-    pub input_shapes: BTreeMap<String, Vec<i64>>,
+    pub input_shapes: BTreeMap<String, Vec<Dim>>,
     /// Contents of graph inputs that the compiler may rely on. They stay inputs of the graph, but nothing reads them.
     pub bind: BTreeMap<String, Tensor>,
     /// Dims that depend on contents of inputs are dims of the run: nothing has to be bound for them.
@@ -35,21 +36,28 @@ pub(crate) fn input_types(
             )));
         }
     }
-    let mut env: DimEnv = options.dims.clone();
+    let mut env: BTreeMap<String, Dim> =
+        options.dims.iter().map(|(name, &size)| (name.clone(), Dim::constant(size))).collect();
     let mut symbols = BTreeSet::new();
     let mut declared = vec![];
     for info in inputs {
-        let actual = actual_shape(&info.name, options)?;
-        if let Some(shape) = &actual {
-            bind_symbols(info, shape, &options.dims, &mut env).map_err(|e| e.at(place(info)))?;
-        }
         let ty = decode_type(info.type_.get_or_default(), &mut |name, axis| {
-            let name = dim_name(name).map_or_else(|| format!("{}_d{axis}", info.name), str::to_owned);
+            let name = dim_name(name).map_or_else(|| unnamed(info, axis), str::to_owned);
             symbols.insert(name.clone());
             Dim::symbol(&name)
         })
         .map_err(|e| e.at(place(info)))?;
-        declared.push((ty, actual));
+        let shape = ty.as_ref().and_then(Type::as_tensor).map_or(&[][..], |t| &t.shape);
+        let given = given_shape(info, shape, options).map_err(|e| e.at(place(info)))?;
+        if let (Some(given), Some(Type::Tensor(ty))) = (&given, &ty) {
+            bind_symbols(&ty.shape, given, &options.dims, &mut env).map_err(|e| e.at(place(info)))?;
+        }
+        let said = options.input_shapes.get(&info.name).into_iter().flatten().enumerate();
+        symbols.extend(said.filter_map(|(axis, d)| match d.is_unnamed() {
+            true => Some(unnamed(info, axis)),
+            false => d.as_symbol().map(str::to_owned),
+        }));
+        declared.push((ty, given));
     }
     if let Some(unknown) = options.dims.keys().find(|d| !symbols.contains(*d)) {
         let known: Vec<String> = symbols.iter().map(|s| format!("`{s}`")).collect();
@@ -62,11 +70,12 @@ pub(crate) fn input_types(
             }
         )));
     }
-    if let Some((name, value)) = env.iter().find(|(_, v)| **v < 0) {
+    if let Some((name, value)) = env.iter().find(|(_, v)| v.is_negative()) {
         return Err(ImportError::invalid(format!("the dim `{name}` cannot be {value}")));
     }
-    let resolve = |(info, (ty, actual)): (&&ValueInfoProto, (Option<Type>, Option<Vec<i64>>))| {
-        let ty = match (ty, actual) {
+    let known = |name: &str| Some(env.get(name).cloned().unwrap_or_else(|| Dim::symbol(name)));
+    let resolve = |(info, (ty, given)): (&&ValueInfoProto, (Option<Type>, Option<Vec<Dim>>))| {
+        let ty = match (ty, given) {
             (None | Some(Type::Tensor(_)), Some(shape)) => {
                 let elem = match &info.type_.get_or_default().value {
                     Some(type_proto::Value::TensorType(t)) => dtype(t.elem_type)?,
@@ -76,16 +85,16 @@ pub(crate) fn input_types(
                         );
                     }
                 };
-                Type::Tensor(TensorType::new(
-                    elem,
-                    shape.into_iter().map(Dim::constant).collect::<Vec<_>>(),
-                ))
+                Type::Tensor(TensorType::new(elem, shape))
             }
-            (Some(ty), _) => ty.substitute(&env),
+            (Some(_), Some(_)) => {
+                return Err(ImportError::invalid("a shape is given for what is no tensor").at(place(info)));
+            }
+            (Some(ty), None) => ty.map_dims(&|d| d.map_symbols(&known).unwrap_or_else(|| d.clone())),
             (None, None) => {
                 return Err(ImportError::unsupported(format!(
-                    "its number of dims is not declared; give its value: --input {}=x.npy",
-                    advice::word(&info.name)
+                    "its number of dims is not declared; give its shape: --shape {}",
+                    advice::word(&format!("{}={}", info.name, advice::SHAPE))
                 ))
                 .at(place(info)));
             }
@@ -122,56 +131,70 @@ fn dim_name(name: &str) -> Option<&str> {
     Some(name).filter(|n| n.chars().any(char::is_alphabetic))
 }
 
-fn actual_shape(name: &str, options: &ImportOptions) -> Result<Option<Vec<i64>>, ImportError> {
-    let bound = options.bind.get(name).map(|t| t.shape().iter().map(|&d| d as i64).collect());
-    let shape: Option<Vec<i64>> = bound.or_else(|| options.input_shapes.get(name).cloned());
-    match shape {
-        Some(s) if s.iter().any(|&d| d < 0) => {
-            Err(ImportError::invalid(format!("the shape {s:?} given for the input `{name}` is negative")))
-        }
-        other => Ok(other),
+/// What a dim without a name is called.
+fn unnamed(info: &ValueInfoProto, axis: usize) -> String {
+    format!("{}_d{axis}", info.name)
+}
+
+/// The shape that the options give an input, if any: dims without a name are as they are declared, and those have values that are given.
+fn given_shape(
+    info: &ValueInfoProto,
+    declared: &[Dim],
+    options: &ImportOptions,
+) -> Result<Option<Vec<Dim>>, ImportError> {
+    let bound = options.bind.get(&info.name).map(|t| t.shape().iter().map(|&d| Dim::from(d)).collect());
+    let shape: Option<Vec<Dim>> = bound.or_else(|| options.input_shapes.get(&info.name).cloned());
+    let Some(shape) = shape else { return Ok(None) };
+    let named = |(axis, dim): (usize, &Dim)| {
+        let as_declared =
+            || declared.get(axis).cloned().unwrap_or_else(|| Dim::symbol(&unnamed(info, axis)));
+        let dim = if dim.is_unnamed() { as_declared() } else { dim.clone() };
+        dim.substitute(&options.dims)
+    };
+    let out: Vec<Dim> = shape.iter().enumerate().map(named).collect();
+    let is_size = |d: &Dim| d.as_const().is_some_and(|c| c >= 0) || d.as_symbol().is_some();
+    match out.iter().all(is_size) {
+        true => Ok(Some(out)),
+        false => Err(ImportError::invalid(format!(
+            "the shape {} that is given for it has dims that are neither sizes nor names",
+            spelt(&shape)
+        ))),
     }
 }
 
-/// Bind the symbols of an input's declared type by its actual shape, which must fit the type.
+fn spelt(shape: &[Dim]) -> String {
+    format!("[{}]", shape.iter().map(|d| d.to_string()).collect::<Vec<_>>().join(", "))
+}
+
+/// Bind the symbols of an input's declared shape by the given one, which must fit it.
 fn bind_symbols(
-    info: &ValueInfoProto,
-    actual: &[i64],
-    given: &DimEnv,
-    env: &mut DimEnv,
+    declared: &[Dim],
+    given: &[Dim],
+    dims: &DimEnv,
+    env: &mut BTreeMap<String, Dim>,
 ) -> Result<(), ImportError> {
-    use onnx_protobuf::tensor_shape_proto::dimension::Value;
-    let Some(type_proto::Value::TensorType(t)) = &info.type_.get_or_default().value else { return Ok(()) };
-    let Some(shape) = t.shape.as_ref() else { return Ok(()) };
     let misfit = |why: String| {
-        Err(ImportError::new(
-            ErrorKind::Invalid,
-            format!("the shape {actual:?} given for it does not fit: {why}"),
-        ))
+        let message = format!("the shape {} given for it does not fit: {why}", spelt(given));
+        Err(ImportError::new(ErrorKind::Invalid, message))
     };
-    if shape.dim.len() != actual.len() {
-        return misfit(format!("the model declares {} dims", shape.dim.len()));
+    if declared.len() != given.len() {
+        return misfit(format!("the model declares {} dims", declared.len()));
     }
-    for (axis, (dim, &have)) in shape.dim.iter().zip(actual).enumerate() {
-        let name = match &dim.value {
-            Some(Value::DimParam(name)) if dim_name(name).is_some() => name.clone(),
-            _ => format!("{}_d{axis}", info.name),
-        };
-        if let Some(other) = given.get(&name).filter(|v| **v != have) {
-            return misfit(format!("axis {axis} is {have}, but the dim `{name}` was given as {other}"));
-        }
-        match &dim.value {
+    for (axis, (dim, have)) in declared.iter().zip(given).enumerate() {
+        match (dim.as_symbol(), dim.as_const()) {
+            (Some(name), _) => {
+                if let Some(other) = dims.get(name).filter(|v| have.as_const() != Some(**v)) {
+                    return misfit(format!(
+                        "axis {axis} is {have}, but the dim `{name}` was given as {other}"
+                    ));
+                }
+                env.entry(name.to_owned()).or_insert_with(|| have.clone());
+            }
             // Some exporters write 0 for a dim that they do not know.
-            Some(Value::DimValue(v)) if *v > 0 && *v != have => {
+            (None, Some(v)) if v > 0 && dim != have => {
                 return misfit(format!("the model declares {v} at axis {axis}"));
             }
-            Some(Value::DimValue(v)) if *v > 0 => {}
-            Some(Value::DimParam(name)) if dim_name(name).is_some() => {
-                env.entry(name.clone()).or_insert(have);
-            }
-            _ => {
-                env.insert(name, have);
-            }
+            _ => {}
         }
     }
     Ok(())

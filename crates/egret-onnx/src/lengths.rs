@@ -44,6 +44,17 @@ impl NodeCtx<'_> {
                 || predicted(&self.builder.graph, value))
     }
 
+    /// Whether elements of what dims are made of are those of an input of the model, which a run gives: they may be any numbers.
+    pub(crate) fn is_given_by_a_run(&self, value: ValueId) -> bool {
+        let ty = self.tensor(value).ok();
+        let len = ty.filter(|t| t.dtype.is_int() && t.rank() == 1).and_then(|t| t.const_len());
+        let is_input = |i: usize| {
+            let (from, at) = self.origin(value, i);
+            self.known_element(from, at, DEPTH).is_none() && self.producer(from).is_none()
+        };
+        self.is_computed(value) && len.is_some_and(|len| (0..len).any(is_input))
+    }
+
     /// One element as a dim: that of the number which it is, or which it is made of where that is a dim already.
     fn element(&mut self, value: ValueId, i: usize, most: Option<&Dim>) -> Result<Dim, ImportError> {
         if let Some(known) = self.known_element(value, i, DEPTH) {

@@ -1,7 +1,7 @@
 //! From bytes to a graph, and the report of unsupported operators.
 
 use crate::declared::versions;
-use crate::error::{ImportError, io};
+use crate::error::{ErrorKind, ImportError, io};
 use crate::external::{ExternalData, mapped};
 use crate::importer::{Functions, Importer, body};
 use crate::inputs::ImportOptions;
@@ -74,8 +74,13 @@ fn import(
             return Err(ImportError::invalid(format!("the model defines the function `{}` twice", f.name)));
         }
     }
-    refuse_unsupported(graph, &opsets, &functions)?;
-    Importer::new(external, functions).model(graph, opsets, options)
+    refuse_unsupported(graph, &opsets, &functions, false)?;
+    let imported = Importer::new(external, functions.clone()).model(graph, opsets.clone(), options);
+    imported.map_err(|e| {
+        // Those of all branches are said at once.
+        let all = || refuse_unsupported(graph, &opsets, &functions, true).err();
+        (e.kind == ErrorKind::Unsupported && e.is_operator).then(all).flatten().unwrap_or(e)
+    })
 }
 
 /// Read, check and parse a model file.
@@ -119,18 +124,20 @@ fn parse(bytes: &[u8]) -> Result<ModelProto, ImportError> {
     ModelProto::parse_from_bytes(bytes).map_err(|e| ImportError::invalid(format!("not an ONNX file: {e}")))
 }
 
-/// One error for all operators that cannot be imported.
+/// One error for all operators that cannot be imported; those in branches of an `If` only if asked for, as a branch that is not taken needs none.
 fn refuse_unsupported(
     graph: &GraphProto,
     opsets: &BTreeMap<String, i64>,
     functions: &Functions,
+    in_branches: bool,
 ) -> Result<(), ImportError> {
     let mut missing: BTreeMap<String, (usize, Vec<String>)> = BTreeMap::new();
     let mut visited = BTreeSet::new();
     let mut work = vec![(graph.node.as_slice(), opsets.clone())];
     while let Some((nodes, opsets)) = work.pop() {
         for node in nodes {
-            for attr in &node.attribute {
+            let is_if = node.op_type == "If" && normal(&node.domain).is_empty();
+            for attr in node.attribute.iter().filter(|_| in_branches || !is_if) {
                 for inner in attr.g.iter().chain(&attr.graphs) {
                     work.push((&inner.node, opsets.clone()));
                 }

@@ -1,5 +1,5 @@
-//! Loops that run in no round whatever their body would do, Ifs whose branches have results of unequal ranks, and inputs whose dims no machine
-//! can have.
+//! Branches that are not taken and loops that run in no round, whatever they would do, Ifs whose branches have results of unequal ranks, and inputs
+//! whose dims no machine can have.
 
 mod build;
 
@@ -77,6 +77,40 @@ fn a_body_that_does_not_fit_is_refused_where_it_runs() {
     assert!(e.to_string().contains("is empty"), "{e}");
     // Of an input that has elements nothing has to be known.
     import(&largest(vec![]), &of_size(3)).expect("imports");
+}
+
+/// A branch that is not taken may have operators that Egret does not have; where it may be taken, the condition is asked for.
+#[test]
+fn a_branch_that_is_not_taken_may_hold_any_operator() {
+    let branch =
+        |op: &str| graph(vec![], vec![value("r", 1, &["2"])], vec![node(op, &["x"], &["r"], vec![])]);
+    let of = |given: Vec<TensorProto>, then: &str| {
+        let free = [value("c", 9, &[])].into_iter().filter(|_| given.is_empty());
+        let attrs =
+            vec![graph_attr("then_branch", branch(then)), graph_attr("else_branch", branch("Weird"))];
+        let mut m = model(graph(
+            [value("x", 1, &["2"])].into_iter().chain(free).collect(),
+            vec![value("y", 1, &["2"])],
+            vec![node("If", &["c"], &["y"], attrs)],
+        ));
+        m.graph.as_mut().expect("a graph").initializer = given;
+        m
+    };
+    let (yes, no) = (tensor("c", 9, &[], &[1]), tensor("c", 9, &[], &[0]));
+    let taken = import(&of(vec![yes], "Neg"), &ImportOptions::default()).expect("imports");
+    let x = Value::from(Tensor::new(&[2], vec![1f32, -2.0]));
+    let out = interp::run(&taken, &[x]).expect("runs");
+    assert_eq!(out[0].as_tensor().expect("a tensor").data::<f32>(), [-1.0, 2.0]);
+    // All are told that the model has.
+    let e = import(&of(vec![no], "Strange"), &ImportOptions::default()).expect_err("is refused");
+    assert_eq!(e.kind, ErrorKind::Unsupported);
+    let e = e.to_string();
+    assert!(e.contains("does not support: Strange (1: ") && e.contains("; Weird (1: "), "{e}");
+    let e = import(&of(vec![], "Neg"), &ImportOptions::default()).expect_err("who knows");
+    assert_eq!((e.kind, e.inputs_to_bind.len()), (ErrorKind::NeedsValue, 1), "{e}");
+    assert!(e.to_string().contains("not supported"), "{e}");
+    let bind = [("c".into(), Tensor::from_bools(&[], &[true]))].into();
+    import(&of(vec![], "Neg"), &ImportOptions { bind, ..ImportOptions::default() }).expect("imports");
 }
 
 #[test]

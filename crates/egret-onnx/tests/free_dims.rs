@@ -3,7 +3,7 @@
 mod build;
 
 use build::*;
-use egret_ir::{Graph, Tensor, Value, interp, verify};
+use egret_ir::{Dim, Graph, Tensor, Value, interp, verify};
 use egret_onnx::{ImportOptions, import_bytes};
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::{AttributeProto, Message, ModelProto, NodeProto, TensorProto};
@@ -242,7 +242,7 @@ fn free_dims_mean_what_their_values_mean() {
                 let shape: Vec<usize> = dims.iter().map(|&d| d as usize).collect();
                 let numbers = (0..shape.iter().product::<usize>()).map(|i| i as f32).collect();
                 inputs.push(Tensor::new::<f32>(&shape, numbers).into());
-                options.input_shapes.insert(name.into(), dims);
+                options.input_shapes.insert(name.into(), dims.into_iter().map(Dim::constant).collect());
             }
             let what = format!("{n}, {m} of\n{free}");
             let have = interp::run(&free, &inputs);

@@ -3,9 +3,9 @@
 mod build;
 
 use build::*;
-use egret_ir::{Graph, Op, Tensor, Value, interp, verify};
+use egret_ir::{Dim, Graph, Op, Tensor, Value, interp, verify};
 use egret_onnx::{ErrorKind, ImportError, ImportOptions, import_bytes, import_path};
-use onnx_protobuf::{Message, ModelProto, StringStringEntryProto, TensorProto};
+use onnx_protobuf::{Message, ModelProto, StringStringEntryProto, TensorProto, ValueInfoProto};
 
 fn import(model: &ModelProto) -> Result<Graph, ImportError> {
     import_with(model, &ImportOptions::default())
@@ -51,10 +51,75 @@ fn everything_imports_and_runs() {
     assert_eq!(out[2].data::<f32>(), [5.5, -0.625, 9.5, -1.5, 6.0, -5.5]);
 }
 
+fn shape(dims: &[i64]) -> Vec<Dim> {
+    dims.iter().map(|&d| Dim::constant(d)).collect()
+}
+
+/// Shapes may leave dims free, under the names that they give; what they say of a symbol of the model holds wherever it stands.
+#[test]
+fn shapes_of_inputs_may_have_free_dims() {
+    let add = |declared: [ValueInfoProto; 2]| {
+        let g = graph(
+            declared.into(),
+            vec![value("z", 1, &["a", "b"])],
+            vec![node("Add", &["x", "y"], &["z"], vec![])],
+        );
+        model(g)
+    };
+    let no_rank = |name: &str| {
+        let mut info = value(name, 1, &[]);
+        info.type_.mut_or_insert_default().mut_tensor_type().shape = Default::default();
+        info
+    };
+    let with = |model: &ModelProto,
+                shapes: &[(&str, &[&str])],
+                dims: &[(&str, i64)]|
+     -> Result<Vec<String>, String> {
+        let mut options = ImportOptions::default();
+        for (input, dims) in shapes {
+            let dim = |d: &&str| match (*d, d.parse::<i64>()) {
+                (_, Ok(size)) => Dim::constant(size),
+                ("?", _) => Dim::unnamed(),
+                (name, _) => Dim::symbol(name),
+            };
+            options.input_shapes.insert((*input).into(), dims.iter().map(dim).collect());
+        }
+        options.dims.extend(dims.iter().map(|(n, v)| ((*n).to_owned(), *v)));
+        let graph = import_with(model, &options).map_err(|e| e.to_string())?;
+        Ok(graph.inputs().iter().map(|&v| graph.ty(v).to_string()).collect::<Vec<_>>())
+    };
+    let open = add([no_rank("x"), no_rank("y")]);
+    let e = with(&open, &[("x", &["2"])], &[]).expect_err("y has no rank");
+    assert!(e.contains("input `y`") && e.contains("--shape y=1,3,H,W"), "{e}");
+    let both: &[(&str, &[&str])] = &[("x", &["N", "?", "4"]), ("y", &["N", "1", "1"])];
+    assert_eq!(with(&open, both, &[]), Ok(vec!["f32[N, x_d1, 4]".into(), "f32[N, 1, 1]".into()]));
+    assert_eq!(with(&open, both, &[("N", 3)]), Ok(vec!["f32[3, x_d1, 4]".into(), "f32[3, 1, 1]".into()]));
+    let e = with(&open, both, &[("M", 3)]).expect_err("no M");
+    assert!(e.contains("no free dim `M`; its free dims are `N`, `x_d1`"), "{e}");
+    // What the model declares stays as it is where it is a size, and is called as is said where it is free.
+    let declared = add([value("x", 1, &["batch", "4"]), value("y", 1, &["batch", "4"])]);
+    let renamed = with(&declared, &[("x", &["B", "4"])], &[]);
+    assert_eq!(renamed, Ok(vec!["f32[B, 4]".into(), "f32[B, 4]".into()]));
+    let sized = with(&declared, &[("x", &["2", "4"])], &[]);
+    assert_eq!(sized, Ok(vec!["f32[2, 4]".into(), "f32[2, 4]".into()]));
+    let open = with(&declared, &[("x", &["?", "?"])], &[]);
+    assert_eq!(open, Ok(vec!["f32[batch, 4]".into(), "f32[batch, 4]".into()]));
+    for (shape, says) in [
+        (&["B", "C"][..], "[B, C] given for it does not fit: the model declares 4 at axis 1"),
+        (&["B"], "the model declares 2 dims"),
+        (&["B", "-4"], "neither sizes nor names"),
+    ] {
+        let e = with(&declared, &[("x", shape)], &[]).expect_err("is refused");
+        assert!(e.contains("input `x`") && e.contains(says), "{e}");
+    }
+    let e = with(&declared, &[("x", &["B", "4"])], &[("batch", 2)]).expect_err("two things of one");
+    assert!(e.contains("axis 0 is B, but the dim `batch` was given as 2"), "{e}");
+}
+
 #[test]
 fn options_bind_dims_and_values() {
     let mut options = ImportOptions::default();
-    options.input_shapes.insert("x".into(), vec![2, 5]);
+    options.input_shapes.insert("x".into(), shape(&[2, 5]));
     options.bind.insert("cond".into(), Tensor::from_bools(&[], &[false]));
     let graph = import_with(&everything(), &options).expect("imports");
     assert!(graph.free_dims().is_empty());
@@ -63,7 +128,7 @@ fn options_bind_dims_and_values() {
 
     let wrong =
         |options: &ImportOptions| import_with(&everything(), options).expect_err("is refused").to_string();
-    options.input_shapes.insert("x".into(), vec![3, 5]);
+    options.input_shapes.insert("x".into(), shape(&[3, 5]));
     assert!(wrong(&options).contains("the model declares 2 at axis 0"));
     let mut options = ImportOptions::default();
     options.dims.insert("q".into(), 1);

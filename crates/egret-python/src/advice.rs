@@ -1,6 +1,6 @@
 //! Remedies as they are written in Python: the options of the command line that give dims their values, in a message, become the
 //! argument that does, e.g. `--dim batch=N --dim seq=N` becomes `dims={"batch": N, "seq": N}`, and `--at-most u0=N` becomes
-//! `at_most={"u0": N}`.
+//! `at_most={"u0": N}`. `--shape x=1,3,H,W` becomes `shapes={"x": (1, 3, "H", "W")}`.
 
 use egret::ir::advice;
 use std::cmp::Reverse;
@@ -25,8 +25,11 @@ pub(crate) fn in_python(message: &str, free: &[String]) -> String {
         }
         if !dims.is_empty() {
             out.push_str(&format!("dims={{{}}}", dims.join(", ")));
-        } else if let Some((name, behind)) = limited(rest) {
+        } else if let Some((name, behind)) = named(rest, "--at-most", "N") {
             out.push_str(&format!("at_most={{{name:?}: N}}"));
+            rest = behind;
+        } else if let Some((name, behind)) = named(rest, "--shape", advice::SHAPE) {
+            out.push_str(&format!("shapes={{{name:?}: (1, 3, \"H\", \"W\")}}"));
             rest = behind;
         } else {
             out.push(c);
@@ -36,17 +39,19 @@ pub(crate) fn in_python(message: &str, free: &[String]) -> String {
     out
 }
 
-/// The dim of `--at-most NAME=N` at the beginning of a text, and what is behind it. No input has that dim: its name is in the message alone.
-fn limited(text: &str) -> Option<(String, &str)> {
-    let word = text.strip_prefix("--at-most ")?;
+/// The name in `OPTION NAME=VALUE` at the beginning of a text, for this option and value, and what is behind it. It need not be that of a free dim: it
+/// is in the message alone.
+fn named<'t>(text: &'t str, option: &str, value: &str) -> Option<(String, &'t str)> {
+    let word = text.strip_prefix(option)?.strip_prefix(' ')?;
     let Some(quoted) = word.strip_prefix('\'') else {
-        let (name, behind) = word.split_once("=N")?;
+        let (name, behind) = word.split_once(&format!("={value}"))?;
         return (!name.contains(char::is_whitespace)).then(|| (name.to_owned(), behind));
     };
     // Where a quoted word ends no quote is escaped.
-    let mut end = quoted.find("=N'")?;
-    while quoted[end + 3..].starts_with(r"\''") {
-        end += 3 + quoted[end + 3..].find("=N'")?;
+    let close = format!("={value}'");
+    let mut end = quoted.find(&close)?;
+    while quoted[end + close.len()..].starts_with(r"\''") {
+        end += close.len() + quoted[end + close.len()..].find(&close)?;
     }
-    Some((quoted[..end].replace(r"'\''", "'"), &quoted[end + 3..]))
+    Some((quoted[..end].replace(r"'\''", "'"), &quoted[end + close.len()..]))
 }

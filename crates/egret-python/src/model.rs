@@ -6,7 +6,7 @@ use crate::module::{Dims, Module};
 use crate::{raise, user_error, values};
 use egret::frontend::{DeclaredInput, ModelFile};
 use egret::ir::{Graph, Tensor, Type, Value};
-use egret::{Executable, ImportOptions, Options, limits, pipeline, story};
+use egret::{Executable, ImportOptions, Options, limits, pipeline, shapes, story};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::BTreeMap;
@@ -23,8 +23,8 @@ pub struct Model {
 /// whether it need not be given.
 type Declared<'py> = (String, String, Option<Vec<Bound<'py, PyAny>>>, bool);
 
-/// Shapes of inputs by name.
-type Shapes = BTreeMap<String, Vec<i64>>;
+/// Shapes of inputs by name, as they are written.
+type Shapes = BTreeMap<String, String>;
 
 /// What is decided about a model before it is imported.
 #[derive(Default)]
@@ -184,12 +184,18 @@ impl Model {
     fn import(&self, given: Given) -> egret::Result<Imported> {
         let Given { dims, shapes, at_most, bind, feeds } = given;
         let at_most = limits::read(&at_most)?;
+        let shape = |(name, written): (String, String)| {
+            let shape = shapes::read(&written);
+            Ok((
+                name.clone(),
+                shape.map_err(|e| egret::Error::user(format!("the shape of `{name}`: {e}")))?,
+            ))
+        };
+        let input_shapes = shapes.into_iter().map(shape).collect::<egret::Result<_>>()?;
+        let options = ImportOptions { dims, input_shapes, bind, computed_dims: false };
         let (mut graph, options) = match feeds {
-            Some(feeds) => self.file.import_for_inputs(&dims, &feeds, bind)?,
-            None => {
-                let options = ImportOptions { dims, input_shapes: shapes, bind, computed_dims: false };
-                (self.file.import(&options)?, options)
-            }
+            Some(feeds) => self.file.import_beside(options, &feeds)?,
+            None => (self.file.import(&options)?, options),
         };
         limits::set(&mut graph, &at_most, &self.file.known_dims(&options))?;
         Ok((graph, options.bind))

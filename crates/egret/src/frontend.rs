@@ -1,6 +1,7 @@
 //! From a model file to a graph: what the inputs are called, their shapes and bound values decided before import.
 
 use crate::error::{Error, Result};
+use crate::shapes;
 use egret_ir::{DType, Dim, DimEnv, Graph, Shape, Tensor, TensorType, Type, Value};
 use egret_onnx::ImportOptions;
 use onnx_protobuf::{ModelProto, TensorProto, TypeProto, type_proto};
@@ -153,8 +154,9 @@ impl ModelFile {
         let mut known = DimEnv::new();
         for (name, shape) in &options.input_shapes {
             let dims = self.declared_dims(name).unwrap_or_default();
-            for (dim, &size) in dims.iter().zip(shape).filter(|(dim, _)| !dim.is_unnamed()) {
-                known.extend(dim.as_symbol().map(|symbol| (symbol.to_owned(), size)));
+            for (dim, size) in dims.iter().zip(shape).filter(|(dim, _)| !dim.is_unnamed()) {
+                let size = size.substitute(&options.dims).as_const();
+                known.extend(dim.as_symbol().zip(size).map(|(symbol, size)| (symbol.to_owned(), size)));
             }
         }
         known.extend(options.dims.clone());
@@ -224,9 +226,28 @@ impl ModelFile {
         inputs: &BTreeMap<String, Value>,
         bind: BTreeMap<String, Tensor>,
     ) -> Result<(Graph, ImportOptions)> {
-        let input_shapes = inputs.iter().filter_map(|(n, v)| Some((n.clone(), shape(v.as_tensor()?))));
-        let input_shapes = input_shapes.collect();
-        let mut options = ImportOptions { dims: dims.clone(), input_shapes, bind, computed_dims: false };
+        self.import_beside(ImportOptions { dims: dims.clone(), bind, ..ImportOptions::default() }, inputs)
+    }
+
+    /// As [`ModelFile::import_for_inputs`], where shapes of some inputs are said beside their values: both have to fit.
+    ///
+    /// # Errors
+    /// As [`ModelFile::import`].
+    pub fn import_beside(
+        &self,
+        mut options: ImportOptions,
+        inputs: &BTreeMap<String, Value>,
+    ) -> Result<(Graph, ImportOptions)> {
+        for (name, value) in inputs {
+            let Some(t) = value.as_tensor() else { continue };
+            match options.input_shapes.get_mut(name) {
+                Some(said) => shapes::fit(said, &shape(t), &mut options.dims)
+                    .map_err(|e| Error::user(format!("input `{name}`: {e}")))?,
+                None => {
+                    options.input_shapes.insert(name.clone(), shape(t));
+                }
+            }
+        }
         loop {
             match self.graph(&options) {
                 Ok(graph) => return Ok((graph, options)),
@@ -335,8 +356,8 @@ pub enum Free {
     All,
 }
 
-fn shape(t: &Tensor) -> Vec<i64> {
-    t.shape().iter().map(|&d| d as i64).collect()
+fn shape(t: &Tensor) -> Vec<Dim> {
+    t.shape().iter().map(|&d| Dim::from(d)).collect()
 }
 
 /// The inputs that a failed import wants to know are bound to their values; where there are none, their dims are left to the run. Its error if they

@@ -60,6 +60,7 @@ mod ready;
 pub mod report;
 mod runs;
 pub mod samples;
+pub mod shapes;
 pub mod slow;
 pub mod snapshot;
 pub mod soundness;

@@ -7,6 +7,7 @@ use crate::files;
 use crate::frontend::{DeclaredInput, ModelFile};
 use crate::inputs::{self, Given, Inputs};
 use crate::limits;
+use crate::shapes;
 use egret_ir::rng::Rng;
 use egret_ir::{DType, Dim, DimEnv, Graph, Tensor, TensorType, Type, Value, advice, text, verify};
 use egret_onnx::ImportOptions;
@@ -62,6 +63,8 @@ pub struct Request {
     pub model: PathBuf,
     /// Values of free dims.
     pub dims: BTreeMap<String, i64>,
+    /// Shapes of inputs, of sizes and free dims, where the model declares none or leaves dims open.
+    pub shapes: BTreeMap<String, Vec<Dim>>,
     /// The most that dims may be which loops of the model decide.
     pub at_most: BTreeMap<String, Dim>,
     /// Values of inputs; their shapes decide dims, and the values are fixed at import where it needs them.
@@ -140,16 +143,21 @@ impl Request {
             }
             Read::Onnx(file) => file,
         };
-        let (mut graph, mut options) = file.import_for_inputs(&self.dims, &inputs, fixed.clone())?;
+        let said = ImportOptions {
+            dims: self.dims.clone(),
+            input_shapes: self.shapes.clone(),
+            bind: fixed,
+            computed_dims: false,
+        };
+        let (mut graph, mut options) = file.import_beside(said.clone(), &inputs)?;
         let mut defaulted = vec![];
         if let Some(default) = self.default_dim {
             let free = graph.free_dims();
             if !free.is_empty() {
-                let mut dims = self.dims.clone();
-                dims.extend(free.iter().map(|d| (d.clone(), default)));
-                (graph, options) = file
-                    .import_for_inputs(&dims, &inputs, fixed)
-                    .map_err(|e| because_of(e, &free, default))?;
+                let mut said = said;
+                said.dims.extend(free.iter().map(|d| (d.clone(), default)));
+                (graph, options) =
+                    file.import_beside(said, &inputs).map_err(|e| because_of(e, &free, default))?;
                 defaulted = free;
             }
         }
@@ -172,9 +180,10 @@ impl Request {
         bound: BTreeMap<String, Tensor>,
     ) -> Result<Imported> {
         let (files, opsets) = (vec![model.clone()], vec![]);
-        let mut dims = dims_of_inputs(&graph, &inputs, &self.dims)?;
-        dims.extend(self.dims.clone());
-        bind_dims(&mut graph, &model, &dims, &self.dims)?;
+        let asked = shapes::dims_of(&graph, &self.shapes, &self.dims)?;
+        let mut dims = dims_of_inputs(&graph, &inputs, &asked)?;
+        dims.extend(asked.clone());
+        bind_dims(&mut graph, &model, &dims, &asked)?;
         let (mut defaulted, mut notes) = (vec![], vec![]);
         if let (Some(default), free) = (self.default_dim, graph.free_dims())
             && !free.is_empty()

@@ -17,6 +17,7 @@ An egret.toml beside the models; `egret compile` and egret-build take the part a
 
   target = \"x86-64-v3\"            # figures are for this target, on whatever machine [default: native]
   dims = { batch = 1 }            # as --dim
+  shapes = { x = \"1,3,H,W\" }     # as --shape
   at-most = { u0 = \"20*seq\" }     # as --at-most
   tier = \"approx\"                 # as --tier
   denormals = \"flush\"             # as --denormals
@@ -133,6 +134,7 @@ fn of_options(args: &Args) -> Result<Rules> {
             tier: args.tier,
             denormals: args.denormals,
             dims: once("--dim", &args.given.dims)?,
+            shapes: once("--shape", &args.given.shapes)?,
             at_most: once("--at-most", &args.given.at_most)?,
         },
         denies: !args.deny.is_empty(),

@@ -24,7 +24,7 @@ pub struct Args {
     pub model: Option<PathBuf>,
     /// Run the stages of a plan that `egret partition` wrote, one behind the other, in place of a model: results are those of the whole to the bit
     #[arg(long, value_name = "PLAN.toml", conflicts_with_all = [
-        "model", "at_most", "bind", "engine", "max_trips", "profile", "passes", "tier", "budget", "without", "rules",
+        "model", "shapes", "at_most", "bind", "engine", "max_trips", "profile", "passes", "tier", "budget", "without", "rules",
     ])]
     pub plan: Option<PathBuf>,
     /// What is decided.

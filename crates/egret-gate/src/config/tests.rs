@@ -93,6 +93,8 @@ fn what_is_wrong_has_its_place_and_the_nearest_key() {
             "at-most = { \"größe\" = 1, u0 = 1.5 }",
             "e.toml:1:26: `u0` is a whole number, 0 or more, or a text",
         ),
+        ("shapes = { x = [1, 3] }", "e.toml:1:12: `x` is a text in quotes"),
+        ("shapes = { x = \"1,2*n\" }", "e.toml:1:12: `2*n` is no dim"),
         ("target = 3", "e.toml:1:1: `target` is a text"),
         ("dims = { n = -1 }", "e.toml:1:10: `n` is a whole number"),
         ("[model.a.model.b]", "e.toml:1:10: [model.\"a\"] has no `model`; the nearest is"),
@@ -111,11 +113,17 @@ fn what_is_wrong_has_its_place_and_the_nearest_key() {
 
 #[test]
 fn a_file_says_how_a_model_is_compiled() {
-    let text = "at-most = { u0 = \"20*seq\", u1 = 7 }\ndenormals = \"keep\"\ntarget = \"m.toml\"\n[model.a]\ntarget = \"x86-64-v3\"\nat-most.u1 = 9";
+    let text = "shapes = { x = \"1,H\" }\nat-most = { u0 = \"20*seq\", u1 = 7 }\ndenormals = \"keep\"\ntarget = \"m.toml\"\n[model.a]\ntarget = \"x86-64-v3\"\nat-most.u1 = 9";
     let config = Config::parse("models/e.toml", text).unwrap();
     let said = |section| config.rules_for(section).settings.options();
-    assert_eq!(said(None), "--at-most 'u0=20*seq' --at-most u1=7 --target models/m.toml --denormals keep");
-    assert_eq!(said(Some("a")), "--at-most 'u0=20*seq' --at-most u1=9 --target x86-64-v3 --denormals keep");
+    assert_eq!(
+        said(None),
+        "--shape x=1,H --at-most 'u0=20*seq' --at-most u1=7 --target models/m.toml --denormals keep"
+    );
+    assert_eq!(
+        said(Some("a")),
+        "--shape x=1,H --at-most 'u0=20*seq' --at-most u1=9 --target x86-64-v3 --denormals keep"
+    );
 }
 
 #[test]

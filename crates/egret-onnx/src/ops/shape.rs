@@ -45,7 +45,12 @@ fn reshape(ctx: &mut NodeCtx) -> OpResult {
             .ok_or_else(|| ImportError::invalid("Reshape needs its attribute `shape`"))?;
         (ints.into_iter().map(dim).collect(), false)
     } else {
-        (ctx.need_dims(ctx.input(1)?, "the shape of Reshape")?, ctx.flag("allowzero", false)?)
+        let (target, allow_zero) = (ctx.input(1)?, ctx.flag("allowzero", false)?);
+        if ctx.is_given_by_a_run(target) {
+            let to = given_shape(ctx, x, target, allow_zero)?;
+            return Ok(vec![ctx.reshape(x, to)?]);
+        }
+        (ctx.need_dims(target, "the shape of Reshape")?, allow_zero)
     };
     if let Some((i, d)) = target.iter().enumerate().find(|(_, d)| is_chosen_open(d)) {
         let reason = format!("Reshape whose dim {i} is -1 for some sizes and a number for others");
@@ -83,6 +88,52 @@ fn reshape(ctx: &mut NodeCtx) -> OpResult {
             };
     }
     Ok(vec![ctx.reshape(x, to)?])
+}
+
+/// The dims of a shape whose elements an input of the run gives: -1 and 0 are what they are in ONNX there too. A run with a second -1, or a 0 for a
+/// dim that there is none of, fails, as for any dim below 0.
+fn given_shape(
+    ctx: &mut NodeCtx,
+    x: ValueId,
+    target: ValueId,
+    allow_zero: bool,
+) -> Result<Vec<Dim>, ImportError> {
+    let number = |ctx: &mut NodeCtx, v: i64| ctx.builder.constant(Tensor::scalar(v));
+    let from = ctx.shape_of(x)?;
+    let len = ctx.tensor(target)?.const_len().unwrap_or(0);
+    let mut dims = ctx.cast(target, DType::I64)?;
+    let (open, one, no_dim) = (number(ctx, -1), number(ctx, 1), number(ctx, -2));
+    if !allow_zero {
+        let mut kept = vec![];
+        if !from.is_empty() {
+            let own = ctx.dims_value(x)?;
+            kept.push(ctx.narrow(own, 0, dim(0), dim(from.len().min(len) as i64))?);
+        }
+        if len > from.len() {
+            kept.push(
+                ctx.builder.constant(Tensor::new(&[len - from.len()], vec![-2i64; len - from.len()])),
+            );
+        }
+        let (kept, zero) = (ctx.concat(&kept, 0)?, ctx.zero(DType::I64));
+        let is_kept = ctx.binary(Op::Equal, dims, zero)?;
+        dims = ctx.select(is_kept, kept, dims)?;
+    }
+    // What the dim -1 has to be beside the others, of which there are no two.
+    let is_open = ctx.binary(Op::Equal, dims, open)?;
+    let others = ctx.select(is_open, one, dims)?;
+    let others = ctx.reduce("prod", others, vec![0], false)?;
+    let others = ctx.binary(Op::Max, others, one)?;
+    let count = ctx.element_count(x)?;
+    let rest = ctx.binary(Op::Div, count, others)?;
+    let how_many = ctx.cast(is_open, DType::I64)?;
+    let how_many = ctx.reduce("sum", how_many, vec![0], false)?;
+    let is_one = ctx.binary(Op::LessEqual, how_many, one)?;
+    let rest = ctx.select(is_one, rest, no_dim)?;
+    let dims = ctx.select(is_open, rest, dims)?;
+    // No dim is more than there are elements, if there are some.
+    let most = product(&from);
+    let most = most.as_const().is_some_and(|n| n > 0).then_some(most);
+    ctx.dims_within(dims, "the shape of Reshape", most.as_ref())
 }
 
 /// The dim -1 beside dims that only a run knows: a quotient of what is there and of them would be the larger the smaller they are. The reshape holds

@@ -45,8 +45,11 @@ def _read(model: Model) -> _Model:
     return _Model(path=os.fspath(model))
 
 
-def _shapes(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, list[int]]:
-    return {name: [int(d) for d in shape] for name, shape in (shapes or {}).items()}
+def _shapes(shapes: Mapping[str, Sequence[int | str | None]] | None) -> dict[str, str]:
+    def dim(size: int | str | None) -> str:
+        return "?" if size is None else size if isinstance(size, str) else str(int(size))
+
+    return {name: ",".join(map(dim, shape)) for name, shape in (shapes or {}).items()}
 
 
 def _limits(at_most: Mapping[str, int | str] | None) -> dict[str, str]:
@@ -60,7 +63,7 @@ def _target(target: str | Sequence[str] | None) -> str | None:
 def compile(
     model: Model,
     dims: Mapping[str, int] | None = None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Sequence[int | str | None]] | None = None,
     *,
     at_most: Mapping[str, int | str] | None = None,
     bind: Mapping[str, ArrayLike] | None = None,
@@ -80,7 +83,8 @@ def compile(
 
     model: a path, the bytes of a model file, or an `onnx.ModelProto`. External data is looked for beside a path, and nowhere else.
     dims: values of free dims by name, e.g. `{"batch": 1}`; code for one value may be faster than code for any.
-    shapes: shapes of inputs by name; they give free dims their values too.
+    shapes: shapes of inputs by name, e.g. `{"image": (1, 3, "height", None)}`: a size, or the name of a dim that stays free, which `None` has
+        none of. They give free dims their values too, and inputs whose number of dims the model does not say.
     at_most: how large dims may be that the model itself decides while it runs (a loop's rounds, a `Range`), by name: numbers, or expressions
         of free dims, e.g. `{"u0": "20*seq"}`. There is room for so many elements, and a run that needs more fails.
     bind: inputs that are fixed to a value: the module takes no other for them, and they need not be given to it.
@@ -106,7 +110,7 @@ def compile(
 def explain(
     model: Model,
     dims: Mapping[str, int] | None = None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Sequence[int | str | None]] | None = None,
     *,
     at_most: Mapping[str, int | str] | None = None,
     target: str | Sequence[str] | None = None,

@@ -6,6 +6,7 @@ use super::place::Written;
 use crate::error::Result;
 use crate::options::Options;
 use crate::pipeline;
+use crate::shapes;
 use egret_ir::{DType, Dim};
 use egret_loop::{Extent, Port, Program};
 use serde_json::{Value, json};
@@ -59,6 +60,9 @@ pub fn manifest(
     let at_most = &request.source.at_most;
     let at_most: serde_json::Map<_, _> =
         at_most.iter().map(|(name, most)| (name.clone(), size(most))).collect();
+    let shapes = &request.source.shapes;
+    let shapes: serde_json::Map<_, _> =
+        shapes.iter().map(|(name, dims)| (name.clone(), json!(shapes::spelt(dims)))).collect();
     let levels = levels.iter().map(level).collect::<Result<Vec<_>>>()?;
     let mut manifest = json!({
         "name": program.name,
@@ -71,6 +75,7 @@ pub fn manifest(
             "blake3": hex(facts.model_hash),
         },
         "dims": request.source.dims,
+        "shapes": shapes,
         "at_most": at_most,
         "free_dims": program.symbols.iter().map(|s| &s.name).collect::<Vec<_>>(),
         "inputs": program.inputs.iter().map(|p| port(program, p)).collect::<Vec<_>>(),

@@ -93,6 +93,9 @@ fn whatever_decides_the_files_is_in_the_key() {
         with(&|r| r.options.without_rules(&[crate::rule_names()[0].clone()]).unwrap()),
         with(&|r| r.source.dims = [("batch".to_owned(), 2)].into()),
         with(&|r| {
+            r.source.shapes = [("image".to_owned(), crate::shapes::read("2,1,28,28").unwrap())].into()
+        }),
+        with(&|r| {
             let (name, given) = crate::inputs::Given::named("image=3").unwrap();
             r.source.bind = vec![(name, given)];
         }),
