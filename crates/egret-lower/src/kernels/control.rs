@@ -361,7 +361,8 @@ fn copy_to(ctx: &mut Ctx, elem: Elem, from: &Standing, to: &Standing) -> Result<
         return Ok(());
     }
     let constant = to.dims.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>();
-    match constant {
+    // A value of constant dims may stand where there is room for others, in units.
+    match constant.filter(|_| !ctx.has_units(from.at) && !ctx.has_units(to.at)) {
         Some(dims) => elementwise::copy(ctx, elem, dims.iter().product::<i64>() as usize, from.at, to.at),
         None => open::copy_standing(ctx, elem, from, to),
     }

@@ -296,6 +296,11 @@ impl<'g> Ctx<'g> {
         self.program.lengths.iter().any(|l| l.name == name && l.call == usize::MAX)
     }
 
+    /// Whether a buffer has room for so many units as are known when a run begins.
+    pub fn has_units(&self, at: Arg) -> bool {
+        self.program.buffers[at.buffer.0 as usize].times.is_some()
+    }
+
     /// Another length of the program that is at most so much, which no call has found yet; it is called like the dim of this name.
     pub fn length_like(&mut self, name: &str, most: &Dim) -> Result<Dim, Unsupported> {
         let taken = self.dim_names();
