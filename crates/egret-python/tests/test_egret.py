@@ -288,6 +288,15 @@ class Compilation(Refusals):
         with self.refused("no input `picture`", "image"):
             egret.compile(path, shapes={"picture": (1,)})
 
+    def test_shapes_with_free_dims(self):
+        net = egret.compile(sum_model(None, None), shapes={"a": ("rows", 3), "b": (None, 3)})
+        self.assertEqual(net.inputs[0].shape, ("rows", 3))
+        for n in (0, 1, 5):
+            a = numpy.arange(3.0 * n, dtype="float32").reshape(n, 3)
+            numpy.testing.assert_array_equal(net(a, a), a + a)
+        with self.refused("`a`", "-1"):
+            egret.compile(sum_model(None, None), shapes={"a": (-1, 3), "b": (-1, 3)})
+
     def test_an_input_bound_to_a_value(self):
         x = IMAGES[:1]
         net = egret.compile(MODELS / "simple_cnn.onnx", bind={"image": x})
@@ -476,9 +485,17 @@ class Sessions(Refusals):
     def test_a_value_that_decides_a_shape(self):
         session = egret.InferenceSession(reshape_model())
         x = numpy.arange(6, dtype="float32")
-        for shape in ((2, 3), (3, 2), (2, 3)):
+        for shape in ((2, 3), (3, 2), (-1, 1), (0, 1)):
             (y,) = session.run(None, {"x": x, "shape": numpy.array(shape)})
-            numpy.testing.assert_array_equal(y, x.reshape(shape))
+            numpy.testing.assert_array_equal(y, x.reshape([n or 6 for n in shape]))
+        self.assertEqual(len(session._modules), 0)
+
+    def test_a_value_that_code_is_made_for(self):
+        session = egret.InferenceSession(steps_model())
+        x = numpy.arange(6, dtype="float32")
+        for step in (-1, -2, -1):
+            (y,) = session.run(None, {"x": x, "step": numpy.array([step])})
+            numpy.testing.assert_array_equal(y, x[4::step])
         self.assertEqual(len(session._modules), 2)
 
     def test_threads_share_a_session(self):
@@ -656,7 +673,9 @@ def message(*fields):
 
 
 def port(name, code, dims):
-    # A size, a name, or nothing.
+    # A size, a name, or nothing; nothing at all of a shape that is not declared.
+    if dims is None:
+        return message((1, name), (2, message((1, message((1, code))))))
     shape = message(*((1, b"" if d is None else message((1, d) if isinstance(d, int) else (2, d))) for d in dims))
     return message((1, name), (2, message((1, message((1, code), (2, shape))))))
 
@@ -669,6 +688,14 @@ def model(nodes, inputs, outputs, initializers=(), opset=19):
 def reshape_model():
     node = message((1, "x"), (1, "shape"), (2, "y"), (4, "Reshape"))
     return model([node], [port("x", 1, [6]), port("shape", 7, [2])], [port("y", 1, ["a", "b"])])
+
+
+def steps_model():
+    """Every so many elements from the fifth back to the first."""
+    numbers = ((name, struct.pack("<q", n)) for name, n in (("start", 4), ("end", -(2**62)), ("axis", 0)))
+    numbers = [message((1, 1), (2, 7), (8, name), (9, data)) for name, data in numbers]
+    node = message(*((1, name) for name in ("x", "start", "end", "axis", "step")), (2, "y"), (4, "Slice"))
+    return model([node], [port("x", 1, [6]), port("step", 7, [1])], [port("y", 1, [None])], numbers)
 
 
 def sum_model(a=("n", 3), b=("n", 3)):
