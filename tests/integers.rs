@@ -263,6 +263,16 @@ const LAYERS: &[Layer] = &[
         n.node("Add", &[&z, &y], vec![])
     }),
     ("max pool", |n, x| n.node("MaxPool", &[x], vec![list("kernel_shape", &[3, 3])])),
+    ("pools between convolutions", |n, x| {
+        let mut x = x.to_owned();
+        for pool in ["MaxPool", "AveragePool"] {
+            let y = n.conv(&x, [8, 8, 1, 3, 1], false);
+            let y = n.qdq(&y);
+            let y = n.node(pool, &[&y], vec![list("kernel_shape", &[2, 2])]);
+            x = n.qdq(&y);
+        }
+        n.conv(&x, [8, 12, 1, 3, 1], false)
+    }),
     ("average pool", |n, x| {
         n.node("AveragePool", &[x], vec![list("kernel_shape", &[3, 3]), list("pads", &[1; 4])])
     }),

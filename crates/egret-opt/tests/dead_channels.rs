@@ -136,6 +136,22 @@ fn a_sum_keeps_what_one_side_needs_and_a_concat_does_not_mix() {
 }
 
 #[test]
+fn a_sum_along_another_axis_than_the_channels_counts_none_of_them() {
+    // Of nine columns, and two channels.
+    let body = format!(
+        "graph @g(%0 \"x\": f32[1, 1, 2, 9]) -> (%5 \"y\") {{
+  %1 = const f32[2, 1, 1, 1] [0, 1]
+  %2 = conv(%0, %1) {{{CONV}}}
+  %3 = const f32[9, 3] [1, 0, 2, 3, 0, 4, 5, 0, 6, 7, 0, 8, 9, 0, 1, 2, 0, 3, 4, 0, 5, 6, 0, 7, 8, 0, 9]
+  %4 = matmul(%2, %3)
+  %6 = const f32[3, 1] [1, 2, 3]
+  %5 = matmul(%4, %6)
+}}"
+    );
+    shrinks(&body, &[1, 1, 2, 9], "conv f32[1, 2, 2, 9]; matmul f32[1, 2, 2, 2]; matmul f32[1, 2, 2, 1]");
+}
+
+#[test]
 fn an_infinite_weight_keeps_a_zero_channel() {
     // Zero times infinity is NaN: the channel stays.
     let body = "graph @g(%0 \"x\": f32[1, 1]) -> (%4 \"y\") {
@@ -166,7 +182,7 @@ fn network(random: &mut Rng) -> Graph {
     for _ in 0..8 {
         let pick = |random: &mut Rng, values: &[ValueId]| random.pick(values);
         let v = pick(random, &values);
-        let new = match random.below(8) {
+        let new = match random.below(9) {
             0 | 1 => conv(&mut b, random, v, c, c, false),
             2 => conv(&mut b, random, v, c, 1, true),
             3 => {
@@ -184,6 +200,12 @@ fn network(random: &mut Rng) -> Graph {
                 b.emit(Op::Add, attrs!(), &[v, shift]).unwrap()
             }
             6 => {
+                // Sums along another axis, which is longer than that of the channels.
+                let w = dead(random, &[5, 5], 5);
+                let w = b.constant(w);
+                b.emit(Op::Matmul, attrs!(), &[v, w]).unwrap()
+            }
+            7 => {
                 let other = pick(random, &values);
                 let v = b.emit(Op::Concat, attrs! { axis: 1i64 }, &[v, other]).unwrap();
                 conv(&mut b, random, v, c, 2 * c, false)

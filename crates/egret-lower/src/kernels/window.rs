@@ -286,7 +286,7 @@ fn pool_to(
         let at = ctx.place(o.value)?;
         args.push(Arg { buffer: at.buffer, offset: at.offset + size::offset(o.access.offset)? });
     }
-    to.clear(&mut k, Elem::F32, tasks)?;
+    to.clear(&mut k, out_elem, tasks)?;
     args.extend(to.halo.as_ref().map(|_| to.at));
     let prologue = group.prologue.as_ref();
     let p = Pool { w: &w, kind, dtype, prologue, epilogue, x: px, y: py, operands };

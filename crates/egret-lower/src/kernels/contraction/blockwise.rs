@@ -288,7 +288,7 @@ fn call(
         args.push(from(arg, packed.scales_len())?);
     }
     if first == 0 {
-        out.clear(&mut k, Elem::F32, tasks)?;
+        out.clear(&mut k, elems[OUT], tasks)?;
         args.extend(out.halo.as_ref().map(|_| out.at));
     }
     let emitter = Emitter {

@@ -185,13 +185,17 @@ fn join(sets: &mut Sets, graph: &Graph, channels: &Channels, id: NodeId, node: &
 /// new.
 fn need(sets: &mut Sets, graph: &Graph, channels: &Channels, known: &ConstantChannels, id: NodeId) -> bool {
     let node = graph.node(id);
-    let Flow::Dense { weights, .. } = channels.flow(id) else { return false };
+    let Flow::Dense { weights, axis } = channels.flow(id) else { return false };
     let (x, result) = (node.operand(0), node.results[0]);
+    // Along another axis than that of its channels: `join` has marked them all.
+    if channels.axis(x) != Some(*axis) {
+        return false;
+    }
     let Some(w) = graph.as_const(node.operand(1)) else { return false };
     let w = Weights::new(w, *weights);
     let rows: Vec<usize> = (0..w.outputs()).filter(|&o| sets.is_needed(result, o)).collect();
     let mut changed = false;
-    for c in (0..w.inputs()).filter(|_| channels.axis(x).is_some()) {
+    for c in 0..w.inputs() {
         if sets.is_needed(x, c) {
             continue;
         }
