@@ -54,6 +54,35 @@ impl Facts {
         Facts { constant: true, summary, range, whole, ..Facts::of(Type::Tensor(ty)) }
     }
 
+    /// Appends an encoding of all but the types to a key: different facts have different encodings.
+    pub(crate) fn encode(&self, key: &mut Vec<u32>) {
+        key.push(
+            u32::from(self.constant)
+                | u32::from(self.never_negative_zero) << 1
+                | u32::from(self.whole) << 2
+                | u32::from(self.range.is_some()) << 3
+                | u32::from(self.value.is_some()) << 4
+                | u32::from(self.zeros.is_some()) << 5,
+        );
+        self.summary.encode(key);
+        let mut bits = |b: u64| key.extend([b as u32, (b >> 32) as u32]);
+        if let Some((low, high)) = self.range {
+            bits(low.to_bits());
+            bits(high.to_bits());
+        }
+        if let Some(value) = &self.value {
+            value
+                .content_hash()
+                .0
+                .chunks_exact(8)
+                .for_each(|b| bits(u64::from_le_bytes(b.try_into().unwrap_or_default())));
+        }
+        for axis in self.zeros.iter().flatten() {
+            bits(axis.len() as u64);
+            axis.iter().for_each(|&i| bits(i as u64));
+        }
+    }
+
     /// The type of a value that is one tensor.
     pub fn tensor(&self) -> Option<&TensorType> {
         match self.types.as_slice() {

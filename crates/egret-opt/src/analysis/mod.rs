@@ -2,6 +2,7 @@
 
 mod elements;
 mod facts;
+mod graph;
 pub(crate) mod interval;
 pub(crate) mod magnitude;
 pub(crate) mod permutation;
@@ -12,5 +13,6 @@ mod whole;
 
 pub use elements::{elements, same_value, scalar};
 pub use facts::{Disagreement, Facts};
+pub(crate) use graph::GraphFacts;
 pub use summary::{PARTS, SMALL, Summary, away_from_zero};
 pub(crate) use terms::{attrs_key, foldable, op_facts};

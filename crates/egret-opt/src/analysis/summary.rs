@@ -78,13 +78,18 @@ impl Bits {
 impl Summary {
     /// Summarises a constant.
     pub fn of(tensor: &Tensor) -> Summary {
+        Summary { nonzeros: nonzeros(tensor), ..Summary::without_nonzeros(tensor) }
+    }
+
+    /// The same but for how many elements are not zero.
+    pub fn without_nonzeros(tensor: &Tensor) -> Summary {
         Summary {
             uniform: uniform(tensor),
             away_from_zero: away_from_zero(tensor),
             magnitude: Magnitude::of(tensor),
             bits: Bits::of(tensor),
             whole: all_whole(tensor),
-            nonzeros: nonzeros(tensor),
+            nonzeros: None,
         }
     }
 

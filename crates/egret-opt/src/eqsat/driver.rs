@@ -5,6 +5,7 @@ use super::budget::allot;
 use super::optimize::{RegionOptions, optimize_region};
 use super::optimized_region::{OptimizedRegion, constants, names, store};
 use super::record::Recording;
+use crate::analysis::GraphFacts;
 use crate::cost::CostModel;
 use crate::rebuild::{bring_const, start};
 use crate::regions::{
@@ -128,7 +129,8 @@ fn read(graph: &Graph, options: &EqsatOptions) -> Pieces {
     let affinity = Affinity::of(options.rules.iter().copied());
     let cut = regions(graph, &order, &numbering, &affinity);
     weigh(graph, &cut, options.threads);
-    let mut canonicalizer = Canonicalizer::new(graph, &mut numbering, options.rules, options.deep);
+    let facts = GraphFacts::of(graph, &order, options.deep);
+    let mut canonicalizer = Canonicalizer::new(graph, &facts, &mut numbering, options.rules, options.deep);
     let mut known: HashMap<Key, usize> = HashMap::new();
     let mut pieces = Pieces { regions: Vec::with_capacity(cut.len()), distinct: vec![] };
     for region in cut {

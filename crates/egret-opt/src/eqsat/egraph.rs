@@ -29,7 +29,7 @@ pub enum Symbol {
         types: Vec<Type>,
     },
     /// An input of the region.
-    Input(usize, Type),
+    Input(usize),
     /// A constant, by its place in [`Symbols::constants`].
     Const(usize),
     /// One of the results of an opaque node.
@@ -43,21 +43,28 @@ pub enum Symbol {
 pub struct Symbols {
     list: Vec<Symbol>,
     keys: FxHashMap<String, u32>,
+    /// What is known of the inputs of the region.
+    pub inputs: Vec<Facts>,
     /// The constants; those of the region come first, with the same indices.
     pub constants: Vec<Constant>,
     constant_keys: FxHashMap<egret_ir::ContentHash, usize>,
 }
 
 impl Symbols {
-    /// With the constants of a region.
-    pub fn with(constants: &[Constant]) -> Symbols {
+    /// With the inputs and constants of a region.
+    pub fn with(inputs: &[Facts], constants: &[Constant]) -> Symbols {
         let mut keys = FxHashMap::default();
         for (i, constant) in constants.iter().enumerate() {
             if let Constant::Known(t) = constant {
                 keys.entry(t.content_hash()).or_insert(i);
             }
         }
-        Symbols { constants: constants.to_vec(), constant_keys: keys, ..Symbols::default() }
+        Symbols {
+            inputs: inputs.to_vec(),
+            constants: constants.to_vec(),
+            constant_keys: keys,
+            ..Symbols::default()
+        }
     }
 
     /// The symbol of a constant of the region.
@@ -78,7 +85,7 @@ impl Symbols {
         let key = match &symbol {
             Symbol::Op { op, attrs } => attrs_key(*op, attrs),
             Symbol::Opaque { node, .. } => format!("#{node}"),
-            Symbol::Input(i, _) => format!("%{i}"),
+            Symbol::Input(i) => format!("%{i}"),
             Symbol::Const(i) => format!("${i}"),
             Symbol::Project(i) => format!(".{i}"),
             Symbol::Absent => "_".into(),
@@ -176,7 +183,7 @@ impl Analysis<ENode> for Knowledge {
 /// The operands do not fit the operation.
 pub fn facts_of(symbols: &Symbols, symbol: u32, children: &[&Facts], deep: bool) -> Result<Facts, String> {
     match symbols.get(symbol) {
-        Symbol::Input(_, ty) => Ok(Facts::of(ty.clone())),
+        Symbol::Input(i) => Ok(symbols.inputs[*i].clone()),
         Symbol::Const(i) => Ok(match &symbols.constants[*i] {
             Constant::Known(t) => Facts::constant(t, deep),
             Constant::Weight(ty, summary) => Facts::weight(ty.clone(), *summary),

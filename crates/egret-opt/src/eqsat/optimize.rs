@@ -41,9 +41,9 @@ pub(crate) fn optimize_region(
     options: &RegionOptions,
     budget: f64,
 ) -> Result<OptimizedRegion, String> {
-    let symbols = Symbols::with(&region.constants);
+    let symbols = Symbols::with(&region.inputs, &region.constants);
     let knowledge = Knowledge { symbols, deep: region.deep, cost: options.cost, errors: vec![] };
-    let mut load = Load { region, egraph: Egraph::new(knowledge), values: FxHashMap::default() };
+    let mut load = Load { egraph: Egraph::new(knowledge), values: FxHashMap::default() };
     let mut sources = Sources::default();
     let mut ranks: Vec<Id> = vec![];
     for (i, node) in region.nodes.iter().enumerate() {
@@ -170,13 +170,12 @@ fn applied(egraph: &Egraph, done: &Saturation, extraction: &Extraction) -> Vec<A
 }
 
 /// Loads a region into an e-graph.
-struct Load<'a> {
-    region: &'a CanonicalRegion,
+struct Load {
     egraph: Egraph,
     values: FxHashMap<Local, Id>,
 }
 
-impl Load<'_> {
+impl Load {
     fn value(&mut self, value: Local) -> Id {
         if let Some(&id) = self.values.get(&value) {
             return id;
@@ -184,7 +183,7 @@ impl Load<'_> {
         let symbols = &mut self.egraph.analysis.symbols;
         let symbol = match value {
             Local::Constant(i) => symbols.given(i),
-            Local::Input(i) => symbols.intern(Symbol::Input(i, self.region.inputs[i].clone())),
+            Local::Input(i) => symbols.intern(Symbol::Input(i)),
             Local::Result(node, _) => unreachable!("node {node} stands after its user"),
         };
         let id = self.egraph.add(ENode { symbol, children: Box::default() });
@@ -294,7 +293,7 @@ impl Write<'_> {
     fn step(&mut self, class: Id, node: &ENode) -> Option<usize> {
         let make = match self.egraph.analysis.symbols.get(node.symbol) {
             Symbol::Absent => return None,
-            Symbol::Input(i, _) => Make::Given(Local::Input(*i)),
+            Symbol::Input(i) => Make::Given(Local::Input(*i)),
             Symbol::Const(i) => match i.checked_sub(self.given) {
                 Some(made) => Make::Constant(made),
                 None => Make::Given(Local::Constant(*i)),

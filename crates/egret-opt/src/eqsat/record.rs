@@ -103,7 +103,7 @@ impl Recorder<'_> {
         let egraph = self.egraph;
         let term = match egraph.analysis.symbols.get(symbol) {
             Symbol::Absent => return None,
-            Symbol::Input(i, _) => Term::Input(*i),
+            Symbol::Input(i) => Term::Input(*i),
             Symbol::Const(i) => Term::Constant(*i),
             Symbol::Opaque { node, .. } => Term::Opaque(*node, 0),
             Symbol::Project(k) => match self.out.terms.get((*operands.first()?)?)? {

@@ -19,7 +19,24 @@ pub struct FailedGuard {
 /// # Errors
 /// The first guard that does not.
 pub fn guards_hold<T: Terms>(rule: &Rule, terms: &T, m: &Match<T::Id>) -> Result<(), FailedGuard> {
-    rule.guards.iter().try_for_each(|g| {
+    all(rule.guards.iter(), terms, m)
+}
+
+/// Whether the guards hold that make a rule right. A proof may know more of a value than the region did in which the rule was applied:
+/// that something was not known there is nothing to prove.
+///
+/// # Errors
+/// The first guard that does not.
+pub fn proven_guards_hold<T: Terms>(rule: &Rule, terms: &T, m: &Match<T::Id>) -> Result<(), FailedGuard> {
+    all(rule.guards.iter().filter(|g| !g.wants_ignorance()), terms, m)
+}
+
+fn all<'a, T: Terms>(
+    mut guards: impl Iterator<Item = &'a Guard>,
+    terms: &T,
+    m: &Match<T::Id>,
+) -> Result<(), FailedGuard> {
+    guards.try_for_each(|g| {
         let fail = |reason| FailedGuard { guard: g.text.clone(), reason };
         match holds(g, terms, m) {
             Ok(true) => Ok(()),

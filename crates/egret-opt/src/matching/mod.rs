@@ -6,7 +6,7 @@ mod matcher;
 mod multi_pattern;
 mod terms;
 
-pub use guards::{FailedGuard, all_guards_hold, guards_hold};
+pub use guards::{FailedGuard, all_guards_hold, guards_hold, proven_guards_hold};
 pub use instantiate::instantiate;
 pub use matcher::matches;
 pub(crate) use multi_pattern::{completed, groups};

@@ -3,7 +3,7 @@
 
 use super::congruence::CongruenceClosure;
 use super::{Proof, Step, TermStore, find};
-use crate::matching::{Match, completed, guards_hold, instantiate, matches};
+use crate::matching::{Match, completed, instantiate, matches, proven_guards_hold};
 use crate::rules::{Rule, Tier};
 use egret_ir::{Graph, ValueId};
 use std::collections::BTreeSet;
@@ -129,7 +129,7 @@ fn check_step<'a>(
     let found = matches(rule, closure, step.before, INSTANCES);
     let found = completed(rule, closure, found, step.after, |a, b| closure.find(a) == closure.find(b));
     for found in found {
-        if let Err(e) = guards_hold(rule, closure, &found) {
+        if let Err(e) = proven_guards_hold(rule, closure, &found) {
             why = format!("its guard `{}` does not hold: {}", e.guard, e.reason);
             continue;
         }

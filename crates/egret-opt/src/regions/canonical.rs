@@ -3,15 +3,15 @@
 
 use super::cut::Region;
 use super::numbering::Numbering;
-use crate::analysis::{SMALL, Summary};
+use crate::analysis::{Facts, GraphFacts, SMALL, Summary};
 use crate::rules::Rule;
 use egret_ir::{Attrs, Def, Graph, Op, Tensor, TensorType, Type, ValueId};
 
 /// A region in numbers of its own.
 #[derive(Clone, Debug, Default)]
 pub struct CanonicalRegion {
-    /// Types of the values that come from outside.
-    pub inputs: Vec<Type>,
+    /// What is known of the values that come from outside, by what computes them there.
+    pub inputs: Vec<Facts>,
     /// The constants, each once.
     pub constants: Vec<Constant>,
     /// The nodes, in topological order.
@@ -72,6 +72,7 @@ pub(crate) type Key = Vec<u32>;
 /// Reads the regions of a graph one by one.
 pub(crate) struct Canonicalizer<'a> {
     graph: &'a Graph,
+    facts: &'a GraphFacts,
     numbering: &'a mut Numbering,
     deep: bool,
     /// The root operations of rules that ask for `away_from_zero`: only regions with one of them have it in
@@ -87,9 +88,10 @@ pub(crate) struct Canonicalizer<'a> {
 }
 
 impl<'a> Canonicalizer<'a> {
-    /// For the regions of a graph. `deep`: rules see the elements of constants of any size.
+    /// For the regions of a graph, of whose values `facts` are known. `deep`: rules see the elements of constants of any size.
     pub fn new(
         graph: &'a Graph,
+        facts: &'a GraphFacts,
         numbering: &'a mut Numbering,
         rules: &[&Rule],
         deep: bool,
@@ -99,6 +101,7 @@ impl<'a> Canonicalizer<'a> {
         let dividing = rules.iter().filter(asks).filter_map(|r| r.lhs.as_node()?.op.one()).collect();
         Canonicalizer {
             graph,
+            facts,
             numbering,
             deep,
             dividing,
@@ -153,6 +156,7 @@ impl<'a> Canonicalizer<'a> {
                 _ => {
                     self.binding.inputs.push(v);
                     self.key.extend([3, ty]);
+                    self.facts.get(v).encode(&mut self.key);
                     Local::Input(self.binding.inputs.len() - 1)
                 }
             };
@@ -188,7 +192,7 @@ impl<'a> Canonicalizer<'a> {
         };
         let constants = binding.constants.iter().filter_map(|&v| graph.as_const(v));
         CanonicalRegion {
-            inputs: binding.inputs.iter().map(|&v| graph.ty(v).clone()).collect(),
+            inputs: binding.inputs.iter().map(|&v| self.facts.get(v).clone()).collect(),
             constants: constants
                 .map(|t| {
                     if self.is_known(t) {

@@ -252,6 +252,10 @@ impl PartialEq for Expr {
     }
 }
 
+/// Functions that do not hold of a value of which too little is known.
+const KNOWLEDGE: [&str; 6] =
+    ["constant", "is_zero", "is_number", "are_whole", "never_negative_zero", "away_from_zero"];
+
 /// A condition on a match.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Guard {
@@ -266,6 +270,13 @@ pub struct Guard {
 }
 
 impl Guard {
+    /// Whether it holds as long as something is not known. Such a guard says where a rule is worth it, not whether it is right: what a rule
+    /// says of a value cannot be wrong because more is known of it.
+    pub fn wants_ignorance(&self) -> bool {
+        let Expr::Call(function, _) = &self.left else { return false };
+        self.negated && self.right.is_none() && KNOWLEDGE.contains(&function.name)
+    }
+
     /// Whether a function of this name is in it.
     pub fn asks(&self, function: &str) -> bool {
         self.left.calls(function) || self.right.as_ref().is_some_and(|(_, right)| right.calls(function))
