@@ -8,7 +8,7 @@ mod build;
 use build::*;
 use egret::ir::interp::Bounds;
 use egret::ir::rng::Rng;
-use egret::ir::{DType, Denormals, Graph, Tensor, Value};
+use egret::ir::{DType, Denormals, Graph, Op, Tensor, Value};
 use egret::{Engine, Executable, Options, pipeline};
 use egret_onnx::{ImportOptions, import_bytes};
 use onnx_protobuf::attribute_proto::AttributeType;
@@ -19,6 +19,7 @@ const FLOAT: i32 = 1;
 const U8: i32 = 2;
 const I8: i32 = 3;
 const I32: i32 = 6;
+const I64: i32 = 7;
 
 /// Every target, for whose costs graphs are optimised.
 const TARGETS: [&str; 6] =
@@ -263,16 +264,6 @@ const LAYERS: &[Layer] = &[
         n.node("Add", &[&z, &y], vec![])
     }),
     ("max pool", |n, x| n.node("MaxPool", &[x], vec![list("kernel_shape", &[3, 3])])),
-    ("pools between convolutions", |n, x| {
-        let mut x = x.to_owned();
-        for pool in ["MaxPool", "AveragePool"] {
-            let y = n.conv(&x, [8, 8, 1, 3, 1], false);
-            let y = n.qdq(&y);
-            let y = n.node(pool, &[&y], vec![list("kernel_shape", &[2, 2])]);
-            x = n.qdq(&y);
-        }
-        n.conv(&x, [8, 12, 1, 3, 1], false)
-    }),
     ("average pool", |n, x| {
         n.node("AveragePool", &[x], vec![list("kernel_shape", &[3, 3]), list("pads", &[1; 4])])
     }),
@@ -307,10 +298,29 @@ const LAYERS: &[Layer] = &[
         let t = n.node("Transpose", &[x], vec![list("perm", &[0, 1, 3, 2])]);
         n.node("MatMul", &[x, &t], vec![])
     }),
+    ("two activations, long sums", |n, x| {
+        let raw = [2i64, 324].iter().flat_map(|d| d.to_le_bytes()).collect();
+        let shape = n.constant(I64, &[2], raw);
+        let x = n.node("Reshape", &[x, &shape], vec![]);
+        let x = n.qdq(&x);
+        let t = n.node("Transpose", &[&x], vec![list("perm", &[1, 0])]);
+        let t = n.qdq(&t);
+        n.node("MatMul", &[&x, &t], vec![])
+    }),
     ("hard swish", |n, x| {
         let y = n.conv(x, [8, 16, 1, 1, 1], false);
         let y = n.qdq(&y);
         n.node("HardSwish", &[&y], vec![])
+    }),
+    ("pools between convolutions", |n, x| {
+        let mut x = x.to_owned();
+        for pool in ["MaxPool", "AveragePool"] {
+            let y = n.conv(&x, [8, 8, 1, 3, 1], false);
+            let y = n.qdq(&y);
+            let y = n.node(pool, &[&y], vec![list("kernel_shape", &[2, 2])]);
+            x = n.qdq(&y);
+        }
+        n.conv(&x, [8, 12, 1, 3, 1], false)
     }),
 ];
 
@@ -336,6 +346,65 @@ fn layers_between_quantisers_have_one_result() {
             }
         }
     }
+}
+
+/// Chains of hundreds of nodes, which are optimised region by region: what is known of a value is known behind a cut as well, so that every layer is
+/// contracted as the integers that it is, on every target, and the proofs of all passes hold. The last layer gives floats.
+#[test]
+fn long_chains_have_one_result() {
+    let mut rng = Rng::new(8);
+    for (what, layers, channels, kernel, between) in [
+        ("pointwise", 30, 32, 1, None),
+        ("with relu", 24, 8, 3, Some("Relu")),
+        ("with residuals", 20, 16, 1, Some("Add")),
+    ] {
+        for scales in [Scales::Any, Scales::Ties] {
+            let mut n = Net { rng: &mut rng, scales, bytes: U8, nodes: vec![], constants: vec![] };
+            let mut x = n.qdq("x");
+            for i in 0..layers {
+                let y = n.conv(&x, [channels, channels, 1, kernel, 1], false);
+                let y = match between {
+                    Some("Add") => {
+                        let y = n.qdq(&y);
+                        n.node("Add", &[&x, &y], vec![])
+                    }
+                    Some(op) => n.node(op, &[&y], vec![]),
+                    None => y,
+                };
+                x = if i + 1 < layers { n.qdq(&y) } else { y };
+            }
+            let shape = [1, channels, 6, 6];
+            let graph = n.model(&[("x", FLOAT, &shape)], &x);
+            assert!(graph.node_count() > 100, "{what}: {} nodes", graph.node_count());
+            let optimized = |target: &str, after: Option<&str>| {
+                // Proofs are written and checked.
+                let mut options = Options { threads: 1, explain: true, ..Options::default() };
+                options.set_target(target).expect("a target");
+                pipeline::optimize(graph.clone(), &options, after, &mut Default::default())
+                    .unwrap_or_else(|e| panic!("{what} for {target}: {e}"))
+            };
+            for target in TARGETS {
+                let products = integer_products(&optimized(target, Some("bytes")));
+                assert_eq!(products, layers as usize, "{what}, scales {scales:?}, for {target}");
+                optimized(target, None);
+            }
+            let x = image(&mut rng, &shape);
+            hold(&format!("{what}, scales {scales:?}"), &graph, &[x], false);
+        }
+    }
+}
+
+/// How many convolutions have whole numbers for operands: bytes, or floats that were cast from integers.
+fn integer_products(graph: &Graph) -> usize {
+    let whole = |v: egret::ir::ValueId| {
+        graph.tensor_ty(v).dtype.is_int()
+            || graph.producer(v).is_some_and(|n| {
+                let node = graph.node(n);
+                node.op == Op::Cast && graph.tensor_ty(node.operand(0)).dtype.is_int()
+            })
+    };
+    let convs = graph.node_ids().into_iter().map(|n| graph.node(n)).filter(|n| n.op == Op::Conv);
+    convs.filter(|n| n.operands[..2].iter().flatten().all(|&v| whole(v))).count()
 }
 
 /// Operators that take and give bytes.

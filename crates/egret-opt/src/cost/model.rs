@@ -22,12 +22,15 @@ pub(crate) fn node(model: &CostModel, op: Op, attrs: &Attrs, operands: &[&Facts]
 }
 
 /// Whether an operation adds floats so that its sums may depend on their order: numbers that need not be whole, or those of windows and axes whose
-/// sums may be beyond 2^24. Products of whole numbers of which none is constant count as whole even where their sums may be beyond that: as
-/// integers they take many times as long. Those by constants have a form of bytes.
+/// sums may be beyond 2^24. Products by constants have a form of bytes, whatever their sums are.
 fn has_order(op: Op, attrs: &Attrs, operands: &[&Facts], result: &Facts) -> bool {
     let float = |f: &&&Facts| f.dtype().is_some_and(DType::is_float);
     match op {
-        Op::Matmul | Op::Conv => operands.iter().take(2).filter(float).any(|f| f.constant || !f.whole),
+        Op::Matmul | Op::Conv => {
+            let two = &operands[..operands.len().min(2)];
+            let constant = two.iter().filter(float).any(|f| f.constant);
+            two.iter().any(|f| float(&f)) && (constant || !products_are_whole(op, two))
+        }
         Op::Pool => {
             let taps = attrs.ints("kernel").iter().fold(1f64, |n, &k| n * k as f64);
             attrs.str("kind") != "max" && operands.iter().filter(float).any(|f| !sums_are_whole(f, taps))
@@ -47,6 +50,25 @@ fn has_order(op: Op, attrs: &Attrs, operands: &[&Facts], result: &Facts) -> bool
 /// Whether sums of so many elements are whole numbers up to 2^24, all of which are floats.
 fn sums_are_whole(x: &Facts, n: f64) -> bool {
     x.whole && x.range.is_some_and(|(low, high)| low.abs().max(high.abs()) * n <= 24f64.exp2())
+}
+
+/// The same of sums of products of two values.
+fn products_are_whole(op: Op, operands: &[&Facts]) -> bool {
+    let [a, b] = operands else { return false };
+    let extent = |f: &Facts, from_end: bool| {
+        let shape = &f.tensor()?.shape;
+        let known = |d: &Dim| d.as_const().map(|d| d as f64);
+        match from_end {
+            true => known(shape.last()?),
+            // Of filters all but how many they are.
+            false => shape.iter().skip(1).try_fold(1.0, |n, d| Some(n * known(d)?)),
+        }
+    };
+    let n = if op == Op::Conv { extent(b, false) } else { extent(a, true) };
+    let most = |f: &Facts| crate::analysis::interval::known(f).map(|(low, high)| low.abs().max(high.abs()));
+    let whole = |f: &Facts| f.whole || f.dtype().is_some_and(DType::is_int);
+    let sums = || Some(n? * most(a)? * most(b)?);
+    whole(a) && whole(b) && sums().is_some_and(|sums| sums <= 24f64.exp2())
 }
 
 /// The estimated time of a node that is no constant.
