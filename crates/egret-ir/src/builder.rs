@@ -8,9 +8,6 @@ use std::fmt;
 /// Results of at most this many bytes are folded while building; larger ones are left to the `fold` pass.
 const EAGER_FOLD_BYTES: usize = 1 << 16;
 
-/// As many elements of bytes are folded while building when they are cast to floats.
-const FEW_CODES: usize = 64;
-
 /// Why a node cannot be added: its operands' types break a rule of the operation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TypeError {
@@ -241,15 +238,12 @@ impl Builder {
     }
 
     /// Whether a node widens weights of 8 bits, as what dequantises them does: to i32, or to floats where they have no zero point. That stays until the
-    /// `fold` pass: rules before it make products of integers of those that read them. A few floats may be what an import has to know (scales of a resize).
+    /// `fold` pass, however few they are: rules before it make products of integers of those that read them. What an import has to know (scales of a
+    /// resize, dims) is a vector, and is folded.
     fn is_of_codes(&self, op: Op, attrs: &Attrs, operands: &[Option<ValueId>]) -> bool {
         let of = operands.first().copied().flatten().and_then(|v| self.graph.as_const(v));
         let of = of.filter(|t| matches!(t.dtype(), DType::I8 | DType::U8) && t.rank() > 1);
-        let widens = |t: &&Tensor| match attrs.dtype("to") {
-            DType::I32 => true,
-            to => to.is_float() && t.len() > FEW_CODES,
-        };
-        op == Op::Cast && of.as_ref().is_some_and(widens)
+        op == Op::Cast && of.is_some() && (attrs.dtype("to") == DType::I32 || attrs.dtype("to").is_float())
     }
 
     /// The content of a small integer tensor of rank 0 or 1, if it is known, symbolically or as a constant.

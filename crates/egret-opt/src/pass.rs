@@ -31,8 +31,9 @@ pub(crate) type RuleSets = &'static [&'static str];
 pub(crate) enum PassKind {
     /// Rules, saturated. Equal values become one even where no rule applies.
     Rules(RuleSets),
-    /// Rules, saturated only if the graph has the left-hand side of one of them: building an e-graph takes time.
-    RulesIfMatched(RuleSets),
+    /// Rules, saturated only if the graph has the left-hand side of one of them: building an e-graph takes time. Those of the second list are no
+    /// reason by themselves.
+    RulesIfMatched(RuleSets, RuleSets),
     /// Code.
     Code(Code),
     /// Code, then rules on what it leaves.
@@ -46,7 +47,8 @@ pub(crate) enum PassKind {
 pub(crate) enum Costs {
     /// Those of the target.
     OfTarget,
-    /// [`CostModel::of_sums`], whatever the target: where forms differ in their rounding, every target has the same one.
+    /// [`CostModel::of_sums`], whatever the target: where forms differ in their rounding, every target has the same one. So have passes before such
+    /// a pass, which is to see the same graph.
     OfSums,
 }
 
@@ -65,7 +67,7 @@ impl Pass {
             PassKind::Code(code) | PassKind::CodeThenRules(code, _) | PassKind::Guided(code, _) => {
                 Some(code)
             }
-            PassKind::Rules(_) | PassKind::RulesIfMatched(_) => None,
+            PassKind::Rules(_) | PassKind::RulesIfMatched(..) => None,
         }
     }
 
@@ -73,7 +75,7 @@ impl Pass {
     pub(crate) fn sets(&self) -> RuleSets {
         match self.kind {
             PassKind::Rules(sets)
-            | PassKind::RulesIfMatched(sets)
+            | PassKind::RulesIfMatched(sets, _)
             | PassKind::CodeThenRules(_, sets)
             | PassKind::Guided(_, sets) => sets,
             PassKind::Code(_) => &[],
@@ -96,9 +98,14 @@ impl Pass {
         rules
     }
 
-    /// Whether nothing is done where no rule's left-hand side is in the graph.
+    /// Whether nothing is done where no left-hand side of a rule that is a reason is in the graph.
     pub(crate) fn skips_unless_matched(&self) -> bool {
-        matches!(self.kind, PassKind::RulesIfMatched(_))
+        matches!(self.kind, PassKind::RulesIfMatched(..))
+    }
+
+    /// Whether a rule is a reason to saturate the rules of such a pass.
+    pub(crate) fn is_reason(&self, rule: &Rule) -> bool {
+        !matches!(self.kind, PassKind::RulesIfMatched(_, along) if along.iter().any(|set| rule.is_in(set)))
     }
 }
 

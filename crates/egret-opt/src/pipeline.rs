@@ -10,14 +10,15 @@ use egret_ir::{Graph, Op, TypeError};
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// The passes, in order. Unlike in the design's order `quantize` stands before `fold`, which makes floats of integer weights, and
-/// `layout` before `fuse`: exporters hide convolutions from the scales that follow them behind transposes, which `layout` removes.
+/// The passes, in order. Unlike in the design's order `quantize` and `bytes` stand before `fold`, which makes floats of integer weights, and
+/// `layout` before `fuse`: exporters hide convolutions from the scales that follow them behind transposes, which `layout` removes. Up to
+/// `quantize` nothing is chosen by the target ([`Costs::OfSums`]), so that `quantize` sees the same graph for all of them.
 pub const PASSES: &[Pass] = &[
     Pass {
         name: "canonicalize",
         doc: "Remove nodes that do nothing; join movements of movements.",
         tier: Tier::Exact,
-        costs: Costs::OfTarget,
+        costs: Costs::OfSums,
         kind: PassKind::Rules(&["canonicalize"]),
     },
     Pass {
@@ -25,14 +26,17 @@ pub const PASSES: &[Pass] = &[
         doc: "Contract dequantised tensors as the integers that they are, the same ones for every target.",
         tier: Tier::Exact,
         costs: Costs::OfSums,
-        kind: PassKind::RulesIfMatched(&["quantize", "canonicalize/casts"]),
+        kind: PassKind::RulesIfMatched(
+            &["quantize", "canonicalize/casts", "fuse/constants"],
+            &["fuse/constants"],
+        ),
     },
     Pass {
         name: "bytes",
         doc: "Contract integers as bytes, or as floats that hold their sums, whichever is estimated to be faster.",
         tier: Tier::Exact,
         costs: Costs::OfTarget,
-        kind: PassKind::RulesIfMatched(&["bytes", "canonicalize/casts"]),
+        kind: PassKind::RulesIfMatched(&["bytes", "canonicalize/casts"], &[]),
     },
     Pass {
         name: "fold",
@@ -77,7 +81,7 @@ pub const PASSES: &[Pass] = &[
         doc: "Horizontal fusion: compute contractions of one value together where that is estimated to be faster.",
         tier: Tier::Exact,
         costs: Costs::OfTarget,
-        kind: PassKind::RulesIfMatched(&["fuse-horizontal"]),
+        kind: PassKind::RulesIfMatched(&["fuse-horizontal"], &[]),
     },
     Pass {
         name: "cleanup",
@@ -304,8 +308,11 @@ fn run_pass(
 
     let mut rules = pass.saturated_rules(&options.rules);
     rules.retain(|r| !options.leaves_out(r));
-    if pass.skips_unless_matched() && !eqsat::any(graph, &rules) {
-        rules.clear();
+    if pass.skips_unless_matched() {
+        let reasons: Vec<_> = rules.iter().copied().filter(|r| pass.is_reason(r)).collect();
+        if !eqsat::any(graph, &reasons) {
+            rules.clear();
+        }
     }
     let saturation = eqsat::EqsatOptions {
         pass: pass.name,
