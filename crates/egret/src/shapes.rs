@@ -34,7 +34,11 @@ fn dim_of(written: &str) -> std::result::Result<Dim, String> {
 
 /// A shape as [`read`] reads it.
 pub fn spelt(shape: &[Dim]) -> String {
-    let dim = |d: &Dim| if d.is_unnamed() { "?".to_owned() } else { d.to_string() };
+    let dim = |d: &Dim| match d.as_symbol() {
+        _ if d.is_unnamed() => "?".to_owned(),
+        Some(name) => name.to_owned(),
+        None => d.to_string(),
+    };
     shape.iter().map(dim).collect::<Vec<_>>().join(",")
 }
 
