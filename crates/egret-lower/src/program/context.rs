@@ -18,7 +18,7 @@ use crate::{Held, LowerOptions};
 use egret_ir::{ContentHash, DType, Def, Dim, Graph, NodeId, Tensor, ValueId};
 use egret_loop::{
     Arg, Buffer, BufferId, Call, Elem, Extent, Guard, Kernel, KernelBuilder, KernelId, OutOfRange,
-    ParamInfo, Port, Program, Repeat, SizeId, Storage,
+    ParamInfo, Port, Products, Program, Repeat, SizeId, Storage,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -220,10 +220,18 @@ impl<'g> Ctx<'g> {
                 Some(halo) => size::elements(&halo.outer(&self.dims(v)))?,
                 None => self.len(v),
             };
-            Arg { buffer: self.buffer(elem, len, storage), offset: 0 }
+            let room = elem.size() == 1 && self.count.is_none() && matches!(storage, Storage::Arena(_));
+            let behind = if room { Products::Bytes.depth() as usize - 1 } else { 0 };
+            Arg { buffer: self.buffer(elem, len + behind, storage), offset: 0 }
         };
         self.places[v.0 as usize] = Some(place);
         Ok(place)
+    }
+
+    /// Whether so many elements from a place on may be read: those behind a value, too, that steps of several bytes begin within.
+    pub fn has_room(&self, at: Arg, len: usize) -> bool {
+        let buffer = &self.program.buffers[at.buffer.0 as usize];
+        buffer.times.is_none() && at.offset + len <= buffer.len
     }
 
     /// Whether a value stands between zeros.

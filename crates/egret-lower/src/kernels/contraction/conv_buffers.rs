@@ -26,7 +26,8 @@ pub struct Padded {
     pub len: usize,
 }
 
-/// The input as windows can read it without looking where they are, with room for so many channels at least.
+/// The input as windows can read it without looking where they are, and so many channels of a pixel at least: those that it does not have are zeros
+/// or whatever stands behind a pixel, as their weights are 0.
 pub fn padded(ctx: &mut Ctx, x: ValueId, s: &ConvShape, channels: i64) -> Result<Padded, Unsupported> {
     let (at, own, read, elem) = (ctx.origin(x)?, ctx.access(x), s.read(), ctx.elem(x)?);
     let reach = |strides: &[i64]| {
@@ -36,16 +37,14 @@ pub fn padded(ctx: &mut Ctx, x: ValueId, s: &ConvShape, channels: i64) -> Result
     let wants = s.wants();
     let has = ctx.halos.get(&x).cloned().unwrap_or_else(|| Halo::none(s.rank() + 2));
     let fits = |has: &[i64], wants: &[i64]| has.iter().zip(wants).all(|(h, w)| h >= w);
-    let enough = channels == s.channels.0;
-    if s.channels_last && enough && fits(&has.low, &wants.low) && fits(&has.high, &wants.high) {
+    if s.channels_last && fits(&has.low, &wants.low) && fits(&has.high, &wants.high) {
         let first =
             own.offset - wants.low.iter().zip(&own.strides).map(|(l, stride)| l * stride).sum::<i64>();
+        let at = Arg { buffer: at.buffer, offset: at.offset + size::offset(first)? };
         let len = reach(&own.strides)?;
-        return Ok(Padded {
-            at: Arg { buffer: at.buffer, offset: at.offset + size::offset(first)? },
-            strides: own.strides,
-            len,
-        });
+        if channels == s.channels.0 || ctx.has_room(at, len) {
+            return Ok(Padded { at, strides: own.strides, len });
+        }
     }
     // What of the input windows read, and the zeros around it.
     let kept: Vec<i64> = (0..s.rank()).map(|i| s.input[i].min(read[i] - wants.low[i + 1])).collect();

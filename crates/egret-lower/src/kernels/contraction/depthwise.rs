@@ -231,7 +231,9 @@ impl Depthwise<'_> {
         pixels: i64,
     ) -> Result<(), Unsupported> {
         let mut result = Ok(());
-        lanes::each(k, self.s.groups, Elem::F32, |k, c, ty| {
+        let widest = k.vector(Elem::F32);
+        // No operand is in the result's memory.
+        lanes::each_overlapping(k, 0..self.s.groups, widest, |k, c, ty| {
             if let Err(e) = self.block(k, params, bases, first, pixels, c, ty.lanes) {
                 result = Err(e);
             }
