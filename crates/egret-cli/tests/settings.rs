@@ -47,7 +47,7 @@ fn shapes_of_inputs_are_said() {
         ("picture=1", "no input `picture`; its inputs are `image`"),
         ("image=1,2*N", "`2*N` is no dim: write sizes, names"),
     ] {
-        refused(&["inspect", &m, "--no-config", "--shape", shape], 1, &[says]);
+        refused(&["inspect", &m, "--shape", shape], 1, &[says]);
     }
 }
 
