@@ -143,6 +143,26 @@ fn dims_in_the_middle_change() {
     );
 }
 
+/// What a round gives has a size of its own, whatever it began with: a constant, another value's, a window of the last elements. What that is at most
+/// needs no limit.
+#[test]
+fn sizes_that_rounds_do_not_keep() {
+    holds(
+        r#"graph @g(%0 "x": f32[N], %1 "y": f32[M], %2 "trips": i64[]) -> (%4 "a", %5 "b", %6 "c", %7 "d", %8 "e") {
+  %3 = const f32[3] random(3)
+  %4, %5, %6, %7, %8 = loop(%2, _, %0, %1, %3, %3, %0, %0) {carried = 5, dims = [p, q, r, s, t], has_cond = 0, has_trip_count = 1} : f32[p], f32[q], f32[r], f32[s], f32[t]
+    body graph @body(%0 "i": i64[], %1 "go": bool[], %2 "a": f32[a], %3 "b": f32[b], %4 "c": f32[c], %5 "d": f32[d], %6 "e": f32[e], %7 "x": f32[n]) -> (%1, %8, %7, %9, %10, %12) {
+      %8 = const f32[5] random(4)
+      %9 = concat(%8, %8, %8) {axis = 0} : f32[15]
+      %10 = slice(%9) {sizes = [1], starts = [3], steps = [1]} : f32[1]
+      %11 = concat(%6, %7, %2) {axis = 0} : f32[a + e + n]
+      %12 = slice(%11) {sizes = [min(12, a + e + n)], starts = [0], steps = [1]} : f32[min(12, a + e + n)]
+    }
+}"#,
+        &[0, 1, 2, 7],
+    );
+}
+
 /// A loop whose value has no limit is refused with the option that gives one.
 #[test]
 fn what_grows_without_a_bound_is_refused() {

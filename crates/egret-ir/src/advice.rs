@@ -1,6 +1,6 @@
 //! Options of the command line as messages advise them: each works when it is pasted into a shell.
 
-use crate::{Dim, Graph, Op};
+use crate::{Dim, Graph, NodeId, Op};
 
 /// A word as a POSIX shell reads it: quoted where it has a character that a shell would read otherwise, e.g. `'batch size'`.
 pub fn word(text: &str) -> String {
@@ -49,22 +49,28 @@ pub fn to_have_room<'a>(
     let mut symbols = vec![];
     of.clone().into_iter().for_each(|d| d.collect_symbols(&mut symbols));
     let counted = |s: &String| (!free.contains(s)).then(|| graph.counted(s)).flatten();
-    let Some((s, (node, place))) = symbols.iter().find_map(|s| Some((s, counted(s)?))) else {
-        return to_be_constant(of, free);
+    let all: Vec<_> = symbols.iter().filter_map(|s| Some((s, counted(s)?))).collect();
+    let limit = |(id, place): (NodeId, usize)| graph.node(id).attrs.at_most(place);
+    let open: Vec<_> = all.iter().filter(|(_, place)| limit(*place).is_none()).collect();
+    let Some(&&(s, (node, _))) = open.first() else {
+        return match all.first().and_then(|(s, place)| Some((s, limit(*place)?))) {
+            None => to_be_constant(of, free),
+            Some((s, most)) => format!(
+                "`{s}` {TOLD_BY_RUNS}, and that it is at most {most} does not tell how large they may be"
+            ),
+        };
     };
     let node = graph.node(node);
-    if let Some(most) = node.attrs.at_most(place) {
-        return format!(
-            "`{s}` {TOLD_BY_RUNS}, and that it is at most {most} does not tell how large they may be"
-        );
+    let mut options: Vec<String> = vec![];
+    for (s, (id, _)) in open {
+        let by_node = graph.node(*id).sources.first().filter(|_| within);
+        let by_node = by_node.map(|s| s.split_once(':').map_or(s.as_str(), |(_, name)| name));
+        let option = format!("--at-most {}", word(&format!("{}=N", by_node.unwrap_or(s))));
+        if !options.contains(&option) {
+            options.push(option);
+        }
     }
-    let by_node = node
-        .sources
-        .first()
-        .filter(|_| within)
-        .map(|s| s.split_once(':').map_or(s.as_str(), |(_, name)| name));
-    let option = word(&format!("{}=N", by_node.unwrap_or(s)));
-    let mut says = format!("`{s}` {TOLD_BY_RUNS}: say how large it may be, --at-most {option}");
+    let mut says = format!("`{s}` {TOLD_BY_RUNS}: say how large it may be, {}", options.join(" "));
     // A range is as long as a number says; where that is an input's, it may be fixed as well.
     let number = node.operands.first().copied().flatten().filter(|_| node.op == Op::Range && !within);
     let inputs = number.map(|v| graph.inputs_read_for(v)).unwrap_or_default();

@@ -121,12 +121,19 @@ impl Graph {
         if !matches!(node.op, Op::Loop | Op::Range) {
             return None;
         }
+        let carried = if node.op == Op::Loop { node.attrs.index("carried") } else { 0 };
         let mut place = 0;
-        for &v in &node.results {
-            if node.attrs.declared().get(place).is_some_and(|d| d.as_deref() == Some(name)) {
+        for (i, &v) in node.results.iter().enumerate() {
+            let rank = self.ty(v).fixed_dims().len();
+            // Any dim of a carried value may change; of what is stacked, and of a range, the first is counted.
+            let decided = if i < carried { rank } else { rank.min(1) };
+            let is_it = |place: &usize| {
+                node.attrs.declared().get(*place).is_some_and(|d| d.as_deref() == Some(name))
+            };
+            if let Some(place) = (place..place + decided).find(is_it) {
                 return Some((id, place));
             }
-            place += self.ty(v).fixed_dims().len();
+            place += rank;
         }
         None
     }

@@ -38,6 +38,17 @@ pub(crate) struct Lengths {
     pub(crate) made: BTreeMap<(ValueId, usize), Dim>,
     /// The dims that data decides in graphs around.
     pub(crate) around: BTreeSet<String>,
+    /// The inputs of a sub-graph that only a run knows, whatever is bound: what changes from round to round, and what is captured of that.
+    pub(crate) at_run_time: BTreeSet<String>,
+}
+
+impl Lengths {
+    /// Whether only the running model knows a value: it depends on what changes from round to round of a loop, or on nothing that could be bound.
+    pub(crate) fn only_at_run_time(&self, builder: &Builder, value: ValueId) -> bool {
+        let depends = builder.graph.inputs_read_for(value);
+        builder.known_dims(value).is_none()
+            && (depends.is_empty() || depends.iter().any(|d| self.at_run_time.contains(d)))
+    }
 }
 
 /// One ONNX node while it is imported.
@@ -54,9 +65,6 @@ pub struct NodeCtx<'a> {
     pub outputs: usize,
     /// Whether the output at an index is wanted (named, not left out).
     pub wanted: Vec<bool>,
-    /// How many of the first inputs of the sub-graph the node is in change while the model runs: no binding can fix them.
-    /// 0 in the model's own graph.
-    pub own_inputs: usize,
     /// The values that attributes name, by name: those of a Gradient.
     pub named: BTreeMap<String, ValueId>,
     /// Attributes not read yet. What is left at the end is an error.

@@ -359,7 +359,6 @@ impl<'m> Importer<'m> {
         let named = named.collect();
         let source = format!("{}:{}", node.op_type, node_name(&self.scopes.frame().prefix, node));
         let level = self.scopes.frame().level;
-        let own_inputs = self.scopes.levels[level].own_inputs;
         let Level { builder, lengths, .. } = &mut self.scopes.levels[level];
         builder.set_sources(BTreeSet::from([source]));
         let mut ctx = NodeCtx {
@@ -371,7 +370,6 @@ impl<'m> Importer<'m> {
             inputs,
             outputs: node.output.len(),
             wanted: node.output.iter().map(|o| !o.is_empty()).collect(),
-            own_inputs,
             named,
             attrs,
             clamped: vec![],

@@ -39,7 +39,7 @@ impl<'m> Importer<'m> {
             }
             "Scan" => {
                 let types = scan_types(opset, types, attrs);
-                self.closed(proto, &types)
+                self.closed(proto, &types, &[])
             }
             "SequenceMap" => {
                 let builder = self.scopes.builder();
@@ -54,9 +54,9 @@ impl<'m> Importer<'m> {
                     other => Some(other),
                 };
                 let types: Vec<_> = types.into_iter().map(&mut element).collect();
-                self.closed(proto, &types)
+                self.closed(proto, &types, &[])
             }
-            _ => self.closed(proto, &[]),
+            _ => self.closed(proto, &[], &[]),
         }
     }
 
@@ -76,7 +76,7 @@ impl<'m> Importer<'m> {
         self.declared_elements(proto, &mut types, &empty, &mut widened);
         for _ in 0..MAX_ATTEMPTS {
             let needs = self.needs.len();
-            let Some((graph, captures)) = self.closed(proto, &types)? else { return Ok(None) };
+            let Some((graph, captures)) = self.closed(proto, &types, &widened)? else { return Ok(None) };
             let mut stable = true;
             for (i, ty) in types.iter_mut().enumerate().skip(2) {
                 let (Some(ty), Some(&out)) = (ty, graph.outputs().get(i - 1)) else { continue };
@@ -126,13 +126,20 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// Import a graph as a closed one; `types` are those of its inputs where they are known from outside.
-    fn closed(&mut self, proto: &'m GraphProto, types: &[Option<Type>]) -> Result<Region, ImportError> {
+    /// Import a graph as a closed one; `types` are those of its inputs where they are known from outside, and `changing` the dims of them that change
+    /// from round to round.
+    fn closed(
+        &mut self,
+        proto: &'m GraphProto,
+        types: &[Option<Type>],
+        changing: &[Dim],
+    ) -> Result<Region, ImportError> {
         let level = self.scopes.levels.len();
         let mut builder = Builder::new(&identifier(&proto.name));
         builder.skip_symbols_of(self.scopes.builder());
         let frame = self.inner_frame(level);
-        let around = self.scopes.decided();
+        let mut around = self.scopes.decided();
+        around.extend(changing.iter().filter_map(Dim::as_symbol).map(str::to_owned));
         self.scopes.levels.push(Level::new(builder));
         self.scopes.levels[level].lengths.around = around;
         self.open(frame)?;
@@ -152,6 +159,8 @@ impl<'m> Importer<'m> {
             };
             let value = self.scopes.builder().input(&info.name, ty);
             self.define(&info.name, crate::scope::Slot::Value(value))?;
+            let Level { builder, lengths, .. } = &mut self.scopes.levels[level];
+            lengths.at_run_time.insert(builder.graph.value(value).name.clone());
         }
         self.scopes.levels[level].own_inputs = own.len();
         self.body(proto, &BTreeSet::new())?;

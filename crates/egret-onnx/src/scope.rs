@@ -121,6 +121,9 @@ impl Scopes {
             return known;
         }
         let value = inside.builder.input(name, outside.graph.ty(outer).clone());
+        if below[level - 1].lengths.only_at_run_time(outside, outer) {
+            inside.lengths.at_run_time.insert(inside.builder.graph.value(value).name.clone());
+        }
         if let Some(dims) = outside.known_dims(outer) {
             inside.builder.set_known_dims(value, dims);
         }

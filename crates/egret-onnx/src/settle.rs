@@ -64,7 +64,7 @@ fn needed(graph: &Graph, clamped: &[Clamped]) -> Vec<bool> {
 }
 
 /// Dims that differ as they are written, and have to be equal, or broadcast.
-fn pairs(graph: &Graph) -> BTreeSet<(Dim, Dim)> {
+pub(crate) fn pairs(graph: &Graph) -> BTreeSet<(Dim, Dim)> {
     let mut out = BTreeSet::new();
     let mut add = |a: &Dim, b: &Dim| {
         if a != b && (a.as_const().is_none() || b.as_const().is_none()) {

@@ -2,7 +2,7 @@
 
 use crate::geometry::shape::volume;
 use crate::plan::bounds::{Decided, Lengths};
-use egret_ir::{Dim, DimOp, Graph, Node, NodeId, Op, ValueId, symbolic};
+use egret_ir::{Dim, DimOp, DimPart, Graph, Node, NodeId, Op, ValueId, symbolic};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Adds the dims that data decides in a graph to those that are known around it.
@@ -147,7 +147,8 @@ impl Round {
         Some(Round { body, known, around })
     }
 
-    /// The most that a dim of a carried value can be that begins so, if each of at most so many rounds adds to it what is known when the loop begins.
+    /// The most that a dim of a carried value can be that begins so: what a round makes of whatever it is given, or what each of at most so many
+    /// rounds adds to it, where that is known when the loop begins.
     fn most(&self, (carried, axis): (usize, usize), begin: &Dim, trips: Option<&Dim>) -> Option<Dim> {
         let dim = |v: Option<&ValueId>| dims(&self.body, v.copied()).get(axis).cloned();
         let (before, after) =
@@ -155,15 +156,27 @@ impl Round {
         if (before.clone() - after.clone()).at_least().is_some_and(|least| least >= 0) {
             return Some(begin.clone());
         }
-        let added = after - before;
-        if !self.known.is_bounded(&added) {
-            return None;
+        let mut parties = after.as_broadcast();
+        parties.retain(|dim| *dim != before);
+        let made: Option<Vec<Dim>> = parties.iter().map(|dim| self.known_most(dim)).collect();
+        if let Some(made) = made {
+            return Some(made.iter().fold(begin.clone(), |most, dim| most.op(DimOp::Max, dim)));
         }
-        let added = self.known.most(&added).op(DimOp::Max, &Dim::constant(0));
-        let mut names = vec![];
-        added.collect_symbols(&mut names);
-        let is_known = names.iter().all(|name| self.around.contains(name));
-        is_known.then(|| Some(begin.clone() + trips?.clone() * added))?
+        let added = self.known_most(&(after - before))?.op(DimOp::Max, &Dim::constant(0));
+        Some(begin.clone() + trips?.clone() * added)
+    }
+
+    /// The most that a dim of the body can be, if that is known when the loop begins; of the smaller of two dims what is known of one.
+    fn known_most(&self, dim: &Dim) -> Option<Dim> {
+        let (most, mut names) = (self.known.most(dim), vec![]);
+        most.collect_symbols(&mut names);
+        if self.known.is_bounded(dim) && names.iter().all(|name| self.around.contains(name)) {
+            return Some(most);
+        }
+        let terms = dim.as_sum()?;
+        let [(1, parts)] = &terms[..] else { return None };
+        let [DimPart::Op(DimOp::Min, a, b)] = parts[..] else { return None };
+        [a, b].into_iter().filter_map(|d| self.known_most(d)).reduce(|a, b| a.op(DimOp::Min, &b))
     }
 }
 

@@ -6,6 +6,7 @@ use super::inline::inline;
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
+use crate::settle;
 use egret_ir::{Builder, DType, Dim, Graph, Op, Tensor, Type, ValueId, attrs};
 
 /// The operators of this file.
@@ -121,11 +122,11 @@ fn emit_loop(
     let kept = passed_on(&body, carried.len());
     let (body, held) = with_optionals_held(body, carried.len());
     let body = if kept.contains(&true) { with_kept_captured(&body, &kept)? } else { body };
-    let body = with_steady_dims(body, 2, 1, kept.iter().filter(|kept| !**kept).count())?;
     let (mut states, mut invariant) = (vec![], vec![]);
     for (&v, &kept) in carried.iter().zip(&kept) {
         if kept { invariant.push(v) } else { states.push(v) }
     }
+    let body = with_steady_dims(ctx, body, 2, 1, &states)?;
     let attrs =
         attrs! { carried: states.len() as i64, has_trip_count: trips.is_some(), has_cond: cond.is_some() };
     let mut operands = vec![trips, cond];
@@ -165,24 +166,41 @@ fn with_optionals_held(mut body: Graph, carried: usize) -> (Graph, Vec<bool>) {
     (body, held)
 }
 
-/// A body that gives the dims that it takes: where a carried value, of `count` from an input and from an output on, comes back with what
-/// a free dim was broadcast to, of other dims or a constant, that is held to the dim before. A run in which it differs is refused.
-fn with_steady_dims(body: Graph, input: usize, output: usize, count: usize) -> Result<Graph, ImportError> {
+/// A body that gives the dims that it takes: where a carried value, of those from an input and from an output on that begin as `states`, comes back
+/// with what a dim was broadcast to, of other dims or a constant, that is held to the dim before. A run in which it differs is refused. What
+/// begins with 1 is not held: that is what broadcasting makes larger.
+fn with_steady_dims(
+    ctx: &mut NodeCtx,
+    body: Graph,
+    input: usize,
+    output: usize,
+    states: &[ValueId],
+) -> Result<Graph, ImportError> {
     let shape = |v: ValueId| body.ty(v).as_tensor().map(|t| t.shape.clone());
+    let broadcast = settle::pairs(&body);
+    let is_broadcast = |b: &Dim, a: &Dim| {
+        [(a, b), (b, a)].into_iter().any(|(x, y)| broadcast.contains(&(x.clone(), y.clone())))
+    };
     let mut held = vec![];
-    for i in 0..count {
+    for (i, &state) in states.iter().enumerate() {
         let (Some(&before), Some(&after)) = (body.inputs().get(input + i), body.outputs().get(output + i))
         else {
             continue;
         };
         let (Some(before), Some(after_dims)) = (shape(before), shape(after)) else { continue };
-        let grown = |(b, a): (&Dim, &Dim)| {
-            b.as_const().is_none() && (a.as_broadcast().contains(b) || a.as_const().is_some_and(|a| a > 1))
+        let begin = ctx.shape_of(state)?;
+        let grown = |b: &Dim, a: &Dim| {
+            let constant = || a.as_const().is_some_and(|a| a > 1) && is_broadcast(b, a);
+            b.as_const().is_none() && (a.as_broadcast().contains(b) || constant())
         };
-        let alike = |(b, a): (&Dim, &Dim)| a == b || grown((b, a));
-        let differs = |(b, a): (&Dim, &Dim)| a != b;
+        let alike =
+            |((b, a), begin): ((&Dim, &Dim), &Dim)| a == b || begin.as_const() != Some(1) && grown(b, a);
         let all = || before.iter().zip(after_dims.iter());
-        if before.len() == after_dims.len() && all().all(alike) && all().any(differs) {
+        if before.len() == after_dims.len()
+            && begin.len() == before.len()
+            && all().zip(&begin).all(alike)
+            && all().any(|(b, a)| a != b)
+        {
             held.push((output + i, after, before));
         }
     }
@@ -352,8 +370,9 @@ pub(super) fn emit_scan(
         output_axes: s.output_axes.clone(),
         output_reverse: s.output_reverse.clone(),
     };
+    let states = operands[..first].to_vec();
     let operands: Vec<Option<ValueId>> = operands.iter().copied().chain(captures).map(Some).collect();
-    let body = with_steady_dims(body, 0, 0, first)?;
+    let body = with_steady_dims(ctx, body, 0, 0, &states)?;
     ctx.emit_node(Op::Scan, attrs, &operands, vec![body])
 }
 

@@ -97,15 +97,9 @@ impl NodeCtx<'_> {
         }
     }
 
-    /// Whether only the running model knows a value: it depends on what changes from round to round of a loop, or on
-    /// nothing that could be bound.
+    /// As [`Lengths::only_at_run_time`](crate::context::Lengths::only_at_run_time).
     pub(crate) fn only_at_run_time(&self, value: ValueId) -> bool {
-        let graph = &self.builder.graph;
-        let own: Vec<&str> =
-            graph.inputs().iter().take(self.own_inputs).map(|&i| graph.value(i).name.as_str()).collect();
-        let depends = graph.inputs_read_for(value);
-        self.builder.known_dims(value).is_none()
-            && (depends.is_empty() || depends.iter().any(|d| own.contains(&d.as_str())))
+        self.lengths.only_at_run_time(self.builder, value)
     }
 
     /// Axes that must be known, non-negative.

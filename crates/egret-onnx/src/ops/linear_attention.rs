@@ -152,7 +152,6 @@ fn scanned(
         inputs: vec![],
         outputs: 0,
         wanted: vec![],
-        own_inputs: 0,
         named: BTreeMap::new(),
         attrs: BTreeMap::new(),
         lengths: &mut Lengths::default(),

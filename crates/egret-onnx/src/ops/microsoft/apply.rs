@@ -35,7 +35,6 @@ fn applied_for(
     attrs: BTreeMap<String, OnnxAttr>,
 ) -> OpResult {
     let row = find("", name).ok_or_else(|| ImportError::unsupported(format!("{name} is not supported")))?;
-    let own_inputs = ctx.own_inputs;
     let builder = &mut *ctx.builder;
     let mut inner = NodeCtx {
         builder,
@@ -44,7 +43,6 @@ fn applied_for(
         inputs,
         outputs,
         wanted,
-        own_inputs,
         named: BTreeMap::new(),
         attrs,
         lengths: &mut *ctx.lengths,
