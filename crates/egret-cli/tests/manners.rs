@@ -238,6 +238,39 @@ fn a_full_disk_leaves_no_half_file() {
     }
 }
 
+/// Standard output that cannot be written, as on a full disk, is said by every command and by what it compiles.
+#[test]
+fn a_full_standard_output_is_an_error() {
+    let dir = temp();
+    let limited = |program: &str, args: &str| {
+        // As above.
+        let script = format!("trap '' XFSZ; ulimit -f 0; exec '{program}' {args} > out.txt");
+        Command::new("sh").args(["-c", &script]).current_dir(dir.path()).output().unwrap()
+    };
+    let (cnn, exe) = (model(CNN), path(&dir, "exe"));
+    works(&["compile", &cnn, "--emit", "exe", "--out-dir", &exe]);
+    let made = std::fs::read_dir(&exe).unwrap().map(|e| e.unwrap().path());
+    let runs = made.filter(|file| file.extension().is_none() && file.is_file()).collect::<Vec<_>>();
+    let [runs] = &runs[..] else { panic!("{runs:?}") };
+    let (runs, egret) = (runs.display().to_string(), env!("CARGO_BIN_EXE_egret"));
+    for (program, args) in [
+        (egret, "--help".to_owned()),
+        (egret, format!("run '{cnn}' --random 1")),
+        (egret, format!("inspect '{cnn}'")),
+        (egret, format!("print '{cnn}'")),
+        (egret, format!("explain '{cnn}'")),
+        (egret, format!("check '{cnn}'")),
+        (egret, format!("diff '{cnn}' '{cnn}'")),
+        (egret, "doctor".to_owned()),
+        (&runs, "--help".to_owned()),
+    ] {
+        let out = limited(program, &args);
+        let said = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{args}: {said}");
+        assert!(said.contains("standard output"), "{args}: {said}");
+    }
+}
+
 #[test]
 fn a_changed_byte_in_the_weights_is_found() {
     let dir = temp();
