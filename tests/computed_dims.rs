@@ -274,6 +274,7 @@ fn shapes_that_a_run_gives() {
         (0, [2, 0, 5], Some([2, 0, 5])),
         (6, [0, 0, 0], None),
         (6, [-1, -1, 3], None),
+        (0, [-1, 0, 3], None),
         (6, [-1, 5, 1], None),
         (6, [2, 3, 3], None),
         (6, [-2, -3, 2], None),
@@ -289,6 +290,95 @@ fn shapes_that_a_run_gives() {
     let zeros = made(vec![build::int("allowzero", 1)], "2");
     assert_eq!(zeros.shapes(vec![x(0), ints(&[0, 7])]), Some(vec![vec![0, 7]]));
     assert_eq!(zeros.shapes(vec![x(3), ints(&[0, 7])]), None);
+    for beside_zero in [[0, -1], [-1, 0]] {
+        assert_eq!(zeros.shapes(vec![x(0), ints(&beside_zero)]), None, "{beside_zero:?}");
+    }
+}
+
+/// Steps are counted where differences of bounds do not fit 64 bits, and none are 0.
+#[test]
+fn steps_between_bounds_that_are_far_apart() {
+    let range = build::node("Range", &["a", "b", "d"], &["y"], vec![]);
+    let made = |elem| {
+        Made::new(&[("a", elem, &[]), ("b", elem, &[]), ("d", elem, &[])], vec![range.clone()], &["y"])
+    };
+    let of_i64 = made(7);
+    let (low, high) = (i64::MIN, i64::MAX);
+    for (bounds, count) in [
+        ([0, high, -1], Some(0)),
+        ([high, low, 1], Some(0)),
+        ([low, high, high], Some(3)),
+        ([high, low, -high], Some(3)),
+        ([high, low, low], Some(2)),
+        ([0, low, low], Some(1)),
+        ([0, low + 1, low], Some(1)),
+        ([1, low, low], Some(2)),
+        ([low, high, 1 << 61], Some(8)),
+        ([low, high, high / 7], Some(15)),
+        ([low, 0, 1 << 60], Some(8)),
+        ([low, 1, 1 << 60], Some(9)),
+        ([-3, 4, 3], Some(3)),
+        ([5, 5, 1], Some(0)),
+        ([low, high, 1], None),
+        ([low, high, 2], None),
+        ([0, 1, 0], None),
+        ([1, 1, 0], None),
+    ] {
+        let want = count.map(|n: usize| vec![vec![n]]);
+        assert_eq!(of_i64.shapes(bounds.map(Tensor::scalar).to_vec()), want, "{bounds:?}");
+    }
+    let of_i32 = made(6);
+    for (bounds, count) in
+        [([i32::MIN, i32::MAX, i32::MAX], Some(3)), ([i32::MAX, 0, i32::MIN], Some(1)), ([0, 9, 0], None)]
+    {
+        let want = count.map(|n: usize| vec![vec![n]]);
+        assert_eq!(of_i32.shapes(bounds.map(Tensor::scalar).to_vec()), want, "{bounds:?}");
+    }
+    let of_f32 = made(1);
+    for (bounds, count) in
+        [([0.0, 1.0, 0.25], Some(4)), ([0.0, 1.0, 0.0], None), ([0.0, f32::INFINITY, 1.0], None)]
+    {
+        let want = count.map(|n: usize| vec![vec![n]]);
+        assert_eq!(of_f32.shapes(bounds.map(Tensor::scalar).to_vec()), want, "{bounds:?}");
+    }
+}
+
+/// A pad below 0 takes elements away whoever gives it, and then the other end is padded with what is left.
+#[test]
+fn pads_that_a_run_gives() {
+    let x = || Tensor::new(&[4], vec![1f32, 2.0, 3.0, 4.0]);
+    let wants: [(&str, &[f32], &[f32]); 4] = [
+        ("constant", &[2.0, 3.0, 4.0, 0.0, 0.0], &[0.0, 1.0, 2.0, 3.0]),
+        ("edge", &[2.0, 3.0, 4.0, 4.0, 4.0], &[1.0, 1.0, 2.0, 3.0]),
+        ("reflect", &[2.0, 3.0, 4.0, 3.0, 2.0], &[2.0, 1.0, 2.0, 3.0]),
+        ("wrap", &[2.0, 3.0, 4.0, 2.0, 3.0], &[3.0, 1.0, 2.0, 3.0]),
+    ];
+    for (mode, before, behind) in wants {
+        let pad = build::node("Pad", &["x", "p"], &["y"], vec![build::string("mode", mode)]);
+        let made = Made::new(&[("x", 1, &["n"]), ("p", 7, &["2"])], vec![pad], &["y"]);
+        for (pads, want) in [([-1, 2], before), ([1, -1], behind), ([-1, -2], &[2.0]), ([0, 0], x().data())]
+        {
+            let inputs = vec![x(), ints(&pads)];
+            let values: Vec<Value> = inputs.iter().cloned().map(Value::from).collect();
+            let have = interp::run(&made.graph, &values).expect("runs");
+            assert_eq!(have[0].as_tensor().expect("a tensor").data::<f32>(), want, "{mode} {pads:?}");
+            assert_eq!(made.shapes(inputs), Some(vec![vec![want.len()]]), "{mode} {pads:?}");
+        }
+        for wrong in [[0, -5], [-3, -2], [i64::MIN, i64::MIN], [i64::MAX, 1]] {
+            assert_eq!(made.shapes(vec![x(), ints(&wrong)]), None, "{mode} {wrong:?}");
+        }
+    }
+}
+
+/// What is padded alike is as long: two values of one size, by pads of the same number.
+#[test]
+fn values_that_are_padded_alike_are_as_long() {
+    let pad = |x: &str, y: &str| build::node("Pad", &[x, "p"], &[y], vec![]);
+    let sum = build::node("Add", &["a", "b"], &["y"], vec![]);
+    let inputs: [(&str, i32, &[&str]); 3] = [("x", 1, &["n"]), ("z", 1, &["n"]), ("p", 7, &["2"])];
+    let made = Made::new(&inputs, vec![pad("x", "a"), pad("z", "b"), sum], &["y"]);
+    let x = |from: f32| Tensor::new(&[2], vec![from, from + 1.0]);
+    assert_eq!(made.shapes(vec![x(1.0), x(5.0), ints(&[-1, 3])]), Some(vec![vec![4]]));
 }
 
 /// Slices of what data decides are clamped by 1 and -1 as by other bounds: of nothing they are nothing, also in a branch.

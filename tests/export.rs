@@ -215,6 +215,27 @@ fn slices_that_are_not_there_stay_errors() {
     }
 }
 
+/// A range to a limit below 0 is an error in ONNX too, where it would be empty.
+#[test]
+fn ranges_below_zero_stay_errors() {
+    use egret::ir::{Builder, DType, Op, TensorType, Type, attrs};
+    let mut b = Builder::new("range");
+    let n = b.input("n", Type::Tensor(TensorType { dtype: DType::I64, shape: vec![] }));
+    let y = b.emit(Op::Range, attrs! {}, &[n]).expect("a range");
+    b.output("y", y);
+    let exported = egret_export::export(&b.graph, &egret_export::Options::default()).expect("is written");
+    let options = ImportOptions { computed_dims: true, ..ImportOptions::default() };
+    let again = egret_onnx::import_bytes(&exported.model, None, &options).expect("comes back");
+    for limit in [3i64, 0, -1, i64::MIN] {
+        let [want, got] = [&b.graph, &again].map(|g| run(g, &[Value::Tensor(Tensor::scalar(limit))]));
+        match (want, got) {
+            (Ok(want), Ok(got)) => assert!(limit >= 0 && same_bits(&want[0], &got[0]), "{limit}"),
+            (Err(_), Err(_)) => assert!(limit < 0, "{limit}"),
+            (want, got) => panic!("{limit}: {want:?} and {got:?}"),
+        }
+    }
+}
+
 /// Trees over f32 are written with splits and weights of f32, as ONNX's checker wants it, or not at all.
 #[test]
 fn trees_have_numbers_of_the_type_of_their_input() {

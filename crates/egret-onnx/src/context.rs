@@ -31,11 +31,18 @@ pub enum OnnxAttr {
     Type(egret_ir::Type),
 }
 
+/// An element of a vector, or of a scalar.
+pub(crate) type Element = (ValueId, usize);
+
 /// The dims that an importer has made of data.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lengths {
     /// Of which elements of which values, so that one that is asked for twice is one dim.
-    pub(crate) made: BTreeMap<(ValueId, usize), Dim>,
+    pub(crate) made: BTreeMap<Element, Dim>,
+    /// What elements of which values add where they are pads that may be below 0.
+    pub(crate) added: BTreeMap<Element, Dim>,
+    /// The places of an axis that pads below 0 leave, which are those elements at its begin and end.
+    pub(crate) left: BTreeMap<(Dim, [Option<Element>; 2]), ValueId>,
     /// The dims that data decides in graphs around.
     pub(crate) around: BTreeSet<String>,
     /// The inputs of a sub-graph that only a run knows, whatever is bound: what changes from round to round, and what is captured of that.

@@ -66,8 +66,27 @@ impl NodeCtx<'_> {
         Ok(dim)
     }
 
+    /// One element that is a dim, as [`NodeCtx::need_dims`] has it.
+    pub(crate) fn dim_of(&mut self, value: ValueId, i: usize) -> Result<Dim, ImportError> {
+        self.element(value, i, None)
+    }
+
+    /// Whether an element is no dim that is known, and nothing says that it is 0 or more.
+    pub(crate) fn may_be_below_zero(&self, value: ValueId, i: usize) -> bool {
+        if self.known_element(value, i, DEPTH).is_some() {
+            return false;
+        }
+        let (value, _) = self.origin(value, i);
+        let at_least_zero = |v: &ValueId| {
+            let constant = self.builder.graph.as_const(*v);
+            constant.is_some_and(|t| t.to_i64s().is_some_and(|n| n.iter().all(|&n| n >= 0)))
+        };
+        let max = self.producer(value).filter(|node| node.op == Op::Max);
+        !max.is_some_and(|node| node.operands.iter().flatten().any(at_least_zero))
+    }
+
     /// Where an element comes from that only moves.
-    fn origin(&self, value: ValueId, i: usize) -> (ValueId, usize) {
+    pub(crate) fn origin(&self, value: ValueId, i: usize) -> (ValueId, usize) {
         let known = |v: ValueId| self.builder.known_dims(v);
         let mut at = (value, i);
         while known(at.0).is_none() {

@@ -4,7 +4,7 @@ use super::Spelling::{self, Nodes, Same};
 use crate::call::{Call, Written};
 use crate::proto;
 use egret_ir::families::Movement as M;
-use egret_ir::{DType, Dim};
+use egret_ir::{DType, Dim, Graph, Op, ValueId};
 
 pub(super) fn spelling(op: M) -> Spelling {
     match op {
@@ -18,7 +18,7 @@ pub(super) fn spelling(op: M) -> Spelling {
         M::Dilate => Nodes("Reshape, Pad, Slice", dilate),
         M::Concat => Nodes("Concat", concat),
         M::Iota => Nodes("Range, Reshape, Expand", iota),
-        M::Range => Nodes("Range", range),
+        M::Range => Nodes("Range, and Gather where its limit may be below 0", range),
     }
 }
 
@@ -200,9 +200,24 @@ fn iota(c: &mut Call<'_, '_>) -> Written {
     Ok(vec![y])
 }
 
-/// One that is below 0 gives no elements there, where Egret's run fails.
+/// A limit below 0 would give no elements there: it is held to be none by taking an element that is not there, so that such a run fails as Egret's does.
 fn range(c: &mut Call<'_, '_>) -> Written {
     let (zero, one) = (c.number(DType::I64, 0.0)?, c.number(DType::I64, 1.0)?);
-    let limit = c.opt(0);
+    let mut limit = c.opt(0);
+    if !c.value(0).is_some_and(|v| is_at_least_zero(c.graph, v)) {
+        let only = c.ints(&[0]);
+        let below = c.op("Less", &[&limit, &zero], vec![]);
+        let place = c.cast(&below, DType::I64);
+        let nothing = c.op("Gather", &[&only, &place], vec![]);
+        limit = c.op("Add", &[&limit, &nothing], vec![]);
+    }
     Ok(vec![c.op("Range", &[&zero, &limit, &one], vec![])])
+}
+
+/// Whether what makes a value says that it is 0 or more.
+fn is_at_least_zero(graph: &Graph, v: ValueId) -> bool {
+    let known =
+        |v: ValueId| graph.as_const(v).and_then(|t| t.to_i64s()).is_some_and(|n| n.iter().all(|&n| n >= 0));
+    let made = graph.producer(v).map(|n| graph.node(n)).filter(|n| n.op == Op::Max);
+    known(v) || made.is_some_and(|n| n.operands.iter().flatten().any(|&v| known(v)))
 }

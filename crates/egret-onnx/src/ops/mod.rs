@@ -26,6 +26,7 @@ mod microsoft;
 mod ml;
 mod movement;
 mod normalization;
+mod pad;
 mod quantization;
 mod random;
 mod recurrent;
@@ -93,6 +94,7 @@ pub fn tables() -> &'static [(&'static str, &'static [OnnxOp])] {
         ("ml/trees", ml::trees::TABLE),
         ("movement", movement::TABLE),
         ("normalization", normalization::TABLE),
+        ("pad", pad::TABLE),
         ("quantization", quantization::TABLE),
         ("random", random::TABLE),
         ("recurrent", recurrent::TABLE),

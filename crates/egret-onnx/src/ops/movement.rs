@@ -1,4 +1,4 @@
-//! The same elements at other places: Slice, Split, Concat, Pad, Transpose, Expand, Tile, DepthToSpace, ...
+//! The same elements at other places: Slice, Split, Concat, Transpose, Expand, Tile, DepthToSpace, ...
 
 use super::emit::{dim, held};
 use super::span::{FAR, span};
@@ -14,7 +14,6 @@ pub const TABLE: &[OnnxOp] = &[
     onnx("Concat", 1, concat),
     onnx("DepthToSpace", 1, depth_to_space),
     onnx("Expand", 8, expand),
-    onnx("Pad", 1, pad),
     onnx("Slice", 1, slice),
     onnx("SpaceToDepth", 1, space_to_depth),
     onnx("Split", 1, split),
@@ -202,77 +201,6 @@ fn concat(ctx: &mut NodeCtx) -> OpResult {
         None => return Err(ImportError::invalid("Concat needs its attribute `axis`")),
     };
     Ok(vec![ctx.concat(&xs, axis)?])
-}
-
-fn pad(ctx: &mut NodeCtx) -> OpResult {
-    let x = ctx.input(0)?;
-    let ty = ctx.tensor(x)?;
-    let rank = ty.rank();
-    let mode = ctx.str("mode", "constant")?;
-    if !["constant", "reflect", "edge", "wrap"].contains(&mode.as_str()) {
-        return Err(ctx.bad_attr("mode", mode));
-    }
-    let (pads, axes, value) = if ctx.opset < 11 {
-        let name = if ctx.opset < 2 { "paddings" } else { "pads" };
-        let pads = ctx
-            .opt_ints(name)?
-            .ok_or_else(|| ImportError::invalid(format!("Pad needs its attribute `{name}`")))?;
-        let value = ctx.float("value", 0.0)?;
-        let value = ctx.scalar(ty.dtype, value.into())?;
-        (pads.into_iter().map(dim).collect(), (0..rank).collect(), Some(value))
-    } else {
-        let pads = ctx.need_dims(ctx.input(1)?, "the pads of Pad")?;
-        let value = match ctx.opt_input(2) {
-            Some(v) if ctx.tensor(v)?.const_len() == Some(0) => None,
-            Some(v) => Some(ctx.single(v)?),
-            None => None,
-        };
-        let axes = match ctx.opt_input(3) {
-            Some(v) => {
-                let axes = ctx.need_ints(v, "the axes of Pad")?;
-                ctx.axes(&axes, rank)?
-            }
-            None => (0..rank).collect(),
-        };
-        (pads, axes, value)
-    };
-    if pads.len() != 2 * axes.len() {
-        return Err(ImportError::invalid(format!("Pad has {} pads for {} axes", pads.len(), axes.len())));
-    }
-    let (mut low, mut high) = (vec![dim(0); rank], vec![dim(0); rank]);
-    for (i, &axis) in axes.iter().enumerate() {
-        low[axis] = pads[i].clone();
-        high[axis] = pads[i + axes.len()].clone();
-    }
-    if low.iter().chain(&high).all(|p| p.as_const() == Some(0)) {
-        return Ok(vec![x]);
-    }
-    let x = if mode == "wrap" { crop_first(ctx, x, &mut low, &mut high)? } else { x };
-    Ok(vec![ctx.pad(x, low, high, &mode, value)?])
-}
-
-/// x without what negative pads take away, which become 0: what is wrapped around is what is left, as in ONNX Runtime.
-fn crop_first(
-    ctx: &mut NodeCtx,
-    x: ValueId,
-    low: &mut [Dim],
-    high: &mut [Dim],
-) -> Result<ValueId, ImportError> {
-    let mut sizes = ctx.shape_of(x)?;
-    let mut starts = vec![dim(0); sizes.len()];
-    let taken = |pad: &mut Dim| match pad.as_const() {
-        Some(p) if p < 0 => dim(0) - std::mem::replace(pad, dim(0)),
-        _ => dim(0),
-    };
-    for axis in 0..sizes.len() {
-        starts[axis] = taken(&mut low[axis]);
-        sizes[axis] = sizes[axis].clone() - starts[axis].clone() - taken(&mut high[axis]);
-    }
-    if sizes.iter().any(Dim::is_negative) {
-        return Err(ImportError::invalid("Pad takes more away than there is"));
-    }
-    let steps = vec![1i64; sizes.len()];
-    ctx.emit(Op::Slice, attrs! { starts: starts, sizes: sizes, steps: steps }, &[x])
 }
 
 fn center_crop_pad(ctx: &mut NodeCtx) -> OpResult {

@@ -90,7 +90,7 @@ fn reshape(ctx: &mut NodeCtx) -> OpResult {
     Ok(vec![ctx.reshape(x, to)?])
 }
 
-/// The dims of a shape whose elements an input of the run gives: -1 and 0 are what they are in ONNX there too. A run with a second -1, or a 0 for a
+/// The dims of a shape whose elements an input of the run gives: -1 and 0 are what they are in ONNX there too. A run with a second -1, with a -1 beside a dim of 0, or a 0 for a
 /// dim that there is none of, fails, as for any dim below 0.
 fn given_shape(
     ctx: &mut NodeCtx,
@@ -122,12 +122,16 @@ fn given_shape(
     let is_open = ctx.binary(Op::Equal, dims, open)?;
     let others = ctx.select(is_open, one, dims)?;
     let others = ctx.reduce("prod", others, vec![0], false)?;
+    let nothing = ctx.zero(DType::I64);
+    let are_some = ctx.binary(Op::Less, nothing, others)?;
     let others = ctx.binary(Op::Max, others, one)?;
     let count = ctx.element_count(x)?;
     let rest = ctx.binary(Op::Div, count, others)?;
     let how_many = ctx.cast(is_open, DType::I64)?;
     let how_many = ctx.reduce("sum", how_many, vec![0], false)?;
     let is_one = ctx.binary(Op::LessEqual, how_many, one)?;
+    // Beside a dim of 0 it could be any number.
+    let is_one = ctx.binary(Op::And, is_one, are_some)?;
     let rest = ctx.select(is_one, rest, no_dim)?;
     let dims = ctx.select(is_open, rest, dims)?;
     // No dim is more than there are elements, if there are some.
@@ -352,7 +356,7 @@ fn range(ctx: &mut NodeCtx) -> OpResult {
 /// More elements than any tensor has.
 const MOST_COUNTED: f64 = (1u64 << 62) as f64;
 
-/// Numbers that only a run knows how many there are of. A step of 0, and more of them than a tensor holds, fail there.
+/// Numbers that only a run knows how many there are of. A step of 0, and what does not end, fail there.
 fn computed_range(ctx: &mut NodeCtx, bounds: [ValueId; 3]) -> Result<ValueId, ImportError> {
     let dtype = ctx.dtype(bounds[0])?;
     let [start, limit, delta] = bounds;
@@ -379,34 +383,65 @@ fn computed_range(ctx: &mut NodeCtx, bounds: [ValueId; 3]) -> Result<ValueId, Im
     ctx.cast(values, dtype)
 }
 
-/// How many steps of integers there are; -1 where there are none to count.
+/// What is counted where the step is 0, and where there is no end: no dims, which `egret_runtime` tells apart.
+const NO_STEP: i64 = i64::MIN;
+const NO_END: i64 = i64::MIN + 1;
+
+/// How many steps of integers there are.
 fn whole_steps(ctx: &mut NodeCtx, bounds: [ValueId; 3]) -> Result<ValueId, ImportError> {
     let int = |ctx: &mut NodeCtx, v: i64| ctx.builder.constant(Tensor::scalar(v));
+    let may_wrap = ctx.dtype(bounds[0])? == DType::I64;
     let mut whole = bounds;
     for v in &mut whole {
         *v = ctx.cast(*v, DType::I64)?;
     }
-    let ([start, limit, delta], [none, one, wrong]) = (whole, [0, 1, -1].map(|v| int(ctx, v)));
+    let ([start, limit, delta], [none, one]) = (whole, [0, 1].map(|v| int(ctx, v)));
     let down = ctx.binary(Op::Less, delta, none)?;
-    let (up, below) = (ctx.binary(Op::Sub, limit, start)?, ctx.binary(Op::Sub, start, limit)?);
-    let span = ctx.select(down, below, up)?;
+    let (from, to) = (ctx.select(down, limit, start)?, ctx.select(down, start, limit)?);
+    let ahead = ctx.binary(Op::Less, from, to)?;
+    let span = ctx.binary(Op::Sub, to, from)?;
+    let before = ctx.binary(Op::Sub, span, one)?;
     let size = ctx.unary(Op::Abs, delta)?;
     let step = ctx.binary(Op::Max, size, one)?;
-    let before = ctx.binary(Op::Sub, span, one)?;
-    let before = ctx.binary(Op::Div, before, step)?;
-    let count = ctx.binary(Op::Add, before, one)?;
-    let ahead = ctx.binary(Op::Less, none, span)?;
+    let full = match may_wrap {
+        true => unsigned_quotient(ctx, before, step, delta)?,
+        false => ctx.binary(Op::Div, before, step)?,
+    };
+    let count = ctx.binary(Op::Add, full, one)?;
     let count = ctx.select(ahead, count, none)?;
-    // A difference that i64 does not hold has wrapped.
-    let (start, limit) = (ctx.cast(start, DType::F64)?, ctx.cast(limit, DType::F64)?);
-    let wide = ctx.binary(Op::Sub, limit, start)?;
-    let wide = ctx.unary(Op::Abs, wide)?;
-    let most = ctx.scalar(DType::F64, MOST_COUNTED)?;
-    let fits = ctx.binary(Op::LessEqual, wide, most)?;
-    // Not 0, nor the number whose size i64 does not hold.
-    let moves = ctx.binary(Op::Less, none, size)?;
-    let fits = ctx.binary(Op::And, fits, moves)?;
-    ctx.select(fits, count, wrong)
+    let (stands, no_step) = (ctx.binary(Op::Equal, delta, none)?, int(ctx, NO_STEP));
+    ctx.select(stands, no_step, count)
+}
+
+/// A number of 64 bits without a sign by the size of a step of any sign, which is at least 1: at most 2^62 and one more.
+fn unsigned_quotient(
+    ctx: &mut NodeCtx,
+    number: ValueId,
+    size: ValueId,
+    step: ValueId,
+) -> Result<ValueId, ImportError> {
+    let int = |ctx: &mut NodeCtx, v: i64| ctx.builder.constant(Tensor::scalar(v));
+    let [none, one, two] = [0, 1, 2].map(|v| int(ctx, v));
+    let [lowest, quarter, most] = [i64::MIN, 1 << 62, 1 << 61].map(|v| int(ctx, v));
+    // Half of it is divided, and what is left of all of it is less than two divisors.
+    let large = ctx.binary(Op::Less, number, none)?;
+    let low = ctx.binary(Op::Sub, number, lowest)?;
+    let low = ctx.binary(Op::Div, low, two)?;
+    let (above, below) = (ctx.binary(Op::Add, low, quarter)?, ctx.binary(Op::Div, number, two)?);
+    let half = ctx.select(large, above, below)?;
+    let part = ctx.binary(Op::Div, half, size)?;
+    let part = ctx.binary(Op::Min, part, most)?;
+    let part = ctx.binary(Op::Mul, part, two)?;
+    let done = ctx.binary(Op::Mul, part, size)?;
+    let rest = ctx.binary(Op::Sub, number, done)?;
+    let (huge, enough) = (ctx.binary(Op::Less, rest, none)?, ctx.binary(Op::LessEqual, size, rest)?);
+    let once_more = ctx.binary(Op::Or, huge, enough)?;
+    let once_more = ctx.select(once_more, one, none)?;
+    let quotient = ctx.binary(Op::Add, part, once_more)?;
+    // A step whose size i64 does not hold goes into it once or not at all.
+    let longest = ctx.binary(Op::Equal, step, lowest)?;
+    let by_longest = ctx.select(large, one, none)?;
+    ctx.select(longest, by_longest, quotient)
 }
 
 /// The same of real numbers.
@@ -425,11 +460,11 @@ fn real_steps(ctx: &mut NodeCtx, bounds: [ValueId; 3]) -> Result<ValueId, Import
     let most = ctx.scalar(DType::F64, MOST_COUNTED)?;
     let fits = ctx.binary(Op::LessEqual, count, most)?;
     let stands = ctx.binary(Op::Equal, delta, none)?;
-    let moves = ctx.unary(Op::Not, stands)?;
-    let fits = ctx.binary(Op::And, fits, moves)?;
-    let wrong = ctx.scalar(DType::F64, -1.0)?;
-    let count = ctx.select(fits, count, wrong)?;
-    ctx.cast(count, DType::I64)
+    let count = ctx.select(fits, count, none)?;
+    let count = ctx.cast(count, DType::I64)?;
+    let [no_step, no_end] = [NO_STEP, NO_END].map(|v| ctx.builder.constant(Tensor::scalar(v)));
+    let count = ctx.select(fits, count, no_end)?;
+    ctx.select(stands, no_step, count)
 }
 
 fn one_hot(ctx: &mut NodeCtx) -> OpResult {
