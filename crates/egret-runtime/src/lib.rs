@@ -25,6 +25,7 @@
 
 pub mod abi;
 mod arena;
+mod beyond;
 mod env;
 pub mod memory;
 mod model;

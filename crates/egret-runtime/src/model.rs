@@ -2,6 +2,7 @@
 
 use crate::abi::{self, BadIndex, Code};
 use crate::arena::AlignedBytes;
+use crate::beyond;
 use crate::env::BorrowedEnv;
 use std::any::Any;
 use std::ffi::{CStr, c_void};
@@ -472,34 +473,16 @@ impl Model {
             }
             Code::Index => {
                 let kernel = self.kernels.get(i).map_or("", |k| k);
-                let nodes = self.nodes.get(i).filter(|n| !n.is_empty());
-                let nodes = nodes.map_or_else(String::new, |n| format!(" ({n})"));
+                let node = self.nodes.get(i).filter(|n| !n.is_empty());
+                let nodes = node.map_or_else(String::new, |n| format!(" ({n})"));
                 let why = match bad_index(arena) {
-                    Some(bad) if kernel == COUNTS => of_dim(bad.value.to_string(), bad.value, bad.high.wrapping_sub(1)),
-                    Some(bad) if kernel == STACKS => {
-                        of_dim(format!("{} or more", bad.value.saturating_add(1)), bad.value, bad.high)
-                    }
-                    Some(bad) => bad.to_string(),
+                    Some(bad) => beyond::why(&bad, kernel, node.map(String::as_str)),
                     None => "an index in the data is out of range".into(),
                 };
                 format!("kernel {i} {kernel}{nodes}: {why}")
             }
         };
         Err(CallError::Model(code, message))
-    }
-}
-
-/// The kernel that makes a number of the data a dim, and the one that stacks what a round of a loop gives.
-const COUNTS: &str = "count_rounds";
-const STACKS: &str = "scan_put_any";
-
-/// Why a number of the data cannot be a dim.
-fn of_dim(dim: String, value: i64, room: i64) -> String {
-    match value < 0 {
-        true => format!("data gives a dim of {dim}"),
-        false => format!(
-            "data gives a dim of {dim}, and there is room for {room}, as --at-most or the model itself says"
-        ),
     }
 }
 

@@ -64,7 +64,7 @@ impl Changing {
             let Some(c) = self.0.iter_mut().find(|c| c.result == *dim) else { continue };
             match &c.next {
                 Some(other) => ctx.hold_equal(have, other)?,
-                None => ctx.within_limit(&Dim::constant(0), have, &c.most)?,
+                None => open::hold_room(ctx, have, &c.most)?,
             }
             c.next.get_or_insert_with(|| have.clone());
             dim.clone_from(have);

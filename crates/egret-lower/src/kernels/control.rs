@@ -68,7 +68,7 @@ fn if_(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
                     if let Some(cell) = cell {
                         // There is room for no more, whatever is computed of it elsewhere.
                         let most = ctx.units.as_ref().map_or_else(|| dim.clone(), |u| u.most(dim));
-                        ctx.within_limit(&Dim::constant(0), have, &most)?;
+                        open::hold_room(ctx, have, &most)?;
                         open::tell(ctx, have, cell)?;
                         dim.clone_from(have);
                     }

@@ -2,7 +2,7 @@
 //! writes them, once their number is known.
 
 use super::places::copy;
-use super::standing::{count_rounds, hold_round};
+use super::standing::{count_rounds, hold_round, tell};
 use super::{Writer, indices_of, whole_dims};
 use crate::error::Unsupported;
 use crate::expr::convert::decode;
@@ -44,6 +44,13 @@ pub fn count_found(ctx: &mut Ctx, number: Arg, dim: &Dim) -> Result<(), Unsuppor
     ctx.found(dim, cell)
 }
 
+/// A kernel that fails where a dim is more than there is room for, as one that finds it does.
+pub fn hold_room(ctx: &mut Ctx, dim: &Dim, most: &Dim) -> Result<(), Unsupported> {
+    let [told, found] = [ctx.words(1), ctx.words(1)];
+    tell(ctx, dim, told)?;
+    count_rounds(ctx, told, found, most)
+}
+
 /// `range`: the numbers below one that data gives, which becomes a length.
 pub fn range(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
     let node = graph.node(n);
@@ -54,7 +61,8 @@ pub fn range(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let decided =
         |most: &&Dim| ctx.units.as_ref().is_some_and(|u| u.is_decided(std::slice::from_ref(*most)));
     if let Some(most) = node.attrs.at_most(0).filter(decided) {
-        hold_round(ctx, limit, [&Dim::constant(0), &(most.clone() + Dim::constant(1))])?;
+        let counted = ctx.words(1);
+        count_rounds(ctx, limit, counted, most)?;
     }
     count_found(ctx, limit, &length)?;
     let mut w = Writer::new(ctx, "range");

@@ -36,7 +36,7 @@ mod walk;
 mod weights;
 mod window;
 
-pub use found::count_found;
+pub use found::{count_found, hold_room};
 pub use standing::{Rounds, copy_round, copy_standing, hold_round, standing, tell};
 
 use crate::error::Unsupported;
