@@ -51,6 +51,47 @@ fn shapes_of_inputs_are_said() {
     }
 }
 
+/// `inspect` reads what is said of dims and shapes as `compile` does, and of a model that cannot be imported says what the file says.
+#[test]
+fn inspect_reads_what_is_said_of_dims() {
+    let (dir, m) =
+        with_file("parallel_cnn", "target = \"x86-64-v3\"\nshapes = { image = \"2,1,28,28\" }\n");
+    let out = egret(&["inspect", &m]);
+    let (said, note) = (text(&out.stdout), text(&out.stderr));
+    assert!(said.contains("image: f32[2, 1, 28, 28]") && said.contains("none free"), "{said}");
+    assert!(note.contains("egret.toml says --shape image=2,1,28,28\n"), "{note}");
+    assert!(works(&["inspect", &m, "--no-config"]).contains("batch free"));
+    let out = egret(&["inspect", &m, "--no-config", "--shape", "image=2,1,28"]);
+    let (said, why) = (text(&out.stdout), text(&out.stderr));
+    assert_eq!(out.status.code(), Some(1), "{why}");
+    for line in ["input    image: f32[batch, 1, 28, 28]\n", "output   ", " of ONNX: Conv"] {
+        assert!(said.contains(line), "{said}");
+    }
+    drop(dir);
+}
+
+/// An input with a default is one of what is compiled where its shape is said; that is told where it is not.
+#[test]
+fn an_input_with_a_default_is_one_by_its_shape() {
+    let dir = temp();
+    let (m, out) = (path(&dir, "m.onnx"), path(&dir, "out"));
+    std::fs::write(&m, kit::onnx_with_default("w", &[1.0, 2.0])).expect("a file");
+    let said = works(&["inspect", &m]);
+    assert!(
+        said.contains("default  w: f32[2]: as the model has it (an input with --shape w=2)\n"),
+        "{said}"
+    );
+    works(&["compile", &m, "--emit", "so", "--out-dir", &out]);
+    refused(
+        &["run", &out, "--input", "x=[1,1]", "--input", "w=[5,5]"],
+        1,
+        &["without an input `w`", "--shape w=DIMS"],
+    );
+    assert!(works(&["run", &out, "--input", "x=[1,1]"]).contains("= 2 3\n"));
+    works(&["compile", &m, "--emit", "so", "--out-dir", &out, "--shape", "w=2"]);
+    assert!(works(&["run", &out, "--input", "x=[1,1]", "--input", "w=[5,5]"]).contains("= 6 6\n"));
+}
+
 #[test]
 fn a_compilation_is_as_the_file_says_unless_an_option_does() {
     let (dir, m) = with_file("parallel_cnn", SAID);

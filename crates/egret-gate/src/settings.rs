@@ -47,6 +47,12 @@ impl Settings {
         left
     }
 
+    /// What they say of dims and shapes alone, which any machine's code is for.
+    #[must_use]
+    pub fn of_dims(&self) -> Settings {
+        Settings { target: None, tier: None, denormals: None, ..self.clone() }
+    }
+
     /// Put them into what a compilation is asked for by.
     ///
     /// # Errors

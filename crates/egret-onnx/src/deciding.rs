@@ -80,7 +80,12 @@ impl<'m> Importer<'m> {
                 "the body cannot be imported ({e}), so that it must be known whether it runs at all"
             ),
         };
-        ImportError { inputs_to_bind: inputs, ..ImportError::new(ErrorKind::NeedsValue, why) }
+        let is_unsupported = e.kind == ErrorKind::Unsupported;
+        ImportError {
+            inputs_to_bind: inputs,
+            is_unsupported,
+            ..ImportError::new(ErrorKind::NeedsValue, why)
+        }
     }
 
     /// For an error in a sub-graph where no input's value decides whether it runs: dims may decide it.

@@ -28,22 +28,39 @@ pub struct ImportError {
     pub message: String,
     /// Graph inputs whose values must be bound (`--bind NAME=x.npy`), for [`ErrorKind::NeedsValue`].
     pub inputs_to_bind: BTreeSet<String>,
+    /// For [`ErrorKind::NeedsValue`]: whether a value has to be known as Egret does not do what it may decide against.
+    pub is_unsupported: bool,
     /// Dims that must be constant. The importer, which knows those of the model's inputs, ends the message with the remedy.
     pub(crate) open: Vec<Dim>,
     /// Whether it is that an operator is not supported at all.
     pub(crate) is_operator: bool,
 }
 
+const NO_OPERATOR: &str = "the operator is not supported";
+
 impl ImportError {
     /// An error of a kind; `at` is filled in by whoever knows the place.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> ImportError {
         let (at, inputs_to_bind, open) = (String::new(), BTreeSet::new(), vec![]);
-        ImportError { kind, at, message: message.into(), inputs_to_bind, open, is_operator: false }
+        ImportError {
+            kind,
+            at,
+            message: message.into(),
+            inputs_to_bind,
+            is_unsupported: false,
+            open,
+            is_operator: false,
+        }
     }
 
     /// An operator that Egret does not have.
     pub(crate) fn operator() -> ImportError {
-        ImportError { is_operator: true, ..ImportError::unsupported("the operator is not supported") }
+        ImportError { is_operator: true, ..ImportError::unsupported(NO_OPERATOR) }
+    }
+
+    /// What is said to the end of such an error: what would do without the operator.
+    pub(crate) fn beside_operator(&self) -> &str {
+        self.message.strip_prefix(NO_OPERATOR).unwrap_or_default()
     }
 
     /// The model breaks a rule.

@@ -164,6 +164,7 @@ impl<'m> Importer<'m> {
             ),
         );
         e.inputs_to_bind = inputs;
+        e.is_unsupported = self.needs.iter().any(|e| e.is_unsupported);
         e
     }
 

@@ -78,7 +78,11 @@ fn import(
     let imported = Importer::new(external, functions.clone()).model(graph, opsets.clone(), options);
     imported.map_err(|e| {
         // Those of all branches are said at once.
-        let all = || refuse_unsupported(graph, &opsets, &functions, true).err();
+        let all = || {
+            let mut all = refuse_unsupported(graph, &opsets, &functions, true).err()?;
+            all.message += e.beside_operator();
+            Some(all)
+        };
         (e.kind == ErrorKind::Unsupported && e.is_operator).then(all).flatten().unwrap_or(e)
     })
 }

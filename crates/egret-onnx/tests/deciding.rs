@@ -108,9 +108,34 @@ fn a_branch_that_is_not_taken_may_hold_any_operator() {
     assert!(e.contains("does not support: Strange (1: ") && e.contains("; Weird (1: "), "{e}");
     let e = import(&of(vec![], "Neg"), &ImportOptions::default()).expect_err("who knows");
     assert_eq!((e.kind, e.inputs_to_bind.len()), (ErrorKind::NeedsValue, 1), "{e}");
-    assert!(e.to_string().contains("not supported"), "{e}");
+    assert!(e.to_string().contains("not supported") && e.is_unsupported, "{e}");
     let bind = [("c".into(), Tensor::from_bools(&[], &[true]))].into();
     import(&of(vec![], "Neg"), &ImportOptions { bind, ..ImportOptions::default() }).expect("imports");
+}
+
+/// Where dims decide whether a branch is taken that holds an operator that Egret does not have, their values are the remedy.
+#[test]
+fn dims_that_decide_about_an_operator_are_asked_for() {
+    let branch =
+        |op: &str| graph(vec![], vec![value("r", 1, &["n"])], vec![node(op, &["x"], &["r"], vec![])]);
+    let attrs = vec![graph_attr("then_branch", branch("Weird")), graph_attr("else_branch", branch("Neg"))];
+    let mut m = model(graph(
+        vec![value("x", 1, &["n"])],
+        vec![value("y", 1, &["n"])],
+        vec![
+            node("Size", &["x"], &["size"], vec![]),
+            node("Greater", &["size", "most"], &["c"], vec![]),
+            node("If", &["c"], &["y"], attrs),
+        ],
+    ));
+    m.graph.as_mut().expect("a graph").initializer = vec![ints("most", &[], &[100])];
+    let e = import(&m, &ImportOptions::default()).expect_err("who knows");
+    assert_eq!(e.kind, ErrorKind::Unsupported, "{e}");
+    assert!(
+        e.to_string().ends_with("Weird (1: \"r\"); where dims decide the condition, give --dim n=N"),
+        "{e}"
+    );
+    import(&m, &of_size(3)).expect("imports");
 }
 
 #[test]

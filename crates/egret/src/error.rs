@@ -113,6 +113,7 @@ impl From<egret_onnx::ImportError> for Error {
         use egret_onnx::ErrorKind as K;
         let kind = match e.kind {
             K::Unsupported => ErrorKind::Unsupported,
+            K::NeedsValue if e.is_unsupported => ErrorKind::Unsupported,
             K::Invalid | K::NeedsValue | K::Io => ErrorKind::User,
         };
         Error { kind, message: e.to_string() }

@@ -68,6 +68,17 @@ fn compiled(request: &Request, engine: Engine, options: &Options) -> Result<Read
     let native = Native::open(&request.model, options.threads)?;
     let named = types(&native, &BTreeMap::new())?;
     let declared: Vec<DeclaredInput> = named.iter().map(|(name, ty)| DeclaredInput::of(name, ty)).collect();
+    if let Some((name, _)) =
+        request.inputs.named.iter().find(|(name, _)| !declared.iter().any(|input| input.name == *name))
+    {
+        let names: Vec<String> = declared.iter().map(|d| format!("`{}`", d.name)).collect();
+        return Err(Error::user(format!(
+            "the model was compiled without an input `{name}`; its inputs are {}. One that the model has a value for is an input where it \
+             is compiled with its shape: --shape {}",
+            names.join(", "),
+            advice::word(&format!("{name}=DIMS"))
+        )));
+    }
     let given: BTreeMap<String, Value> = request.inputs.read(&declared)?;
     if let Some(name) = native.bound().iter().find(|name| !given.contains_key(*name)) {
         return Err(Error::user(format!(

@@ -141,6 +141,24 @@ pub fn tensor_pb(dims: &[u64], values: &[f32]) -> Vec<u8> {
     out
 }
 
+/// A model that adds to its input `x` an input of a default value, to `y`.
+pub fn onnx_with_default(name: &str, value: &[f32]) -> Vec<u8> {
+    let n = value.len() as u64;
+    let raw: Vec<u8> = value.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let default = [number(1, n), number(2, 1), field(8, name.as_bytes()), field(9, &raw)].concat();
+    let node = [field(1, b"x"), field(1, name.as_bytes()), field(2, b"y"), field(4, b"Add")].concat();
+    let graph = [
+        field(1, &node),
+        field(2, b"g"),
+        field(5, &default),
+        field(11, &value_info("x", 1, &[Dim::Is(n)])),
+        field(11, &value_info(name, 1, &[Dim::Is(n)])),
+        field(12, &value_info("y", 1, &[Dim::Is(n)])),
+    ]
+    .concat();
+    [number(1, 8), field(7, &graph), field(8, &number(2, 17))].concat()
+}
+
 /// A model that adds to its input `x` the `n` floats of an external file, to `y`.
 pub fn onnx_beside(file: &str, n: u64) -> Vec<u8> {
     let entry = field(13, &[field(1, b"location"), field(2, file.as_bytes())].concat());
