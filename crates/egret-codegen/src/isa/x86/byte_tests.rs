@@ -16,7 +16,7 @@ pub(super) fn params() -> Vec<ParamInfo> {
         .to_vec()
 }
 
-/// A tile of bytes: the columns of `b` are four bytes apart.
+/// A tile of bytes: the columns of `b` are four bytes apart. Its results are the sums, or these by a scale: their bits, or the nearest bytes.
 fn tile_of_bytes(noise: &mut Noise, scaled: bool) -> Tile {
     let mut tile = random_tile(noise);
     for axis in &mut tile.axes {
@@ -31,7 +31,16 @@ fn tile_of_bytes(noise: &mut Noise, scaled: bool) -> Tile {
         let scale = e.operand(Elem::F32, EpilogueOperand { place, rows, col_stride: 1 });
         let float = e.convert(Elem::F32, sum);
         let scaled = e.binary(BinOp::Mul, float, scale);
-        let result = e.bitcast(Elem::I32, scaled);
+        // Bytes of less than a vector are not moved without AVX-512.
+        let some = if tile.cols.is_multiple_of(8) { 3 } else { 1 };
+        let to = [Elem::I32, Elem::U8, Elem::I8][noise.below(some) as usize];
+        let result = if to == Elem::I32 {
+            e.bitcast(to, scaled)
+        } else {
+            let whole = e.unary(UnOp::Nearest, scaled);
+            let byte = e.convert(to, whole);
+            e.convert(Elem::I32, byte)
+        };
         tile.epilogue = e.finish(result);
     } else {
         tile.epilogue = e.finish(sum);

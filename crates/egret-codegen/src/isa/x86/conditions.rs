@@ -1,7 +1,7 @@
 //! The epilogue's comparisons, choices and conversions: what needs masks of lanes, which are registers of their own under
 //! AVX-512 and vectors under AVX2.
 
-use egret_loop::{Cmp, Elem};
+use egret_loop::{Cmp, Elem, Inst, Source, UnOp};
 
 use super::super::{Encoding, refused};
 use super::asm::WideIsa;
@@ -192,7 +192,10 @@ impl Planner<'_> {
                 let mask = self.compare_lanes(x, Src::Slot(x), ORDERED)?;
                 self.steps.push(Step::Blend { dst: d, mask, a: zero, b: Src::Slot(d) });
             }
-            self.steps.push(Step::Op1(Op1::ToI32, d, Src::Slot(d)));
+            // Between whole numbers it is the same whether a number is rounded before it is brought there or behind.
+            let rounded = matches!(self.sources[a], Source::Inst(Inst::Unary(UnOp::Nearest, _)));
+            let op = if rounded && self.root[a] != a { Op1::NearestI32 } else { Op1::ToI32 };
+            self.steps.push(Step::Op1(op, d, Src::Slot(d)));
         }
         self.release(i);
         self.vals[i] = Val::Slot(d);

@@ -152,6 +152,11 @@ fn operands(source: Source) -> Vec<usize> {
     operands
 }
 
+/// The values that are made of a value.
+fn readers(sources: &[Source], of: usize) -> impl Iterator<Item = usize> {
+    (0..sources.len()).filter(move |&i| operands(sources[i]).contains(&of))
+}
+
 /// Allocate a tile's epilogue; `masked` for the vector that holds the columns' tail.
 pub(super) fn plan(
     tile: &Tile,
@@ -167,6 +172,14 @@ pub(super) fn plan(
     let mut root: Vec<usize> = (0..n).collect();
     for (i, source) in sources.iter().enumerate() {
         if let Source::Inst(Inst::Bitcast(_, a)) = source {
+            root[i] = root[a.0 as usize];
+        }
+        // What is rounded to the nearest number on its way to bytes is rounded there.
+        if let Source::Inst(Inst::Unary(UnOp::Nearest, a)) = source
+            && elems[a.0 as usize] == Elem::F32
+            && i != end
+            && readers(&sources, i).all(|r| matches!(elems[r], Elem::U8 | Elem::I8))
+        {
             root[i] = root[a.0 as usize];
         }
     }

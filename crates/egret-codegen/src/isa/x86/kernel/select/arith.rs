@@ -139,7 +139,11 @@ impl Select<'_> {
                     _ => return Err(broken(format!("{op:?} of {ty}"))),
                 };
                 let x = self.operand(x)?;
-                self.one(op, view, x, imm)?
+                let v = self.one(op, view, x, imm)?;
+                if let (VectorOp::RoundPs, true, Arg::Use(x, _)) = (op, imm == rounding(0), x) {
+                    self.nearest.insert(v, x);
+                }
+                v
             }
         };
         Ok(Value::Reg(self.extend_lanes(ty.elem, view, v)?))
@@ -196,6 +200,14 @@ impl Select<'_> {
             Value::Reg(r) if self.dies(v) && self.homes[r.vreg()] + 1 == self.scopes.len() => {
                 self.ands.get(r).copied()
             }
+            _ => None,
+        })
+    }
+
+    /// What a vector of f32 is rounded of to the nearest whole numbers, if nothing but the instruction at hand reads it.
+    pub(super) fn only_nearest(&self, v: V) -> Encoding<Option<VReg>> {
+        Ok(match self.value(v)? {
+            Value::Reg(r) if self.dies(v) => self.nearest.get(r).copied(),
             _ => None,
         })
     }

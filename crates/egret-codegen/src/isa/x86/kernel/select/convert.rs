@@ -187,14 +187,16 @@ impl Select<'_> {
                 self.unlike(op, view, out, x)
             }
             (true, false) => {
-                let mut x = self.reg(x)?;
+                // Between whole numbers it is the same whether a number is rounded before it is brought there or behind.
+                let nearest = self.only_nearest(x)?.filter(|_| from.elem == Elem::F32 && to.size() < 4);
+                let mut x = nearest.map_or_else(|| self.reg(x), Ok)?;
                 match (from.elem, to.size()) {
                     (Elem::F32, 4) | (Elem::F64, 8) => self.saturate(to, view, x),
                     (Elem::F32, 8) => {
                         x = self.unlike(VectorOp::Cvtps2Pd, view, out, x)?;
                         self.saturate(to, out, x)
                     }
-                    _ => self.saturate_small(from.elem, to, (view, out), x),
+                    _ => self.saturate_small(from.elem, to, (view, out), x, nearest.is_some()),
                 }
             }
             (false, false) => {
@@ -219,13 +221,15 @@ impl Select<'_> {
         Ok(self.pure(code, (VECTOR, to), None, vec![Arg::Use(x, from)], None))
     }
 
-    /// Floats to integers of fewer bits: brought within what these can hold, and 0 where they are no numbers.
+    /// Floats to integers of fewer bits: brought within what these can hold, cut or (f32 only) rounded to the `nearest`, and 0 where they are no
+    /// numbers.
     fn saturate_small(
         &mut self,
         elem: Elem,
         to: Elem,
         (view, out): (View, View),
         x: VReg,
+        nearest: bool,
     ) -> Encoding<VReg> {
         let (bits, size) = (8 * to.size() as i32, elem.size());
         let (low, high) = match to.is_signed() {
@@ -237,6 +241,7 @@ impl Select<'_> {
             _ => (VectorOp::MinPd, VectorOp::MaxPd, VectorOp::CmpPd),
         };
         let op = match (elem, to) {
+            (Elem::F32, _) if nearest => VectorOp::Cvtps2Dq,
             (Elem::F32, _) => VectorOp::Cvttps2Dq,
             (_, Elem::U32) => VectorOp::Cvttpd2Udq,
             _ => VectorOp::Cvttpd2Dq,

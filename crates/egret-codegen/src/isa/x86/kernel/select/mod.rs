@@ -80,6 +80,8 @@ struct Select<'k> {
     in_memory: Vec<(VReg, Mem)>,
     /// Vectors that are the bitwise `and` of two others.
     ands: HashMap<VReg, (VReg, Arg)>,
+    /// Vectors of f32 that are others rounded to the nearest whole numbers.
+    nearest: HashMap<VReg, VReg>,
     /// How many tiles there were.
     tiles: usize,
 }
@@ -103,6 +105,7 @@ pub(super) fn select(kernel: &Kernel, avx512: bool) -> Encoding<Function> {
         packed: HashMap::new(),
         in_memory: vec![],
         ands: HashMap::new(),
+        nearest: HashMap::new(),
         tiles: 0,
     };
     let mut enter = Inst::new(Code::INVALID, vec![]);
