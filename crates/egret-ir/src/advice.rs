@@ -1,6 +1,6 @@
 //! Options of the command line as messages advise them: each works when it is pasted into a shell.
 
-use crate::{Dim, Graph, NodeId, Op};
+use crate::{Dim, Graph, Op};
 
 /// A word as a POSIX shell reads it: quoted where it has a character that a shell would read otherwise, e.g. `'batch size'`.
 pub fn word(text: &str) -> String {
@@ -48,29 +48,22 @@ pub fn to_have_room<'a>(
 ) -> String {
     let mut symbols = vec![];
     of.clone().into_iter().for_each(|d| d.collect_symbols(&mut symbols));
-    let counted = |s: &String| (!free.contains(s)).then(|| graph.counted(s)).flatten();
-    let all: Vec<_> = symbols.iter().filter_map(|s| Some((s, counted(s)?))).collect();
-    let limit = |(id, place): (NodeId, usize)| graph.node(id).attrs.at_most(place);
-    let open: Vec<_> = all.iter().filter(|(_, place)| limit(*place).is_none()).collect();
-    let Some(&&(s, (node, _))) = open.first() else {
-        return match all.first().and_then(|(s, place)| Some((s, limit(*place)?))) {
+    symbols.retain(|s| !free.contains(s));
+    let options = lacking(graph, &symbols, within);
+    let Some(s) = symbols.iter().find(|s| !lacking(graph, std::slice::from_ref(s), within).is_empty())
+    else {
+        let limit =
+            |s: &String| graph.counted(s).and_then(|(id, at)| graph.node(id).attrs.at_most(at).cloned());
+        return match symbols.iter().find_map(|s| Some((s, limit(s)?))) {
             None => to_be_constant(of, free),
             Some((s, most)) => format!(
                 "`{s}` {TOLD_BY_RUNS}, and that it is at most {most} does not tell how large they may be"
             ),
         };
     };
-    let node = graph.node(node);
-    let mut options: Vec<String> = vec![];
-    for (s, (id, _)) in open {
-        let by_node = graph.node(*id).sources.first().filter(|_| within);
-        let by_node = by_node.map(|s| s.split_once(':').map_or(s.as_str(), |(_, name)| name));
-        let option = format!("--at-most {}", word(&format!("{}=N", by_node.unwrap_or(s))));
-        if !options.contains(&option) {
-            options.push(option);
-        }
-    }
     let mut says = format!("`{s}` {TOLD_BY_RUNS}: say how large it may be, {}", options.join(" "));
+    let Some((id, _)) = graph.counted(s) else { return says };
+    let node = graph.node(id);
     // A range is as long as a number says; where that is an input's, it may be fixed as well.
     let number = node.operands.first().copied().flatten().filter(|_| node.op == Op::Range && !within);
     let inputs = number.map(|v| graph.inputs_read_for(v)).unwrap_or_default();
@@ -80,6 +73,40 @@ pub fn to_have_room<'a>(
         says += &format!(", or what it is computed from, {}", binds.join(" "));
     }
     says
+}
+
+/// The options that limit those of these dims that loops and ranges decide and nothing limits; of an If's, those of its branches.
+fn lacking(graph: &Graph, symbols: &[String], within: bool) -> Vec<String> {
+    let mut options: Vec<String> = vec![];
+    for s in symbols {
+        let found = match graph.counted(s) {
+            Some((id, place)) if graph.node(id).attrs.at_most(place).is_none() => {
+                let by_node = graph.node(id).sources.first().filter(|_| within);
+                let by_node = by_node.map(|s| s.split_once(':').map_or(s.as_str(), |(_, name)| name));
+                vec![format!("--at-most {}", word(&format!("{}=N", by_node.unwrap_or(s))))]
+            }
+            Some(_) => vec![],
+            None => {
+                let node = graph.declarations().get(s.as_str()).map(|&id| graph.node(id));
+                let branches =
+                    node.filter(|node| node.op == Op::If).map_or(&[][..], |node| &node.regions[..]);
+                let of_branch = |branch: &Graph| {
+                    let mut symbols = vec![];
+                    let dims = branch.outputs().iter().flat_map(|&v| branch.ty(v).fixed_dims());
+                    dims.for_each(|d| d.collect_symbols(&mut symbols));
+                    symbols.retain(|s| !branch.input_symbols().contains(s.as_str()));
+                    lacking(branch, &symbols, true)
+                };
+                branches.iter().flat_map(of_branch).collect()
+            }
+        };
+        for option in found {
+            if !options.contains(&option) {
+                options.push(option);
+            }
+        }
+    }
+    options
 }
 
 #[cfg(test)]
@@ -102,5 +129,38 @@ mod tests {
         assert_eq!(to_be_constant([&dim], &free), "give --dim n=N");
         let both = dim * Dim::symbol("u0");
         assert!(to_be_constant([&both], &free).contains("`u0` is known only while the model runs"));
+    }
+
+    /// Every dim that lacks a limit is named at once, those of an If by what decides them in its branches.
+    #[test]
+    fn what_needs_room_is_asked_for() {
+        let source = |limits: &str| {
+            format!(
+                r#"graph @g(%0 "x": f32[n, 2], %1 "k": i64[], %2 "p": bool[]) -> (%3 "y", %4 "z") {{
+  %3 = loop(%1, _, %0) {{{limits}carried = 1, dims = [rows, columns], has_cond = 0, has_trip_count = 1}} : f32[rows, columns] from "Loop:/grow"
+    body graph @body(%0 "i": i64[], %1 "go": bool[], %2 "s": f32[r, c]) -> (%1, %4) {{
+      %3 = concat(%2, %2) {{axis = 0}} : f32[2*r, c]
+      %4 = concat(%3, %3) {{axis = 1}} : f32[2*r, 2*c]
+    }}
+  %4 = if(%2, %1) {{dims = [some]}} : i64[some]
+    then graph @then(%0 "k": i64[]) -> (%1) {{
+      %1 = range(%0) {{dims = [own]}} : i64[own] from "Range:/count"
+    }}
+    else graph @else(%0 "k": i64[]) -> (%1) {{
+      %1 = const i64[2] [1, 2]
+    }}
+}}"#
+            )
+        };
+        let says = |limits: &str, dims: [&str; 2]| {
+            let graph = crate::text::parse(&source(limits), &|_| None).expect("a graph");
+            to_have_room(&dims.map(Dim::symbol), &graph, false, &graph.free_dims())
+        };
+        assert!(says("", ["rows", "columns"]).ends_with("--at-most rows=N --at-most columns=N"));
+        assert!(says("at_most = [9, -1], ", ["rows", "columns"]).ends_with("may be, --at-most columns=N"));
+        assert!(
+            says("at_most = [9, 9], ", ["rows", "columns"]).contains("that it is at most 9 does not tell")
+        );
+        assert!(says("", ["n", "some"]).ends_with("--at-most /count=N"), "{}", says("", ["n", "some"]));
     }
 }
