@@ -321,19 +321,14 @@ mod tests {
     #[test]
     fn codes_stay() {
         let mut b = Builder::new("g");
-        for (shape, folds, few) in [
-            (vec![2, 1], false, true),
-            (vec![8, 9], false, false),
-            (vec![2], true, true),
-            (vec![], true, true),
-        ] {
+        for (shape, folds) in [(vec![2, 1], false), (vec![8, 9], false), (vec![2], true), (vec![], true)] {
             let n = shape.iter().product();
             for codes in [Tensor::new(&shape, vec![3u8; n]), Tensor::new(&shape, vec![-3i8; n])] {
                 let x = b.constant(codes);
                 let to = |to| attrs! { to: to, saturate: 1i64, round: "nearest" };
                 let wide = b.emit(Op::Cast, to(DType::I32), &[x]).unwrap();
                 let float = b.emit(Op::Cast, to(DType::F32), &[x]).unwrap();
-                assert_eq!(b.graph.as_const(float).is_some(), few, "{shape:?} to f32");
+                assert_eq!(b.graph.as_const(float).is_some(), folds, "{shape:?} to f32");
                 let sum = b.emit(Op::Add, attrs! {}, &[wide, wide]).unwrap();
                 assert_eq!([wide, sum].map(|v| b.graph.as_const(v).is_some()), [folds; 2], "{shape:?}");
             }
