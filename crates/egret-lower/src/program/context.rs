@@ -220,7 +220,9 @@ impl<'g> Ctx<'g> {
                 Some(halo) => size::elements(&halo.outer(&self.dims(v)))?,
                 None => self.len(v),
             };
-            let room = elem.size() == 1 && self.count.is_none() && matches!(storage, Storage::Arena(_));
+            // What has no elements is touched by no call, and has no place.
+            let room = len > 0 && elem.size() == 1 && self.count.is_none();
+            let room = room && matches!(storage, Storage::Arena(_));
             let behind = if room { Products::Bytes.depth() as usize - 1 } else { 0 };
             Arg { buffer: self.buffer(elem, len + behind, storage), offset: 0 }
         };
