@@ -1,6 +1,6 @@
 //! Writing one file: beside its place first, so that what was there stays if writing fails. Reading text.
 //!
-//! A temporary file is locked by the process that writes it. One that nobody locks was left by a process that was killed, and is removed by [`sweep`].
+//! A temporary file is locked by the process that writes it. One that nobody locks was left by a process that was killed, and is removed.
 
 use crate::error::{Error, Result};
 use std::fs::{File, TryLockError};
