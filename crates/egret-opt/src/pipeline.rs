@@ -12,7 +12,7 @@ use std::fmt;
 
 /// The passes, in order. Unlike in the design's order `quantize` and `bytes` stand before `fold`, which makes floats of integer weights, and
 /// `layout` before `fuse`: exporters hide convolutions from the scales that follow them behind transposes, which `layout` removes. Up to
-/// `quantize` nothing is chosen by the target ([`Costs::OfSums`]), so that `quantize` sees the same graph for all of them.
+/// `quantize` nothing is chosen by the target (`Costs::OfSums`), so that `quantize` sees the same graph for all of them.
 pub const PASSES: &[Pass] = &[
     Pass {
         name: "canonicalize",
