@@ -228,6 +228,16 @@ fn sizes_at_once_are_sizes_one_by_one() {
             // The dim itself, often.
             let a = if below(2) == 0 { 0 } else { a };
             program.sizes.push(Size::Op(op, s(a as u32), s(b as u32)));
+            // What is left of the larger of two, by the smaller, or by a part.
+            let made = s(program.sizes.len() as u32 - 1);
+            let (a, b) = (s(a as u32), s(b as u32));
+            match (op, below(2)) {
+                (SizeOp::Max, 0) => program.sizes.push(Size::Op(SizeOp::Sub, made, a)),
+                (SizeOp::Max, _) => program.sizes.push(Size::Op(SizeOp::Sub, made, b)),
+                (SizeOp::Min, 0) => program.sizes.push(Size::Op(SizeOp::Sub, b, made)),
+                (SizeOp::Min | SizeOp::FloorDiv, _) => program.sizes.push(Size::Op(SizeOp::Sub, a, made)),
+                _ => {}
+            }
         }
         let last = program.sizes.len() as u32 - 1;
         program.sizes.push(Size::Const(4096));
@@ -235,7 +245,20 @@ fn sizes_at_once_are_sizes_one_by_one() {
         program.sizes.push(Size::Op(SizeOp::Add, s(last + 2), s(10)));
         program.arena_size = Some(s(last + 3));
         let code = jit(&program, &Options::native().unwrap()).unwrap();
-        for n in [0, 1, 2, 3, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 31) + 1, 1 << 33, 1 << 55, i64::MAX] {
+        for n in [
+            0,
+            1,
+            2,
+            3,
+            (1 << 20) - 1,
+            1 << 20,
+            (1 << 31) - 1,
+            1 << 31,
+            (1 << 31) + 1,
+            1 << 33,
+            1 << 55,
+            i64::MAX,
+        ] {
             let all = sizes::each(&program.sizes, &[n], &[]);
             let want = all.iter().all(Option::is_some).then(|| all[last as usize + 3]);
             match (plan(&code, n), want.flatten()) {

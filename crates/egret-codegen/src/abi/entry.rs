@@ -2,8 +2,8 @@
 
 use cranelift::prelude::*;
 use cranelift_module::{DataId, FuncId, Linkage, Module};
+use egret_loop::Program;
 use egret_loop::conditions::Conditions;
-use egret_loop::{Extent, Program};
 use egret_runtime::abi::{self, Code};
 use std::mem::{offset_of, size_of};
 
@@ -40,7 +40,7 @@ pub(crate) fn plan<M: Module>(
         let values = values_of(&mut w, module, program, tables, sizes, (dims, ndims), lengths)?;
         let null = w.is(IntCC::Equal, to, 0);
         w.fail_if(null, Code::Null, 0);
-        let bytes = w.int(Sizes::word(tables.arena));
+        let bytes = w.int(tables.arena);
         let bytes = resolve(&mut w, bytes, values);
         planned(&mut w, module, tables, bytes, (program.inputs.len(), program.outputs.len()), to);
         w.ret(0);
@@ -239,8 +239,8 @@ pub(crate) fn run<M: Module>(
             known = values.map(|values| lengths::Known { symbols, lengths, values, sizes });
         }
         let values = known.as_ref().map(|k| k.values);
-        if tables.arena != Extent::Const(0) {
-            let needed = w.int(Sizes::word(tables.arena));
+        if tables.arena != 0 {
+            let needed = w.int(tables.arena);
             let needed = resolve(&mut w, needed, values);
             let small = w.b.ins().icmp(IntCC::UnsignedLessThan, arena_len, needed);
             w.fail_if(small, Code::Arena, 0);

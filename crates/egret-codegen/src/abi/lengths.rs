@@ -9,7 +9,7 @@ use egret_runtime::abi::{self, Code};
 use std::collections::BTreeMap;
 use std::mem::{offset_of, size_of};
 
-use crate::abi::sizes::{NOT_FOUND, Sizes};
+use crate::abi::sizes::NOT_FOUND;
 use crate::abi::tables::Tables;
 use crate::abi::writer::Writer;
 
@@ -67,14 +67,14 @@ impl Found {
         w: &mut Writer<'_, '_>,
     ) -> Option<Found> {
         let mut by_call: BTreeMap<usize, Vec<Length>> = BTreeMap::new();
-        for ((number, length), spot) in program.lengths.iter().enumerate().zip(&tables.lengths) {
+        for ((number, length), (spot, most)) in program.lengths.iter().enumerate().zip(&tables.lengths) {
             // Where it is, is known when the run begins, whatever lengths there are.
             let mut offset = w.int(spot.offset);
             if let Some(size) = spot.more {
                 let more = w.word(known.values, 8 * size.0 as i32);
                 offset = w.b.ins().iadd(offset, more);
             }
-            let most = w.int(Sizes::word(length.most));
+            let most = w.int(*most);
             let most = super::sizes::resolve(w, most, Some(known.values));
             let memory = spot.memory;
             by_call.entry(length.call).or_default().push(Length { number, memory, offset, most });

@@ -9,6 +9,7 @@ use cranelift_module::{FuncId, Linkage, Module};
 use egret_loop::conditions::Conditions;
 use egret_loop::{Extent, Program, Size, SizeId, SizeList, SizeOp};
 use egret_runtime::abi::Code;
+use std::collections::BTreeSet;
 
 use crate::abi::writer::Writer;
 use crate::error::{Result, broken};
@@ -18,12 +19,15 @@ use crate::output::Output;
 pub(crate) struct Sizes {
     list: SizeList,
     conditions: Conditions,
+    /// Those that something reads: the others are not kept.
+    read: BTreeSet<SizeId>,
 }
 
 impl Sizes {
     /// Those of a program.
     pub fn of(program: &Program) -> Sizes {
-        Sizes { list: program.sizes.clone().into(), conditions: Conditions::of(program) }
+        let (list, conditions) = (program.sizes.clone().into(), Conditions::of(program));
+        Sizes { list, conditions, read: BTreeSet::new() }
     }
 
     /// How many there are.
@@ -46,15 +50,23 @@ impl Sizes {
     }
 
     /// An extent as a word of a table.
-    pub fn word(e: Extent) -> i64 {
+    pub fn word(&mut self, e: Extent) -> i64 {
         match e {
             Extent::Const(c) => c,
-            Extent::Size(s) => -1 - i64::from(s.0),
+            Extent::Size(s) => {
+                self.keep(s);
+                -1 - i64::from(s.0)
+            }
         }
     }
 
-    /// `fn(symbols, lengths, values) -> code`: computes all sizes, and names the condition of the first that has no value. A length that is not found
-    /// is [`NOT_FOUND`]; what is made of it has no value yet, which is no error.
+    /// Says that a size is read: [`Sizes::define`] keeps its value.
+    pub fn keep(&mut self, id: SizeId) {
+        self.read.insert(id);
+    }
+
+    /// `fn(symbols, lengths, values) -> code`: computes all sizes, keeps those that something reads, and names the condition of the first that has no
+    /// value. A length that is not found is [`NOT_FOUND`]; what is made of it has no value yet, which is no error.
     ///
     /// A run computes some thousand sizes for a few kernels, so they are computed first as if all had a value, and it is noted whether that
     /// may be wrong of any; only then is it looked up which.
@@ -85,11 +97,12 @@ impl Sizes {
                         Likely { value: w.int(c), most: Some(c).filter(|c| *c >= 0), waits: None }
                     }
                     Size::Op(op, a, b) => {
+                        let sure = op == SizeOp::Sub && self.is_least(b, a);
                         let [a, b] = self.operands(i, &values, a, b)?;
-                        doubt.operation(&mut w, op, a, b)
+                        doubt.operation(&mut w, op, a, b, sure)
                     }
                 };
-                w.put(likely.value, to, 8 * i);
+                self.put(&mut w, i, likely.value, to);
                 values.push(likely);
             }
             let wrong = w.is(IntCC::SignedLessThan, doubt.0, 0);
@@ -103,6 +116,24 @@ impl Sizes {
             w.finish();
             Ok(())
         })
+    }
+
+    /// Keeps the value of a size if something reads it.
+    fn put(&self, w: &mut Writer<'_, '_>, i: usize, value: Value, to: Value) {
+        if self.read.contains(&SizeId(i as u32)) {
+            w.put(value, to, 8 * i);
+        }
+    }
+
+    /// Whether a size is at most another one by how they are made: `n` and `max(n, 3)`, `min(n, 3)` and `n`, `n / 3` and `n`.
+    fn is_least(&self, least: SizeId, most: SizeId) -> bool {
+        let of = |s: SizeId| self.list.list().get(s.0 as usize).copied();
+        match (of(least), of(most)) {
+            (_, Some(Size::Op(SizeOp::Max, a, b))) if a == least || b == least => true,
+            (Some(Size::Op(SizeOp::Min, a, b)), _) if a == most || b == most => true,
+            (Some(Size::Op(SizeOp::FloorDiv, a, _)), _) => a == most,
+            _ => false,
+        }
     }
 
     fn operands<T: Copy>(&self, i: usize, values: &[T], a: SizeId, b: SizeId) -> Result<[T; 2]> {
@@ -149,7 +180,7 @@ impl Sizes {
                     let first = w.b.ins().band(wrong, none);
                     code = w.b.ins().select(first, own, code);
                 }
-                w.put(value, to, 8 * i);
+                self.put(&mut w, i, value, to);
                 values.push((value, waits));
             }
             w.b.ins().return_(&[code]);
@@ -167,8 +198,8 @@ fn either(w: &mut Writer<'_, '_>, a: Option<Value>, b: Option<Value>) -> Option<
     }
 }
 
-/// The most that dims are taken to be: products of two are no overflow then.
-const SMALL: i64 = i32::MAX as i64;
+/// The most that dims are taken to be: the bytes of three, and most sums of such, are no overflow then.
+const SMALL: i64 = (1 << 20) - 1;
 
 /// A size as it is if nothing is in doubt.
 #[derive(Copy, Clone)]
@@ -204,8 +235,15 @@ impl Doubt {
         self.negative(w, both, None);
     }
 
-    /// An operation. Its operands are not negative if nothing was in doubt before.
-    fn operation(&mut self, w: &mut Writer<'_, '_>, op: SizeOp, a: Likely, b: Likely) -> Likely {
+    /// An operation. Its operands are not negative if nothing was in doubt before; `sure` if what it gives is not negative either then.
+    fn operation(
+        &mut self,
+        w: &mut Writer<'_, '_>,
+        op: SizeOp,
+        a: Likely,
+        b: Likely,
+        sure: bool,
+    ) -> Likely {
         let waits = either(w, a.waits, b.waits);
         let both = |f: fn(i64, i64) -> Option<i64>| a.most.zip(b.most).and_then(|(a, b)| f(a, b));
         let less = match (a.most, b.most) {
@@ -231,6 +269,7 @@ impl Doubt {
             }
         };
         match op {
+            _ if sure => {}
             SizeOp::Min | SizeOp::Max => {}
             SizeOp::Add | SizeOp::Mul if most.is_some() => {}
             SizeOp::Mul => {

@@ -87,10 +87,10 @@ pub(crate) struct Tables {
     pub max_args: usize,
     /// What a run knows when it begins, if there are any.
     pub sizes: Option<Sizes>,
-    /// Where each length is written to.
-    pub lengths: Vec<Spot>,
-    /// Bytes of the arena.
-    pub arena: Extent,
+    /// Where each length is written to, and the most that it can be, as a word.
+    pub lengths: Vec<(Spot, i64)>,
+    /// Bytes of the arena, as a word.
+    pub arena: i64,
     /// BLAKE3 of the weights.
     pub weights_hash: [u8; 32],
     /// See [`abi::weights_check`].
@@ -212,7 +212,7 @@ impl Tables {
         let mut tables = Blob::default();
         for port in &ports {
             let name = plain.string(&port.name);
-            let dims = plain.words(port.dims.iter().map(|d| Sizes::word(*d)));
+            let dims = plain.words(port.dims.iter().map(|d| sizes.word(*d)));
             tables.pointer(name);
             tables.pointer(dims);
             tables.half(port.dims.len() as u32);
@@ -224,7 +224,7 @@ impl Tables {
             let bytes = bytes_of(port, &mut sizes)?;
             let align = 1u64 << port.elem_size.trailing_zeros().min(3);
             tables.word(align - 1);
-            tables.word(Sizes::word(bytes) as u64);
+            tables.word(sizes.word(bytes) as u64);
             match &port.bound {
                 Some(bound) if bytes != Extent::Const(bound.len() as i64) => {
                     return Err(broken(format!(
@@ -245,7 +245,7 @@ impl Tables {
         let arena_bytes = program.arena_size.map_or(constant(program.arena_bytes), Extent::Size);
         for bytes in [arena_bytes, constant(program.weights.len())] {
             tables.word(abi::ALIGN as u64 - 1);
-            tables.word(Sizes::word(bytes) as u64);
+            tables.word(sizes.word(bytes) as u64);
             tables.word(0);
         }
         let calls = tables.align();
@@ -277,7 +277,10 @@ impl Tables {
                     offset += c;
                     None
                 }
-                Extent::Size(size) => Some(size),
+                Extent::Size(size) => {
+                    sizes.keep(size);
+                    Some(size)
+                }
             };
             Ok((Spot { memory, offset, more }, stride))
         };
@@ -290,8 +293,12 @@ impl Tables {
                 return Err(broken(format!("{} arguments for kernel {}", call.args.len(), kernel.name)));
             }
             let mut list = vec![];
-            for arg in &call.args {
+            for (arg, param) in call.args.iter().zip(&kernel.params) {
                 let (spot, stride) = place(arg, call.repeat, &mut sizes)?;
+                if spot.memory == arena + 2 {
+                    let read = arg.offset..arg.offset.saturating_add(param.len).min(program.sizes.len());
+                    read.for_each(|i| sizes.keep(SizeId(i as u32)));
+                }
                 list.extend([spot.memory, spot.offset]);
                 if sized {
                     list.extend([spot.more.map_or(arg::NONE, |size| i64::from(size.0)), stride]);
@@ -300,17 +307,21 @@ impl Tables {
             let list = plain.words(list);
             tables.function(*id);
             let tasks = call.tasks.map_or(Extent::Const(kernel.tasks.max(1)), Extent::Size);
-            tables.word(Sizes::word(tasks) as u64);
+            tables.word(sizes.word(tasks) as u64);
             tables.word(call.args.len() as u64);
             tables.pointer(list);
             match call.repeat {
                 Some(_) if !sized => return Err(broken("a call that repeats in a program without sizes")),
-                Some(repeat) => tables.word(Sizes::word(Extent::Size(repeat.runs)) as u64),
+                Some(repeat) => tables.word(sizes.word(Extent::Size(repeat.runs)) as u64),
                 None if sized => tables.word(1),
                 None => {}
             }
         }
-        let lengths = program.lengths.iter().map(|l| Ok(place(&l.at, None, &mut sizes)?.0));
+        for found in program.outputs.iter().filter_map(|port| port.found.as_ref()).flatten() {
+            sizes.word(*found);
+        }
+        let lengths =
+            program.lengths.iter().map(|l| Ok((place(&l.at, None, &mut sizes)?.0, sizes.word(l.most))));
         let lengths = lengths.collect::<Result<Vec<_>>>()?;
         let words = flow::table(program, |a| match place(a, None, &mut sizes)?.0 {
             Spot { more: Some(_), .. } => Err(broken("a condition whose place is not known")),
@@ -400,9 +411,9 @@ impl Tables {
             calls: calls as i64,
             steps,
             max_args,
-            sizes: sized.then_some(sizes),
             lengths,
-            arena: arena_bytes,
+            arena: sizes.word(arena_bytes),
+            sizes: sized.then_some(sizes),
             weights_hash,
             weights_check,
         })
