@@ -288,3 +288,81 @@ fn images_are_decoded_between_compiled_parts() {
     let e = made.err().expect("an artifact has no host");
     assert!(e.kind == ErrorKind::Unsupported && e.message.contains("encoded images"), "{e}");
 }
+
+/// Sizes that only a run tells may leave a node nothing that it can do: the run fails as one of the interpreter does, by the model's fault and with
+/// the node. What stands in a branch that is not taken, or in a loop without rounds, is in nobody's way.
+#[test]
+fn sizes_that_fit_nothing() {
+    let conv = "conv(%@, %11) {dilations = [1], groups = 1, layout = \"channels_first\", pads = [0, 0], strides = [1]} : f32[1, 1, k - 2]";
+    let pool = "pool(%@) {dilations = [1], high_extra = [0], kernel = [3], kind = \"max\", layout = \"channels_first\", pads = [0, 0], \
+                strides = [1]} : f32[1, 1, k - 2]";
+    let nodes = [
+        conv,
+        pool,
+        "broadcast(%@) {shape = [1, 1, 4]} : f32[1, 1, 4]",
+        "reshape(%@) {shape = [1, 1, 2 * floordiv(k, 2)]} : f32[1, 1, 2 * floordiv(k, 2)]",
+    ];
+    let head = r#"  %1 = nonzero(%10) {dims = [_, k]} : i64[1, k]
+  %2 = cast(%1) {round = "nearest", saturate = 1, to = string} : string[1, k]
+  %3 = cast(%2) {round = "nearest", saturate = 1, to = f32} : f32[1, k]
+  %4 = reshape(%3) {shape = [1, 1, k]} : f32[1, 1, k]
+"#;
+    let weights = "%11 = const f32[1, 1, 3] [1.0, 2.0, 3.0]";
+    for node in nodes {
+        let at = |input: &str| node.replace("%@", input);
+        let plain = format!(
+            "graph @g(%10 \"x\": f32[n]) -> (%5 \"y\") {{\n  {weights}\n{head}  %5 = {} from \"Win:plain\"\n}}\n",
+            at("%4")
+        );
+        let branch = format!(
+            "graph @g(%10 \"x\": f32[n], %12 \"c\": bool[]) -> (%5 \"y\") {{
+{head}  %5 = if(%12, %4) {{dims = [_, _, r]}} : f32[1, 1, r] then graph @then(%13: f32[1, 1, k]) -> (%14) {{
+    {weights}
+    %14 = {} from \"Win:inside\"
+  }} else graph @else(%13: f32[1, 1, k]) -> (%13) {{
+  }}
+}}
+",
+            at("%13")
+        );
+        let rounds = format!(
+            "graph @g(%10 \"x\": f32[n], %16 \"t\": i64[]) -> (%5 \"y\") {{
+  %15 = const f32[] [0.0]
+{head}  %5 = loop(%16, _, %15, %4) {{carried = 1, has_cond = 0, has_trip_count = 1}} : f32[] body graph @body(%17: i64[], %18: bool[], %19: f32[], %13: f32[1, 1, k]) -> (%18, %20) {{
+    {weights}
+    %14 = {} from \"Win:inside\"
+    %21 = reduce(%14) {{axes = [0, 1, 2], keepdims = 0, kind = \"sum\"}} : f32[]
+    %20 = add(%19, %21) : f32[]
+  }}
+}}
+",
+            at("%13")
+        );
+        let refused = |engine: &Executable, inputs: &[Value]| match engine.run(inputs) {
+            Ok(_) => false,
+            Err(e) => {
+                assert!(e.kind == ErrorKind::User && e.message.contains("(Win:"), "{node}: {e}");
+                true
+            }
+        };
+        let (plain, branch, rounds) = (graph(&plain), graph(&branch), graph(&rounds));
+        let (on_plain, on_branch, on_rounds) = (engines(&plain), engines(&branch), engines(&rounds));
+        let mut refusals = 0;
+        for k in [0usize, 5, 1, 2, 4, 3] {
+            let x = Value::from(Tensor::new(&[5], (0..5).map(|i| f32::from(u8::from(i < k))).collect()));
+            let chosen = |c: bool| [x.clone(), Value::from(Tensor::from_bools(&[], &[c]))];
+            let counted = |t: i64| [x.clone(), Value::from(Tensor::new(&[], vec![t]))];
+            holds(&plain, &on_plain, std::slice::from_ref(&x), 0.0);
+            [true, false].into_iter().for_each(|c| holds(&branch, &on_branch, &chosen(c), 0.0));
+            [0, 2].into_iter().for_each(|t| holds(&rounds, &on_rounds, &counted(t), 0.0));
+            for i in 0..2 {
+                let is_refused = refused(&on_plain[i], std::slice::from_ref(&x));
+                assert_eq!(is_refused, refused(&on_branch[i], &chosen(true)), "{node}, {k}");
+                assert_eq!(is_refused, refused(&on_rounds[i], &counted(2)), "{node}, {k}");
+                assert!(!refused(&on_branch[i], &chosen(false)) && !refused(&on_rounds[i], &counted(0)));
+                refusals += usize::from(is_refused);
+            }
+        }
+        assert!((1..12).contains(&refusals), "{node}: {refusals}");
+    }
+}

@@ -44,7 +44,8 @@ impl Mixed {
             if let Step::Compiled(part) = step
                 && part.is_fixed()
             {
-                out.notes.extend(part.prepare(&DimEnv::new(), options, &out.pool)?.1);
+                let made = part.prepare(&DimEnv::new(), options, &out.pool)?;
+                out.notes.extend(made.into_iter().flat_map(|(_, notes)| notes));
             }
         }
         Ok(out)
@@ -95,10 +96,13 @@ impl Mixed {
                     node.results.iter().zip(results).for_each(|(&v, value)| values.put(v, value));
                 }
                 Step::Compiled(part) => {
-                    let (code, _) = part.prepare(scope.env(), &self.options, &self.pool)?;
+                    let made = part.prepare(scope.env(), &self.options, &self.pool)?;
                     let operands =
                         part.inputs.iter().map(|&v| values.take(v)).collect::<Result<Vec<_>>>()?;
-                    let results = code.run(&operands)?;
+                    let results = match made {
+                        Some((code, _)) => code.run(&operands)?,
+                        None => part.interpret(graph, &mut scope, operands, &self.options)?,
+                    };
                     for (&v, value) in part.outputs.iter().zip(results) {
                         scope.learn(graph, v, &value)?;
                         values.put(v, value);

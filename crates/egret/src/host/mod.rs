@@ -19,7 +19,9 @@
 //! **Sizes.** A part's free dims are known when it runs: [`egret_ir::interp::Scope`] binds symbols from the shapes of inputs and results, as in a run of
 //! the interpreter. A part whose declaring node binds a symbol that other steps use gives that node's result too. A part is compiled for the sizes
 //! of its symbols; the code of the last [`KEPT`] sizes is kept. A part without symbols is compiled with the model, so that what cannot be
-//! compiled is told before any run. Sizes that data decides within a part are a matter of compiled code, as in any model.
+//! compiled is told before any run. Sizes that data decides within a part are a matter of compiled code, as in any model. Sizes that leave no valid
+//! graph (a window that does not fit its axis) may be those of a branch that is not taken: for them the interpreter runs the part, and names the node
+//! at fault if it comes to it.
 //!
 //! **Control flow.** An `if`, `loop`, `scan` or `sequence_map` with host values among its operands or results, or anywhere in its bodies, is one host
 //! step: its bodies are interpreted as a whole.
@@ -34,6 +36,7 @@
 //!
 //! Artifacts have no host: `egret compile` and the AOT engine refuse such a model, naming its nodes.
 
+mod fit;
 mod mixed;
 mod part;
 mod partition;

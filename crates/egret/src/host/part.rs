@@ -1,11 +1,13 @@
 //! A compiled part of a model: a graph of tensors of numbers, and its code for the sizes that it has run on.
 
+use super::fit::fits;
 use crate::error::{Error, Result};
 use crate::native::Native;
 use crate::options::Options;
 use crate::pipeline;
-use egret_ir::{DimEnv, Graph, NodeId, ValueId};
-use egret_runtime::Pool;
+use egret_ir::interp::{Bounds, Scope};
+use egret_ir::{DimEnv, Graph, NodeId, Value, ValueId};
+use egret_runtime::{Pool, memory};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
@@ -24,6 +26,8 @@ pub struct Part {
     pub(super) inputs: Vec<ValueId>,
     /// Values of the whole graph, in the order of its outputs.
     pub(super) outputs: Vec<ValueId>,
+    /// Nodes of the whole graph, in topological order.
+    nodes: Vec<NodeId>,
     code: Mutex<Code>,
 }
 
@@ -65,7 +69,8 @@ impl Part {
         }
         let mut symbols: BTreeSet<String> = graph.free_symbols().into_iter().collect();
         symbols.extend(graph.input_symbols().into_iter().map(str::to_owned));
-        Part { graph, symbols: symbols.into_iter().collect(), inputs, outputs, code: Mutex::default() }
+        let (symbols, nodes) = (symbols.into_iter().collect(), nodes.to_vec());
+        Part { graph, symbols, inputs, outputs, nodes, code: Mutex::default() }
     }
 
     /// The part as a graph, its free dims free.
@@ -84,7 +89,8 @@ impl Part {
         code.back().map(|(_, native)| Arc::clone(native))
     }
 
-    /// Compile it for sizes of its symbols, unless it is; what a user should know about the code.
+    /// Compile it for sizes of its symbols, unless it is; what a user should know about the code. `None`: for these sizes it has a node that nothing
+    /// can run, see [`Part::interpret`].
     ///
     /// # Errors
     /// What cannot be compiled; a symbol without a value.
@@ -93,7 +99,7 @@ impl Part {
         env: &DimEnv,
         options: &Options,
         pool: &Arc<Pool>,
-    ) -> Result<(Arc<Native>, Vec<String>)> {
+    ) -> Result<Option<(Arc<Native>, Vec<String>)>> {
         let size = |s: &String| {
             env.get(s).copied().ok_or_else(|| {
                 let dim = egret_ir::Dim::symbol(s);
@@ -106,17 +112,52 @@ impl Part {
         // Whoever needs the same code meanwhile waits for it.
         let mut code = self.code.lock().unwrap_or_else(|e| e.into_inner());
         if let Some((_, native)) = code.iter().find(|(of, _)| *of == sizes) {
-            return Ok((Arc::clone(native), vec![]));
+            return Ok(Some((Arc::clone(native), vec![])));
         }
         let mut graph = self.graph.clone();
         graph.bind_dims(&self.symbols.iter().cloned().zip(sizes.iter().copied()).collect());
+        // Without symbols it is as import has it, and told what is wrong with it before any run.
+        if !self.is_fixed() && !fits(&graph) {
+            return Ok(None);
+        }
         let lowered = pipeline::lower(graph, options, &BTreeMap::new())?;
         let native = Arc::new(Native::of_lowered_on(&lowered, options, Arc::clone(pool))?);
         if code.len() == KEPT {
             code.pop_front();
         }
         code.push_back((sizes, Arc::clone(&native)));
-        Ok((native, lowered.slow.notes()))
+        Ok(Some((native, lowered.slow.notes())))
+    }
+
+    /// Run its nodes one by one in the interpreter, which fails at the one that cannot be run, if it comes to it: the values of its outputs. `whole`:
+    /// the graph that it is a part of, whose run has this scope.
+    ///
+    /// # Errors
+    /// As the interpreter has them.
+    pub(super) fn interpret(
+        &self,
+        whole: &Graph,
+        scope: &mut Scope,
+        inputs: Vec<Value>,
+        options: &Options,
+    ) -> Result<Vec<Value>> {
+        let mut values: BTreeMap<ValueId, Value> = self.inputs.iter().copied().zip(inputs).collect();
+        let of = |values: &BTreeMap<ValueId, Value>, v: ValueId| match whole.as_const(v) {
+            Some(tensor) => Ok(tensor.clone().into()),
+            None => values
+                .get(&v)
+                .cloned()
+                .ok_or_else(|| Error::internal(format!("the value {v} is used before it is made"))),
+        };
+        for &n in &self.nodes {
+            let node = whole.node(n);
+            let operands = node.operands.iter().map(|v| v.map(|v| of(&values, v)).transpose());
+            let operands = operands.collect::<Result<Vec<_>>>()?;
+            let bounds = Bounds { bytes: memory::available(), ..Bounds::default() };
+            let results = scope.eval(whole, n, &operands, options.denormals(), &bounds)?;
+            values.extend(node.results.iter().copied().zip(results));
+        }
+        self.outputs.iter().map(|&v| of(&values, v)).collect()
     }
 }
 
