@@ -39,6 +39,7 @@ pub(crate) fn input_types(
     let mut env: BTreeMap<String, Dim> =
         options.dims.iter().map(|(name, &size)| (name.clone(), Dim::constant(size))).collect();
     let mut symbols = BTreeSet::new();
+    let mut sizes = DimEnv::new();
     let mut declared = vec![];
     for info in inputs {
         let ty = decode_type(info.type_.get_or_default(), &mut |name, axis| {
@@ -50,7 +51,8 @@ pub(crate) fn input_types(
         let shape = ty.as_ref().and_then(Type::as_tensor).map_or(&[][..], |t| &t.shape);
         let given = given_shape(info, shape, options).map_err(|e| e.at(place(info)))?;
         if let (Some(given), Some(Type::Tensor(ty))) = (&given, &ty) {
-            bind_symbols(&ty.shape, given, &options.dims, &mut env).map_err(|e| e.at(place(info)))?;
+            bind_symbols(&ty.shape, given, &options.dims, &mut env, &mut sizes)
+                .map_err(|e| e.at(place(info)))?;
         }
         let said = options.input_shapes.get(&info.name).into_iter().flatten().enumerate();
         symbols.extend(said.filter_map(|(axis, d)| match d.is_unnamed() {
@@ -73,7 +75,22 @@ pub(crate) fn input_types(
     if let Some((name, value)) = env.iter().find(|(_, v)| v.is_negative()) {
         return Err(ImportError::invalid(format!("the dim `{name}` cannot be {value}")));
     }
-    let known = |name: &str| Some(env.get(name).cloned().unwrap_or_else(|| Dim::symbol(name)));
+    // A dim that is left as it is declared is what it is called elsewhere, and a name has the size of what it names.
+    for (ty, given) in &mut declared {
+        let shape = ty.as_ref().and_then(Type::as_tensor).map_or(&[][..], |t| &t.shape);
+        for (axis, dim) in given.iter_mut().flatten().enumerate() {
+            let Some(name) = dim.as_symbol() else { continue };
+            if let Some(called) = env.get(name).filter(|_| shape.get(axis) == Some(&*dim)) {
+                *dim = called.clone();
+            }
+            *dim = dim.substitute(&sizes);
+        }
+    }
+    env.values_mut().for_each(|dim| *dim = dim.substitute(&sizes));
+    let known = |name: &str| {
+        let called = env.get(name).cloned().unwrap_or_else(|| Dim::symbol(name));
+        Some(called.substitute(&sizes))
+    };
     let resolve = |(info, (ty, given)): (&&ValueInfoProto, (Option<Type>, Option<Vec<Dim>>))| {
         let ty = match (ty, given) {
             (None | Some(Type::Tensor(_)), Some(shape)) => {
@@ -166,12 +183,14 @@ fn spelt(shape: &[Dim]) -> String {
     format!("[{}]", shape.iter().map(|d| d.to_string()).collect::<Vec<_>>().join(", "))
 }
 
-/// Bind the symbols of an input's declared shape by the given one, which must fit it.
+/// Bind the symbols of an input's declared shape by the given one, which must fit it. What the model calls by one name stays one dim: it has one name,
+/// and a size that it has for one input is that of its name elsewhere, in `sizes`. (Two sizes are taken as they are given, as those of values are.)
 fn bind_symbols(
     declared: &[Dim],
     given: &[Dim],
     dims: &DimEnv,
     env: &mut BTreeMap<String, Dim>,
+    sizes: &mut DimEnv,
 ) -> Result<(), ImportError> {
     let misfit = |why: String| {
         let message = format!("the shape {} given for it does not fit: {why}", spelt(given));
@@ -188,7 +207,27 @@ fn bind_symbols(
                         "axis {axis} is {have}, but the dim `{name}` was given as {other}"
                     ));
                 }
-                env.entry(name.to_owned()).or_insert_with(|| have.clone());
+                let other = env.entry(name.to_owned()).or_insert_with(|| have.clone());
+                match ((other.as_symbol(), other.as_const()), (have.as_symbol(), have.as_const())) {
+                    _ if other == have => {}
+                    (_, (Some(own), _)) if own == name => {}
+                    ((Some(own), _), _) if own == name => other.clone_from(have),
+                    ((Some(called), _), (Some(here), _)) => {
+                        return misfit(format!(
+                            "the model calls axis {axis} `{name}`, as it does a dim that is given as `{called}`, so that they are one dim: call \
+                             both `{called}`, or both `{here}`"
+                        ));
+                    }
+                    ((Some(called), _), (_, Some(size))) | ((_, Some(size)), (Some(called), _)) => {
+                        if let Some(has) = sizes.insert(called.to_owned(), size).filter(|&has| has != size)
+                        {
+                            return misfit(format!(
+                                "the dim `{called}` is {has} by another input, and {size} by this one"
+                            ));
+                        }
+                    }
+                    _ => {}
+                }
             }
             // Some exporters write 0 for a dim that they do not know.
             (None, Some(v)) if v > 0 && dim != have => {

@@ -104,6 +104,31 @@ fn shapes_of_inputs_may_have_free_dims() {
     assert_eq!(sized, Ok(vec!["f32[2, 4]".into(), "f32[2, 4]".into()]));
     let open = with(&declared, &[("x", &["?", "?"])], &[]);
     assert_eq!(open, Ok(vec!["f32[batch, 4]".into(), "f32[batch, 4]".into()]));
+    // What the model calls by one name is one dim, in whatever order it is called.
+    let pair =
+        |x: &'static str, y: &'static str| with(&declared, &[("x", &[x, "4"]), ("y", &[y, "4"])], &[]);
+    for (x, y, is) in [
+        ("B", "3", "3"),
+        ("3", "B", "3"),
+        ("batch", "3", "3"),
+        ("?", "3", "3"),
+        ("3", "batch", "3"),
+        ("B", "?", "B"),
+        ("B", "batch", "B"),
+        ("?", "B", "B"),
+        ("B", "B", "B"),
+    ] {
+        let one = format!("f32[{is}, 4]");
+        assert_eq!(pair(x, y), Ok(vec![one.clone(), one]), "{x}, {y}");
+    }
+    let e = pair("B", "C").expect_err("two names of one dim");
+    assert!(e.contains("input `y`") && e.contains("call both `B`, or both `C`"), "{e}");
+    let square = add([value("x", 1, &["n", "n"]), value("y", 1, &["n", "n"])]);
+    let e = with(&square, &[("x", &["A", "4"]), ("y", &["A", "5"])], &[]).expect_err("4 and 5");
+    assert!(e.contains("the dim `A` is 4 by another input, and 5 by this one"), "{e}");
+    let swapped = add([value("x", 1, &["a", "1"]), value("y", 1, &["1", "b"])]);
+    let swapped = with(&swapped, &[("x", &["b", "1"]), ("y", &["1", "a"])], &[]);
+    assert_eq!(swapped, Ok(vec!["f32[b, 1]".into(), "f32[1, a]".into()]));
     for (shape, says) in [
         (&["B", "C"][..], "[B, C] given for it does not fit: the model declares 4 at axis 1"),
         (&["B"], "the model declares 2 dims"),
