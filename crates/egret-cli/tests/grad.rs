@@ -93,3 +93,35 @@ fn where_there_is_no_derivative_the_nodes_and_the_way_round_are_named() {
     let kind = refused(&["--of", "y", "--wrt", "i"]);
     assert!(kind.contains("`i` is i64[2]") && kind.contains("choose a value"), "{kind}");
 }
+
+/// Recurrent cells against numbers of another implementation (fixtures/gen/recurrent_gradients.py), by inputs and weights.
+#[test]
+fn recurrent_cells_have_the_gradients_that_were_recorded() {
+    let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name);
+    let recorded = egret::npz::read_npz(&fixture("gradients/recurrent.npz")).expect("the gradients");
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (given, got) = (dir.path().join("in.npz"), dir.path().join("out.npz"));
+    let inputs = ["x", "h0", "c0"].map(|name| (name.to_owned(), recorded[name].clone()));
+    egret::npz::write(&given, &inputs).expect("the inputs");
+    let wrt: Vec<&str> = recorded.keys().filter_map(|name| name.strip_prefix("grad.")).collect();
+    assert_eq!(wrt.len(), 16);
+    for engine in ["jit", "interp"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_egret"));
+        command.arg("grad").arg(fixture("models/recurrent.onnx")).args(["--of", "logits[1]", "--run"]);
+        command.args(["--engine", engine]).arg("--inputs").arg(&given).arg("-o").arg(&got);
+        wrt.iter().for_each(|name| {
+            command.args(["--wrt", name]);
+        });
+        let out = command.output().expect("egret starts");
+        assert_eq!(out.status.code(), Some(0), "{}", said(&out.stderr));
+        let got = egret::npz::read_npz(&got).expect("the gradients");
+        for name in &wrt {
+            let name = format!("grad.{name}");
+            let (want, have) = (recorded[&name].data::<f64>(), got[&name].data::<f32>());
+            let most = want.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+            let error =
+                want.iter().zip(have).fold(0.0, |m: f64, (a, b)| m.max((a - f64::from(*b)).abs())) / most;
+            assert!(have.len() == want.len() && error <= 1e-5, "{engine}: {name}: {error}");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Short spellings for the nodes that rules are made of.
 
+use crate::error::GradError;
 use egret_ir::{Attrs, Builder, DType, Dim, Op, Tensor, TensorType, TypeError, ValueId, advice, attrs};
 
 /// Why a rule gives no gradient for a node.
@@ -14,6 +15,20 @@ pub(crate) enum Refusal {
 impl From<TypeError> for Refusal {
     fn from(e: TypeError) -> Refusal {
         Refusal::Type(e)
+    }
+}
+
+impl From<GradError> for Refusal {
+    /// What stands in the way within a region.
+    fn from(e: GradError) -> Refusal {
+        match e {
+            GradError::NotDifferentiable(places) => {
+                let places: Vec<String> = places.iter().map(ToString::to_string).collect();
+                Refusal::Reason(format!("in its body, {}", places.join("; ")))
+            }
+            GradError::Rule(_, e) => Refusal::Type(e),
+            other => Refusal::Reason(format!("in its body, {other}")),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::emit::Emit;
 use crate::error::GradError;
+use crate::inline::copy_into;
 use crate::reverse::{Of, find, grad, grad_with, name_of};
 use egret_ir::{Builder, Graph, Op, ValueId};
 use std::collections::HashMap;
@@ -55,30 +56,9 @@ fn without_seed(mut graph: Graph, name: &str) -> Result<Graph, GradError> {
     for &i in graph.inputs().iter().filter(|i| **i != seed) {
         map.insert(i, new.add_input(&graph.value(i).name, graph.ty(i).clone()));
     }
-    let order = graph.topological().map_err(|n| GradError::Request(format!("{n} lies on a cycle")))?;
-    let moved = |new: &mut Graph, map: &mut HashMap<ValueId, ValueId>, v: ValueId| {
-        if let (false, Some(constant)) = (map.contains_key(&v), graph.as_const(v)) {
-            map.insert(v, new.add_const(constant.clone()));
-        }
-        map[&v]
-    };
-    for n in order {
-        let node = graph.node(n);
-        let operands = node.operands.iter().map(|v| v.map(|v| moved(&mut new, &mut map, v))).collect();
-        let types = node.results.iter().map(|&v| graph.ty(v).clone()).collect();
-        let made = new.add_node(
-            node.op,
-            node.attrs.clone(),
-            operands,
-            node.regions.clone(),
-            types,
-            node.sources.clone(),
-        );
-        map.extend(node.results.iter().copied().zip(new.node(made).results.clone()));
-    }
+    let map = copy_into(&mut new, &graph, map, &results)?;
     for (v, name) in results.into_iter().zip(&names) {
-        let v = moved(&mut new, &mut map, v);
-        new.add_output(name, v);
+        new.add_output(name, map[&v]);
     }
     Ok(new)
 }

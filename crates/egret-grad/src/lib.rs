@@ -22,12 +22,15 @@
 //! | `floor`, `ceil`, `round`, `sign` | 0 everywhere, as PyTorch |
 //! | `pow(a, b)` | 0 for a where b = 0, 0 for b where a = 0 and b >= 0, as PyTorch |
 //! | `scatter` with equal indices | only the update that stays has one (PyTorch: undefined) |
+//! | recurrent cells: `clip` at its bounds | 0 |
+//! | their `LeakyRelu`, `Elu` and `ThresholdedRelu` at the kink | that of x above it (PyTorch: that below it) |
 //! | `cumulative` by `prod` | NaN behind an element that is 0 (PyTorch has a case for it) |
 #![forbid(unsafe_code)]
 
 mod emit;
 mod error;
 mod forward;
+mod inline;
 mod reverse;
 mod rules;
 

@@ -2,7 +2,7 @@
 
 use crate::emit::{Emit, Refusal, is_real};
 use crate::error::{GradError, Place};
-use crate::rules::{Call, Derivative, derivative, rule};
+use crate::rules::{Call, Derivative, Within, derivative, rule};
 use egret_ir::{Builder, Dim, Graph, NodeId, Type, ValueId};
 use std::collections::HashMap;
 
@@ -144,6 +144,46 @@ fn check_real(graph: &Graph, target: ValueId, wrt: &[ValueId]) -> Result<(), Gra
     Ok(())
 }
 
+/// The gradients of values of a region that is being built, of which `graph` is what there was before the `seeds`, by `wrt`: of those
+/// that have any.
+fn pulled_back(
+    e: &mut Emit,
+    graph: &Graph,
+    seeds: HashMap<ValueId, ValueId>,
+    wrt: &[ValueId],
+) -> Result<Vec<Option<ValueId>>, GradError> {
+    let order = graph.topological().map_err(|n| GradError::Request(format!("{n} lies on a cycle")))?;
+    let activity = activity(graph, &order, wrt, &[]);
+    let mut sweep = Sweep { graph, e, gradients: seeds, ends: &[] };
+    sweep.pass_all(&order, &activity)?;
+    Ok(wrt.iter().map(|v| sweep.gradients.get(v).copied()).collect())
+}
+
+/// Which inputs of a body that hands its first `carried` outputs to itself as inputs have a derivative, if these have.
+fn carried_activity(body: &Graph, mut active: Vec<bool>, carried: usize) -> Result<Vec<bool>, Refusal> {
+    let order =
+        body.topological().map_err(|n| Refusal::Reason(format!("{n} of its body lies on a cycle")))?;
+    loop {
+        let on: Vec<ValueId> =
+            body.inputs().iter().zip(&active).filter(|(_, a)| **a).map(|(&v, _)| v).collect();
+        let reached = activity(body, &order, &on, &[]);
+        let more = |&i: &usize| !active[i] && reached[body.outputs()[i].0 as usize];
+        let more: Vec<usize> = (0..carried).filter(more).collect();
+        if more.is_empty() {
+            return Ok(active);
+        }
+        for i in more {
+            let ty = body.ty(body.outputs()[i]);
+            if !is_real_tensor(ty) {
+                return Err(Refusal::Reason(format!(
+                    "gradients are not computed in {ty}, which it carries"
+                )));
+            }
+            active[i] = true;
+        }
+    }
+}
+
 fn is_real_tensor(ty: &Type) -> bool {
     ty.as_tensor().is_some_and(|t| is_real(t.dtype))
 }
@@ -269,6 +309,15 @@ impl Sweep<'_> {
         target: ValueId,
         wrt: &[ValueId],
     ) -> Result<Vec<ValueId>, GradError> {
+        self.pass_all(order, active)?;
+        let of = |&v: &ValueId| {
+            self.gradients.get(&v).copied().ok_or_else(|| no_path(self.graph, order, target, v))
+        };
+        wrt.iter().map(of).collect()
+    }
+
+    /// Pass the gradients of all nodes on.
+    fn pass_all(&mut self, order: &[NodeId], active: &[bool]) -> Result<(), GradError> {
         let mut refused = vec![];
         for &n in order.iter().rev() {
             match self.node(n, active) {
@@ -283,10 +332,7 @@ impl Sweep<'_> {
             refused.reverse();
             return Err(GradError::NotDifferentiable(refused));
         }
-        let of = |&v: &ValueId| {
-            self.gradients.get(&v).copied().ok_or_else(|| no_path(self.graph, order, target, v))
-        };
-        wrt.iter().map(of).collect()
+        Ok(())
     }
 
     /// Pass the gradients of a node's results on to its operands.
@@ -311,7 +357,7 @@ impl Sweep<'_> {
             return Err(Refusal::Reason(format!("gradients are not computed in {ty}")));
         }
         self.e.b.set_sources(node.sources.clone());
-        let mut call = Call::new(self.e, node, grads, wanted);
+        let mut call = Call::new(self.e, node, grads, wanted, Within { pulled_back, carried_activity });
         rule(&mut call)?;
         let given = call.given();
         for (operand, gradient) in node.operands.iter().zip(given) {

@@ -108,6 +108,19 @@ fn refusals_name_what_stands_in_the_way() {
     // A dim that may turn out to be 1.
     let dims = "graph @g(%0 \"x\": f64[a], %1 \"z\": f64[b]) -> (%2 \"y\") { %2 = add(%0, %1) }";
     assert!(refusal(dims, vec![]).to_string().contains("depends on the input: give --dim "));
+    // A state that is rounded in every step, and what stands in the way within a body.
+    let rounded = "graph @g(%0 \"x\": f64[3, 1, 4], %1: f64[1, 4, 1]) -> (%2 \"y\") { \
+        %2, %3, %4 = lstm(%0, _, %1, _, _, _, _, _, _) {activations = [\"Sigmoid\", \"Tanh\", \"Tanh\"], alphas = [], betas = [], \
+        clip = 0.0, direction = \"forward\", hidden = 1, input_forget = 0, rounded_state = 1} from \"LSTM:/l\" }";
+    assert!(refusal(rounded, vec![]).to_string().contains("(LSTM:/l): its state is rounded to 8 bits"));
+    let within = "graph @g(%0 \"x\": f64[5, 3, 3]) -> (%1 \"y\") { \
+        %1 = scan(%0) {carried = 0, input_axes = [0], input_reverse = [0], output_axes = [0], output_reverse = [0], scans = 1} : f64[5] \
+        body graph @b(%0: f64[3, 3]) -> (%1) { %1 = det(%0) from \"Det:/d\" } }";
+    let message = refusal(within, vec![]).to_string();
+    assert!(
+        message.contains("scan: in its body, n0 det (Det:/d): there is no rule for it yet"),
+        "{message}"
+    );
     // What is passed by has no say: only the path between is asked.
     let beside = "graph @g(%0 \"x\": f64[3, 3]) -> (%3 \"y\") { %1 = const f64[2, 2] [1.0, 2.0, 3.0, 4.0] %2 = det(%1) %3 = mul(%0, %2) }";
     let graph = parse(beside);

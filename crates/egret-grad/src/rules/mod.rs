@@ -2,14 +2,18 @@
 
 mod attention;
 mod contraction;
+mod control;
 mod elementwise;
 mod indexing;
 mod movement;
+mod recurrent;
 mod reduction;
 mod window;
 
 use crate::emit::{Emit, Refusal};
-use egret_ir::{Attrs, Node, Op, TensorType, ValueId};
+use crate::error::GradError;
+use egret_ir::{Attrs, Graph, Node, Op, TensorType, ValueId};
+use std::collections::HashMap;
 
 /// What the derivative of a primitive is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -96,9 +100,23 @@ fn written(op: Op) -> Option<Rule> {
         Pool => window::pool,
         MaxPoolIndices => window::max_pool_indices,
         Resize => window::resize,
+        Scan => control::scan,
+        Lstm | Gru | Rnn => recurrent::recurrent,
         _ => return None,
     })
 }
+
+/// How a rule differentiates a region: what the sweep lends to the rules, which it knows itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Within {
+    /// The gradients of values of a region that is being built, of which the graph is what there was before the seeds: of those that have any.
+    pub pulled_back: PulledBack,
+    /// Which inputs of a body that hands its first outputs, so many, to itself as inputs have a derivative, if these have.
+    pub carried_activity: fn(&Graph, Vec<bool>, usize) -> Result<Vec<bool>, Refusal>,
+}
+
+pub(crate) type PulledBack =
+    fn(&mut Emit, &Graph, HashMap<ValueId, ValueId>, &[ValueId]) -> Result<Vec<Option<ValueId>>, GradError>;
 
 /// A node whose rule is at work.
 pub(crate) struct Call<'a> {
@@ -106,6 +124,10 @@ pub(crate) struct Call<'a> {
     pub e: &'a mut Emit,
     pub op: Op,
     pub attrs: &'a Attrs,
+    /// How its regions are differentiated.
+    pub within: Within,
+    /// The regions of the node.
+    pub regions: &'a [Graph],
     operands: &'a [Option<ValueId>],
     results: &'a [ValueId],
     gradients: Vec<Option<ValueId>>,
@@ -120,10 +142,12 @@ impl<'a> Call<'a> {
         node: &'a Node,
         gradients: Vec<Option<ValueId>>,
         wanted: Vec<bool>,
+        within: Within,
     ) -> Call<'a> {
         let given = vec![None; wanted.len()];
         let (operands, results) = (&node.operands, &node.results);
-        Call { e, op: node.op, attrs: &node.attrs, operands, results, gradients, wanted, given }
+        let (attrs, regions) = (&node.attrs, &node.regions);
+        Call { e, op: node.op, attrs, within, regions, operands, results, gradients, wanted, given }
     }
 
     /// Operand `i`, which is there.
@@ -154,6 +178,16 @@ impl<'a> Call<'a> {
     /// Result `i`.
     pub fn result(&self, i: usize) -> ValueId {
         self.results[i]
+    }
+
+    /// Number of results.
+    pub fn results(&self) -> usize {
+        self.results.len()
+    }
+
+    /// The gradient of result `i`, if it has one.
+    pub fn gradient(&self, i: usize) -> Option<ValueId> {
+        self.gradients[i]
     }
 
     /// The gradient of the first result.

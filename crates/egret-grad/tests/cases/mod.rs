@@ -1,5 +1,7 @@
 //! Graphs that exercise every rule, in text IR over f64: written out, or generated where a rule has geometry.
 
+mod recurrent;
+
 use egret_testkit::Rng;
 
 /// A graph, and the ranges from which its inputs are drawn (the last one for all further inputs).
@@ -31,6 +33,8 @@ pub fn all() -> Vec<Case> {
     all.extend(contractions());
     all.extend(pools());
     all.extend(resizes());
+    all.extend(recurrent::recurrent());
+    all.extend(recurrent::scans());
     all
 }
 
