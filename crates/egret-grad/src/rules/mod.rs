@@ -112,11 +112,13 @@ pub(crate) struct Within {
     /// The gradients of values of a region that is being built, of which the graph is what there was before the seeds: of those that have any.
     pub pulled_back: PulledBack,
     /// Which inputs of a body that hands its first outputs, so many, to itself as inputs have a derivative, if these have.
-    pub carried_activity: fn(&Graph, Vec<bool>, usize) -> Result<Vec<bool>, Refusal>,
+    pub carried_activity: CarriedActivity,
 }
 
 pub(crate) type PulledBack =
     fn(&mut Emit, &Graph, HashMap<ValueId, ValueId>, &[ValueId]) -> Result<Vec<Option<ValueId>>, GradError>;
+
+pub(crate) type CarriedActivity = fn(&Graph, Vec<bool>, usize) -> Result<Vec<bool>, Refusal>;
 
 /// A node whose rule is at work.
 pub(crate) struct Call<'a> {
