@@ -43,7 +43,7 @@ pub struct CostModel {
 
 /// Bytes of code and data that a weight takes of which only the nonzeros are kept: 7 of its multiply-add, 4 of itself, the rest for what
 /// loads the row that it multiplies, which it shares with others.
-const BYTES_OF_NONZERO: f64 = 12.0;
+pub const BYTES_OF_NONZERO: usize = 12;
 
 /// What a multiply-add by a nonzero costs, in those of dense tiles: the load of the row is its own.
 const PRICE_OF_NONZERO: f64 = 1.5;
@@ -64,7 +64,8 @@ impl CostModel {
         if self.sparse_rows == 0 {
             return 0.0;
         }
-        (self.macs_of_weight(columns) / self.macs_of_nonzero(columns as u64)).min(4.0 / BYTES_OF_NONZERO)
+        (self.macs_of_weight(columns) / self.macs_of_nonzero(columns as u64))
+            .min(4.0 / BYTES_OF_NONZERO as f64)
     }
 
     /// Multiply-adds that take as long as those of a weight by so many columns in a dense product, or as reading it, where that is longer.
@@ -76,7 +77,7 @@ impl CostModel {
     fn macs_of_nonzero(&self, columns: u64) -> f64 {
         // A column less than a vector takes as long as a whole one.
         let whole = columns.div_ceil(self.lanes.max(1)).saturating_mul(self.lanes);
-        whole as f64 * PRICE_OF_NONZERO + self.macs_to_read(BYTES_OF_NONZERO)
+        whole as f64 * PRICE_OF_NONZERO + self.macs_to_read(BYTES_OF_NONZERO as f64)
     }
 
     /// Multiply-adds that take as long as so many bytes of weights or of code.

@@ -50,6 +50,15 @@ pub fn up_to(n: i64, of: i64) -> i64 {
     (n + of - 1) / of * of
 }
 
+/// How far rows of so many elements stand apart so that each begins with a line of the cache, and few share one of its sets: an odd number of lines, of `line`
+/// elements each. Of short ones several are in a line.
+pub fn apart(elements: i64, line: i64) -> i64 {
+    if elements <= line / 2 {
+        return (elements as u64).next_power_of_two() as i64;
+    }
+    ((up_to(elements, line) / line) | 1) * line
+}
+
 /// Elements from the first to the last of those at `sum(i * stride)`, for every `i` below the extent. All
 /// (extent, stride) with a stride that is not negative, and an extent of at least 1.
 pub fn reach(axes: impl IntoIterator<Item = (i64, i64)>) -> Result<usize, Unsupported> {

@@ -5,8 +5,8 @@
 //! producer writes it between the zeros (and clears them in the same kernel), all others read it with the
 //! strides of the larger buffer. Where that cannot be, the convolution copies its input.
 //!
-//! Planes of pixels between convolutions that leave out zeros of weights have gaps behind them in the same way, so that each begins with a whole vector:
-//! they are loaded for few products each.
+//! Planes of pixels between convolutions that leave out zeros of weights have gaps behind them in the same way, so that each begins with a whole vector, as
+//! they are loaded for few products each, and so that they are spread over the sets of the caches: a tile takes a vector of every plane.
 
 use crate::geometry::aliases::root;
 use crate::geometry::conv::ConvShape;
@@ -15,6 +15,7 @@ use crate::geometry::shape::dims;
 use crate::geometry::{size, zeros};
 use crate::plan::fusion::FusionGroup;
 use egret_ir::{DType, Graph, Op, ValueId};
+use egret_loop::Elem;
 use egret_machine::Machine;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,7 +37,8 @@ fn gap(graph: &Graph, group: &FusionGroup, machine: &Machine) -> Option<Halo> {
     let mut halo = Halo::none(shape.rank() + 2);
     if shape.is_pointwise() {
         let pixels: i64 = shape.input.iter().product();
-        halo.gap = size::up_to(pixels, machine.lanes() as i64) - pixels;
+        let line = (machine.line_bytes / Elem::F32.size()) as i64;
+        halo.gap = size::apart(pixels, line) - pixels;
     }
     Some(halo)
 }

@@ -41,7 +41,7 @@ pub fn matmul(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool
     let &[depth, columns] = ctx.dims(w).as_slice() else { return Ok(false) };
     let rows = zeros.columns as i64;
     let from = ctx.place(x)?;
-    let apart = apart(rows, ctx.options.machine.line_bytes as i64 / Elem::F32.size() as i64);
+    let apart = size::apart(rows, ctx.options.machine.line_bytes as i64 / Elem::F32.size() as i64);
     let at = ctx.scratch(Elem::F32, &[depth, apart])?;
     let access = StridedAccess { offset: 0, strides: vec![1, depth] };
     let to = StridedAccess { offset: 0, strides: vec![apart, 1] };
@@ -106,14 +106,4 @@ pub fn lower(
     product::run(ctx, &conv_name("conv_sparse", &s.kernel), weights, &input, &target)?;
     target.finish(ctx, group)?;
     Ok(true)
-}
-
-/// How far rows of so many elements stand apart so that each begins with a line of the cache, and few share one of its sets: an odd number of lines.
-/// Of short ones several are in a line.
-fn apart(elements: i64, line: i64) -> i64 {
-    if elements <= line / 2 {
-        return (elements as u64).next_power_of_two() as i64;
-    }
-    let lines = (elements + line - 1) / line;
-    (lines | 1) * line
 }

@@ -12,6 +12,7 @@ use egret_ir::ValueId;
 use egret_loop::{
     Access, BlockedSum, Cmp, Elem, KernelBuilder, NonzeroStep, Nonzeros, Param, Place, Products, Tile, V,
 };
+use egret_machine::{BYTES_OF_NONZERO, Machine};
 
 /// Tasks of a kernel, at least, where there are so many tiles: what threads share.
 const TASKS: i64 = 16;
@@ -67,7 +68,9 @@ pub fn run(
     let cols = input.run.min(lane);
     let per_run = (input.run + cols - 1) / cols;
     let tiles = input.runs * per_run;
-    let alike = images * blocks.count();
+    let together = pixels_first(machine, w.nonzeros, input.len / images.max(1) as usize);
+    let tasks_of_blocks = if together { 1 } else { blocks.count() };
+    let alike = images * tasks_of_blocks;
     let wanted = (TASKS + alike - 1) / alike;
     let least = if per_run == 1 { 1 } else { TILES };
     let chunks = if input.runs == 1 { (tiles / least).clamp(1, wanted) } else { input.runs.min(wanted) };
@@ -88,7 +91,7 @@ pub fn run(
     }
     let task = k.task();
     let [chunk, rest] = parts(&mut k, task, chunks);
-    let [block, image] = parts(&mut k, rest, blocks.count());
+    let [block, image] = parts(&mut k, rest, tasks_of_blocks);
     let begin = k.affine(&[(chunk, each)], 0);
     let (last, all) = (k.int(chunks - 1), k.int(tiles));
     let next = k.affine(&[(begin, 1)], each);
@@ -107,16 +110,25 @@ pub fn run(
         let out = along(k, &target.out.access);
         let operands: Vec<V> = accesses.iter().map(|a| along(k, a)).collect();
         let places = Places { params: &params, b, out, operands: &operands };
-        let one = |k: &mut KernelBuilder, i: i64| {
+        let mut one = |k: &mut KernelBuilder, i: i64| {
             if let Err(e) = tile_of(k, &places, target, (blocks, i), cols, &steps[i as usize], &elems) {
                 result = Err(e);
             }
         };
-        choose(k, block, 0..blocks.count(), &mut { one });
+        match together {
+            true => (0..blocks.count()).for_each(|i| one(k, i)),
+            false => choose(k, block, 0..blocks.count(), &mut { one }),
+        }
     });
     result?;
     ctx.call(k.finish(), &args)?;
     Ok(())
+}
+
+/// Whether all output channels of some pixels are computed before those of the next pixels, and not all pixels of some channels: where the rows (`elements` of an image)
+/// do not stay in the second cache until the next channels read them, and the code of all channels stays in the first one.
+fn pixels_first(machine: &Machine, nonzeros: usize, elements: usize) -> bool {
+    elements * Elem::F32.size() > machine.l2_bytes && nonzeros * BYTES_OF_NONZERO <= machine.l1_bytes
 }
 
 /// `v % n` and `v / n`.
