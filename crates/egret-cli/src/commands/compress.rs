@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "METRIC")]
     pub metric: Option<Metric>,
     /// What a layer may become: some of dense, w8, w4:32, int8 (as of `quantize`; int8 makes bytes of its inputs too), sparse:0.97
-    /// (zeros, stored as a sparse tensor), 2:4 (N of every M stay; for --zeros); channels:0.2 or channels:-20%, the part of the channels that goes from the whole model first, each
+    /// (zeros, stored as a sparse tensor), 2:4 (N of every M stay; for --zeros and --speed); channels:0.2 or channels:-20%, the part of the channels that goes from the whole model first, each
     /// tried; or auto, a good choice: of integers and zeros, and with --speed of int8 and channels
     #[arg(long, value_name = "LEVEL,..", default_value = "auto")]
     pub to: Levels,

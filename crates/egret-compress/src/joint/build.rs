@@ -5,6 +5,7 @@ use crate::data::reconstruct::Fit;
 use crate::joint::base::Base;
 use crate::joint::level::Level;
 use crate::layers::{Contraction, contractions};
+use crate::mask::{self, Scored};
 use crate::numbers;
 use crate::pattern::Pattern;
 use crate::quantize::fitted::{self, Made};
@@ -12,6 +13,7 @@ use crate::quantize::weights::weights;
 use crate::quantize::{self, Activations, Edge, Planned, Precision};
 use crate::report::{Entry, Quality, Range, Reason, Verdict};
 use crate::request::Watch;
+use crate::scope::Scope;
 use crate::state::State;
 use egret::frontend::ModelFile;
 use egret::samples::Samples;
@@ -134,13 +136,26 @@ fn plan(base: &Base, of: &[Option<Level>], model: &ModelProto, found: &[Contract
     found.iter().enumerate().map(planned).collect()
 }
 
-/// A model with the nodes of the copy with these levels, whose weights are rounded and not fitted: for its time. Zeros are numbers like
-/// others there, as no kernel skips them. `all`: the ranges of all values that may be bytes.
+/// A model with the nodes of the copy with these levels, whose weights are rounded and not fitted: for its time. Zeros are those of the
+/// smallest weights: as many as the copy has, though not the same. `all`: the ranges of all values that may be bytes.
 ///
 /// # Errors
 /// Weights that are no finite numbers; an opset that cannot be raised.
 pub fn unfitted(base: &Base, of: &[Option<Level>], all: &Activations) -> Result<ModelProto> {
     let mut model = base.model.clone();
+    for (c, level) in base.found.iter().zip(of) {
+        let (Some(Level::Zeros(pattern)), Ok(layer)) = (level, &c.layer) else { continue };
+        let tensor = layer.place.of_mut(model.graph.mut_or_insert_default());
+        let tensor = tensor.ok_or_else(|| Error::internal(format!("`{}` is gone", layer.weight)))?;
+        let mut values = numbers::read(tensor)
+            .ok_or_else(|| Error::user(format!("`{}` holds what is no number", layer.weight)))?;
+        let offsets = layer.layout.offsets();
+        let scores: Vec<f64> = offsets.iter().map(|&at| values[at].abs()).collect();
+        let of = Scored { layout: &layer.layout, scores: &scores };
+        let gone = mask::mask(*pattern, Scope::Layer, &of);
+        offsets.iter().zip(gone).filter(|(_, gone)| *gone).for_each(|(&at, _)| values[at] = 0.0);
+        numbers::write(tensor, &values);
+    }
     let plan = plan(base, of, &model, &base.found);
     let made: Vec<Made> = base.found.iter().map(|_| Made::default()).collect();
     let inputs = inputs(&base.found, of);

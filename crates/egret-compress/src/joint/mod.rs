@@ -78,16 +78,16 @@ pub struct Goal {
 }
 
 impl Goal {
-    /// N:M and the goal for it go together.
+    /// N:M goes with a goal that counts zeros.
     fn check_zeros(&self) -> Result<()> {
         let groups = |l: &&Level| matches!(l, Level::Zeros(Pattern::Groups { .. }));
         if self.zeros.is_none() {
             return match self.to.list.iter().find(groups) {
-                None => Ok(()),
-                Some(level) => Err(Error::user(format!(
-                    "{level} is for --zeros 40%, the part of the weights that becomes zero at least: a zero takes the bytes of any number, and \
-                     --speed does not count it, so that no size, speed or budget is reached by it"
+                Some(level) if self.speed.is_none() => Err(Error::user(format!(
+                    "{level} is for --zeros 40%, the part of the weights that becomes zero at least, or --speed 1.5x: a zero takes the bytes of any \
+                     number, so that no size or budget is reached by it"
                 ))),
+                _ => Ok(()),
             };
         }
         if self.size.is_some() || self.speed.is_some() {

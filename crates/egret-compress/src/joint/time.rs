@@ -104,7 +104,7 @@ impl Timed {
         let dense = clock.times(&base.path, &unfitted(base, &none, &ranges)?, &base.found)?;
         let mut all: Vec<Level> = vec![];
         for choice in base.choices.iter().flatten().flatten() {
-            if matches!(choice.level, Level::Integers(_)) && !all.contains(&choice.level) {
+            if choice.level != Level::Dense && !all.contains(&choice.level) {
                 all.push(choice.level);
             }
         }
@@ -119,7 +119,6 @@ impl Timed {
         let mut levels = vec![];
         for (i, choices) in base.choices.iter_mut().enumerate() {
             let Ok(list) = choices else { continue };
-            // What zeros save is not estimated here.
             let time = |l: Level| of.iter().find(|o| o.0 == l).map_or(dense.layers[i], |o| o.1.layers[i]);
             let all: Vec<(Choice, u64)> = list.iter().map(|c| (*c, time(c.level))).collect();
             let mut kept: Vec<(Choice, u64)> =

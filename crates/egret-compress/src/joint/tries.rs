@@ -104,7 +104,9 @@ impl Search<'_, '_> {
         let within = self.most.is_none_or(|most| time.is_some_and(|t| t <= most));
         let kept = kept(base, choices);
         let fits = self.limit.is_none_or(|l| bytes <= l) && self.kept.is_none_or(|k| kept <= k) && within;
-        let smaller = self.kept.is_some() || bytes < self.before;
+        // Zeros in groups take the bytes of any number: what they save is time.
+        let groups = |l: &Level| matches!(l, Level::Zeros(Pattern::Groups { .. }));
+        let smaller = self.kept.is_some() || levels.iter().any(groups) || bytes < self.before;
         let met = fits && smaller && self.allowed.is_none_or(|a| score.loss <= a);
         let sum = |sum: Cost, (costs, &k): (&Vec<Cost>, &usize)| Cost {
             bytes: sum.bytes + costs[k].bytes,
