@@ -368,3 +368,25 @@ fn made_up_inputs_have_the_dims_that_are_given() {
     assert!(works(&["run", &out, "--input", &zeros]).contains("f32[2, 10]"));
     refused(&["run", &out, "--input", &zeros, "--dim", "batch=3"], 1, &["axis 0 is 2", "`batch` is 3"]);
 }
+
+/// A branch that leaves out an axis of a free size is imported as this slice.
+#[test]
+fn a_free_dim_that_may_not_be_anything_is_said() {
+    let dir = temp();
+    let text = "graph @g(%0 \"x\": f32[B, S, 3]) -> (%2 \"y\") {
+  %1 = slice(%0) {sizes = [B, 1, 3], starts = [0, 2*S - 2, 0], steps = [1, 1, 1]} : f32[B, 1, 3] from \"If:o\"
+  %2 \"y\" = reshape(%1) {shape = [B, 3]} : f32[B, 3] from \"If:o\"
+}
+";
+    let model = path(&dir, "m.egret");
+    std::fs::write(&model, text).expect("a file");
+    let out = path(&dir, "out");
+    let compile = ["compile", &model, "--out-dir", &out];
+    let said = "note: not for all sizes of free dims: node `If:o` needs `S` to be at most 1";
+    refused(&compile, 0, &[said]);
+    refused(
+        &[&compile[..], &["--at-most", "S=5"]].concat(),
+        1,
+        &["one of the inputs, which --dim S=N fixes"],
+    );
+}

@@ -43,9 +43,13 @@ impl Graph {
                 }),
             };
             if !limited? {
+                let own = match free.contains(name) {
+                    true => format!("it is one of the inputs, which --dim {name}=N fixes; "),
+                    false => String::new(),
+                };
+                let known = self.known();
                 return Err(format!(
-                    "the model has no dim `{name}` that a loop or a range decides; {}",
-                    self.known()
+                    "the model has no dim `{name}` that a loop or a range decides; {own}{known}"
                 ));
             }
         }

@@ -17,6 +17,8 @@ pub struct Conditions {
     calls: BTreeMap<usize, u32>,
     /// All of them in words: "node `Slice:/tail` needs `seq` to be at least 8". The dims in it are spelt between backticks.
     pub texts: Vec<String>,
+    /// The places in `texts` of those that every run is held to and that say the most of a dim, as a number: "`seq` to be at most 512".
+    pub limits: Vec<usize>,
 }
 
 impl Conditions {
@@ -29,6 +31,9 @@ impl Conditions {
                 let nodes = program.needed.get(&id).map_or(&[][..], |nodes| nodes);
                 let number = out.number(program, vec![format!("{} {needs}", who(nodes))]);
                 out.sizes.insert(id, number);
+                if words.most(size).is_some() {
+                    out.limits.push(number as usize - 1);
+                }
             }
         }
         for (i, call) in program.calls.iter().enumerate().filter(|(_, call)| !call.needs.is_empty()) {
@@ -99,13 +104,12 @@ impl Words<'_> {
                 Some(format!("{} to be equal to {}", self.dim(a), self.dim(b)))
             }
             Size::Op(SizeOp::Sub, a, b) if self.is_least_of(b, a) => None,
-            Size::Op(SizeOp::Sub, a, b) => match (self.constant(a), self.constant(b)) {
-                (_, Some(least)) => self.at_least(a, least),
-                (Some(most), None) => Some(format!("{} to be at most {most}", self.dim(b))),
+            Size::Op(SizeOp::Sub, a, b) => match (self.most(size), self.constant(b)) {
+                (Some((id, most)), _) => Some(format!("{} to be at most {most}", self.dim(id))),
+                (None, Some(least)) => self.at_least(a, least),
                 (None, None) => match self.bound(a, b) {
                     Some((id, Bound::Least(least))) => self.at_least(id, least),
-                    Some((id, Bound::Most(most))) => Some(format!("{} to be at most {most}", self.dim(id))),
-                    None => Some(format!("{} to be at least {}", self.dim(a), self.dim(b))),
+                    _ => Some(format!("{} to be at least {}", self.dim(a), self.dim(b))),
                 },
             },
             Size::Op(SizeOp::FloorDiv | SizeOp::CeilDiv | SizeOp::Mod, _, by) => match self.constant(by) {
@@ -117,6 +121,19 @@ impl Words<'_> {
             }
             Size::Length(_) | Size::Const(_) => None,
             Size::Op(SizeOp::Add | SizeOp::Mul | SizeOp::Min | SizeOp::Max, ..) => None,
+        }
+    }
+
+    /// What can be at most a number for a size to have a value, and that number.
+    fn most(&self, size: &Size) -> Option<(SizeId, i64)> {
+        let Size::Op(SizeOp::Sub, a, b) = *size else { return None };
+        match (self.constant(a), self.constant(b)) {
+            (_, Some(_)) => None,
+            (Some(most), None) => Some((b, most)),
+            (None, None) => match self.bound(a, b)? {
+                (id, Bound::Most(most)) => Some((id, most)),
+                (_, Bound::Least(_)) => None,
+            },
         }
     }
 
@@ -269,6 +286,10 @@ mod tests {
             ..Program::default()
         };
         let texts = |p: &Program| Conditions::of(p).texts;
+        let limits = |p: &Program| -> Vec<String> {
+            let all = Conditions::of(p);
+            all.limits.iter().map(|&i| all.texts[i].clone()).collect()
+        };
         let want = [
             "the model needs `seq` to be at least 0",
             "the model needs `m` to be at least 0",
@@ -284,6 +305,7 @@ mod tests {
             "the model needs `m` to be at least 5",
         ];
         assert_eq!(texts(&program), want);
+        assert_eq!(limits(&program), [want[3], want[9], want[10]]);
         program.needed = [(short, nodes(5))].into();
         let of_five = "nodes `Slice:/0`, `Slice:/1`, `Slice:/2` and 2 more need `seq` to be at least 8";
         assert_eq!(texts(&program)[2], of_five);

@@ -176,10 +176,11 @@ impl ExternalData {
         if let Some(map) = self.files.get(&real) {
             return Ok(map.clone());
         }
-        let file = File::open(&real).map_err(|e| io(&path, &e))?;
-        if !file.metadata().map_err(|e| io(&path, &e))?.is_file() {
+        // Opening a pipe would wait for somebody to write into it.
+        if !real.metadata().map_err(|e| io(&path, &e))?.is_file() {
             return Err(ImportError::invalid(format!("external data: {location:?} is not a file")));
         }
+        let file = File::open(&real).map_err(|e| io(&path, &e))?;
         let map = Arc::new(mapped(&file).map_err(|e| io(&path, &e))?);
         self.files.insert(real, map.clone());
         Ok(map)

@@ -273,6 +273,10 @@ fn external_data_stays_beside_the_model() {
     assert!(message("w.bin", "8").contains("lie outside"));
     #[cfg(unix)]
     {
+        // A pipe would be waited for.
+        let made = std::process::Command::new("mkfifo").arg(folder.path().join("pipe")).status();
+        assert!(made.expect("mkfifo").success());
+        assert!(message("pipe", "0").contains("is not a file"), "{}", message("pipe", "0"));
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).expect("links");
         assert!(message("link", "0").contains("leads out of the model's folder"));
     }

@@ -3,11 +3,12 @@
 use crate::options::Options;
 use crate::pipeline::Lowered;
 use egret_ir::{DType, Graph, Tensor, text};
+use egret_loop::conditions::Conditions;
 use egret_loop::{Call, Kernel, Program};
 use egret_opt::rules::{Rule, Tier, shipped};
 use egret_trace::{Kind, Trace, Why};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// From this share of zeros on a word is said about them.
 const ZEROS_WORTH_A_WORD: f64 = 0.2;
@@ -56,7 +57,23 @@ pub fn of(before: &Constants, lowered: &Lowered, options: &Options) -> Vec<Strin
     let mut out = lowered.slow.notes();
     out.extend(zeros(before, &lowered.trace, &lowered.program));
     out.extend(effects(&lowered.trace, options));
+    out.extend(limits(&lowered.program));
     out
+}
+
+/// How many limits of free dims are said.
+const LIMITS: usize = 2;
+
+/// That not every size of a free dim can be run: what a dim is at most, and for which node.
+fn limits(program: &Program) -> Option<String> {
+    let conditions = Conditions::of(program);
+    let all: BTreeSet<&str> = conditions.limits.iter().map(|&i| conditions.texts[i].as_str()).collect();
+    let first: Vec<&str> = all.iter().copied().take(LIMITS).collect();
+    let more = match all.len().saturating_sub(LIMITS) {
+        0 => String::new(),
+        more => format!("; {more} more such"),
+    };
+    (!first.is_empty()).then(|| format!("not for all sizes of free dims: {}{more}", first.join("; ")))
 }
 
 fn zeros(before: &Constants, trace: &Trace, program: &Program) -> Option<String> {

@@ -114,7 +114,8 @@ impl Lengths {
     }
 
     /// Whether a dim is none the smaller where data decides more: in the sum that it is, what data decides is added. With `splits` left extremes are told apart: `n - min(n, 4)` is the larger
-    /// of 0 and `n - 4`. What lies between two numbers whatever data decides, as `min(1, m)`, may be either: `n - n*min(1, m)` lies between `n` and 0.
+    /// of 0 and `n - 4`. What lies between two numbers whatever data decides, as `min(1, m)`, may be either: `n - n*min(1, m)` lies between `n` and 0. Only where the dim is
+    /// linear in it: `n*min(2, m)*min(2, m) - 2*n*min(2, m)` is 0 at both ends and less than 0 between them.
     fn grows(&self, dim: &Dim, splits: usize) -> bool {
         let Some(terms) = dim.as_sum() else { return false };
         let decides = |part: &DimPart| self.decides(part);
@@ -145,6 +146,9 @@ impl Lengths {
         let ends = between.filter_map(|part| match part {
             DimPart::Op(op, a, b) => {
                 let whole = a.op(*op, b);
+                if !is_linear(&terms, part) {
+                    return None;
+                }
                 let most = (Dim::constant(0) - whole.clone()).at_least()?.checked_neg()?;
                 Some([whole.at_least()?, most].map(|end| dim.replace_op(&whole, &Dim::constant(end))))
             }
@@ -163,6 +167,14 @@ fn whole(part: &DimPart) -> Dim {
     }
 }
 
+/// Whether a sum is linear in a factor: no term has it twice, or in what its other factors are made of.
+fn is_linear(terms: &[(i64, Vec<DimPart>)], part: &DimPart) -> bool {
+    let own = whole(part);
+    let times = |parts: &[DimPart]| parts.iter().filter(|p| whole(p) == own).count();
+    let inside = |p: &DimPart| whole(p) != own && whole(p).replace_op(&own, &Dim::constant(0)) != whole(p);
+    terms.iter().all(|(_, parts)| times(parts) <= 1 && !parts.iter().any(inside))
+}
+
 /// Whether a factor is none below 0.
 fn is_number(part: &DimPart) -> bool {
     whole(part).at_least().is_some_and(|least| least >= 0)
@@ -170,3 +182,80 @@ fn is_number(part: &DimPart) -> bool {
 
 /// How many extremes [`Lengths::grows`] tells apart.
 const SPLITS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sums of products of what data decides (`u`, at most `n`), dims, and extremes and quotients of both: what the most is said to be is none the smaller than
+    /// what the dim is for any `u`.
+    #[test]
+    fn no_dim_is_more_than_its_most() {
+        let lengths = Lengths(vec![Decided { name: "u".into(), most: Dim::symbol("n"), found_by: None }]);
+        let mut rng = egret_ir::rng::Rng::new(7);
+        let mut below = |n: u64| rng.bits() % n;
+        let mut told = 0;
+        for case in 0..4000 {
+            let mut part = |below: &mut dyn FnMut(u64) -> u64| {
+                let symbol = |i: u64| Dim::symbol(["u", "n", "k", "b"][i as usize]);
+                let (a, c) = (symbol(below(4)), Dim::constant(1 + below(3) as i64));
+                match below(9) {
+                    0 => a.op(DimOp::Min, &c),
+                    1 => a.op(DimOp::Max, &c),
+                    2 => a.op(DimOp::FloorDiv, &c),
+                    3 => a.op(DimOp::Mod, &c),
+                    4 => a.op(DimOp::Min, &symbol(below(4))),
+                    5 => Dim::symbol("k").op(DimOp::Min, &Dim::constant(2)),
+                    _ => a,
+                }
+            };
+            let mut dim = Dim::constant(below(3) as i64);
+            for _ in 0..1 + below(3) {
+                let mut term = Dim::constant([1, 2, -1, -2][below(4) as usize]);
+                let w = part(&mut below);
+                for _ in 0..1 + below(3) {
+                    term = term * if below(2) == 0 { w.clone() } else { part(&mut below) };
+                }
+                dim = dim + term;
+            }
+            // The same at both ends of what lies between two numbers, and less between them.
+            let between = [
+                Dim::symbol("k").op(DimOp::Min, &Dim::constant(2)),
+                Dim::symbol("n").op(DimOp::Mod, &Dim::constant(3)),
+            ];
+            if let Some(w) = between.get(case) {
+                let times = w.clone() * w.clone() - Dim::constant(2) * w.clone();
+                dim = Dim::symbol("b") + Dim::symbol("u") * times;
+            }
+            if !lengths.is_bounded(&dim) {
+                continue;
+            }
+            told += 1;
+            let most = lengths.most(&dim);
+            for (n, k, b) in [(0, 0, 0), (1, 1, 0), (3, 1, 2), (4, 2, 5), (7, 3, 1), (5, 0, 9)] {
+                let at = |d: &Dim, u: i64| {
+                    let of = |name: &str| {
+                        let value = match name {
+                            "u" => u,
+                            "n" => n,
+                            "k" => k,
+                            _ => b,
+                        };
+                        Some(Dim::constant(value))
+                    };
+                    d.map_symbols(&of).and_then(|d| d.as_const())
+                };
+                for u in 0..=n {
+                    // No dim is negative: a run that has such a one fails.
+                    if let (Some(is), Some(most)) = (at(&dim, u).filter(|d| *d >= 0), at(&most, n)) {
+                        assert!(
+                            is <= most,
+                            "{dim} is {is} for u = {u} of {n}, k = {k}, b = {b}, and at most {most}"
+                        );
+                    }
+                }
+            }
+        }
+        assert!(told > 500, "{told} of them are bounded");
+    }
+}

@@ -138,7 +138,11 @@ impl Round {
             let (before, after) = (dims(&body, before.copied()), dims(&body, after.copied()));
             for name in before.iter().zip(&after).filter(|(b, a)| b != a).filter_map(|(b, _)| b.as_symbol())
             {
-                symbols.insert(name.to_owned(), Dim::symbol(&format!("\0{name}")));
+                let mut own = format!("\0{name}");
+                while around.contains(&own) {
+                    own.insert(0, '\0');
+                }
+                symbols.insert(name.to_owned(), Dim::symbol(&own));
             }
         }
         body.substitute_symbols(&symbols);

@@ -17,7 +17,7 @@ typedef struct egret_tensor {
     uint32_t dtype;
 } egret_tensor;
 
-/* Name, dtype and shape of an input or output: static data of the model. A negative dim is free: the caller's tensors say what it is,
+/* Name, dtype and shape of an input or output: static data of the model. A negative dim is free, whatever the number: the caller's tensors say what it is,
    and <m>_shape tells those of outputs, the most where data decides. */
 typedef struct egret_port {
     const char *name;
