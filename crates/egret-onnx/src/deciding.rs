@@ -2,6 +2,7 @@
 
 use crate::error::{ErrorKind, ImportError};
 use crate::importer::Importer;
+use crate::missing::{Operators, graphs, refuse_unsupported};
 use crate::names::normal;
 use crate::scope::Slot;
 use egret_ir::{Type, ValueId, advice};
@@ -72,6 +73,7 @@ impl<'m> Importer<'m> {
         }
         let why = match node.op_type.as_str() {
             "If" => {
+                let e = self.of_its_branch(node, &e).unwrap_or_else(|| e.to_string());
                 format!("the branches cannot both be imported ({e}), so that the condition must be known")
             }
             // That something is not supported is said as it is: giving a trip count other than 0 would not help.
@@ -86,6 +88,15 @@ impl<'m> Importer<'m> {
             is_unsupported,
             ..ImportError::new(ErrorKind::NeedsValue, why)
         }
+    }
+
+    /// For an operator in a branch of an If that Egret does not have: all of that branch. The other has none, or the model were refused as a whole.
+    fn of_its_branch(&mut self, node: &NodeProto, e: &ImportError) -> Option<String> {
+        let opsets = self.scopes.frame().opsets.clone();
+        let of = |g: &GraphProto| refuse_unsupported(&g.node, &opsets, &self.functions, Operators::Needed);
+        let mut all = graphs(node).find_map(|g| of(g).err()).filter(|_| e.is_operator)?;
+        all.message += e.beside_operator();
+        Some(all.to_string())
     }
 
     /// For an error in a sub-graph where no input's value decides whether it runs: dims may decide it.

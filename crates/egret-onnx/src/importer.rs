@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 /// Functions and sub-graphs within each other deeper than this are refused.
-const MAX_FRAMES: usize = 64;
+pub(crate) const MAX_FRAMES: usize = 64;
 /// More nodes than this, functions inlined, are refused.
 const MAX_NODES: usize = 1 << 20;
 
@@ -49,7 +49,7 @@ pub(crate) struct Importer<'m> {
     pub(crate) scopes: Scopes,
     /// Nodes that need the value of a graph input, in order.
     pub(crate) needs: Vec<ImportError>,
-    functions: Functions<'m>,
+    pub(crate) functions: Functions<'m>,
     /// Functions being inlined, outermost first.
     active: Vec<(String, String, String)>,
     nodes: usize,

@@ -38,6 +38,7 @@ mod inputs;
 mod lean;
 mod lengths;
 pub mod maps;
+mod missing;
 mod model;
 mod names;
 pub mod ops;

@@ -3,13 +3,13 @@
 use crate::declared::versions;
 use crate::error::{ErrorKind, ImportError, io};
 use crate::external::{ExternalData, mapped};
-use crate::importer::{Functions, Importer, body};
+use crate::importer::{Functions, Importer};
 use crate::inputs::ImportOptions;
-use crate::names::{key, node_name, normal, opsets};
-use crate::{lean, ops, wire};
+use crate::missing::{Operators, refuse_unsupported};
+use crate::names::{key, opsets};
+use crate::{lean, wire};
 use egret_ir::Graph;
-use onnx_protobuf::{GraphProto, Message as _, ModelProto};
-use std::collections::{BTreeMap, BTreeSet};
+use onnx_protobuf::{Message as _, ModelProto};
 use std::path::Path;
 
 /// Import a model from a file; external data is looked for in its folder.
@@ -74,12 +74,12 @@ fn import(
             return Err(ImportError::invalid(format!("the model defines the function `{}` twice", f.name)));
         }
     }
-    refuse_unsupported(graph, &opsets, &functions, false)?;
+    refuse_unsupported(&graph.node, &opsets, &functions, Operators::Needed)?;
     let imported = Importer::new(external, functions.clone()).model(graph, opsets.clone(), options);
     imported.map_err(|e| {
         // Those of all branches are said at once.
         let all = || {
-            let mut all = refuse_unsupported(graph, &opsets, &functions, true).err()?;
+            let mut all = refuse_unsupported(&graph.node, &opsets, &functions, Operators::All).err()?;
             all.message += e.beside_operator();
             Some(all)
         };
@@ -126,67 +126,4 @@ pub fn parse_model(bytes: &[u8]) -> Result<ModelProto, ImportError> {
 /// Parse the bytes of a ModelProto that have been checked.
 fn parse(bytes: &[u8]) -> Result<ModelProto, ImportError> {
     ModelProto::parse_from_bytes(bytes).map_err(|e| ImportError::invalid(format!("not an ONNX file: {e}")))
-}
-
-/// One error for all operators that cannot be imported; those in branches of an `If` only if asked for, as a branch that is not taken needs none.
-fn refuse_unsupported(
-    graph: &GraphProto,
-    opsets: &BTreeMap<String, i64>,
-    functions: &Functions,
-    in_branches: bool,
-) -> Result<(), ImportError> {
-    let mut missing: BTreeMap<String, (usize, Vec<String>)> = BTreeMap::new();
-    let mut visited = BTreeSet::new();
-    let mut work = vec![(graph.node.as_slice(), opsets.clone())];
-    while let Some((nodes, opsets)) = work.pop() {
-        for node in nodes {
-            let is_if = node.op_type == "If" && normal(&node.domain).is_empty();
-            for attr in node.attribute.iter().filter(|_| in_branches || !is_if) {
-                for inner in attr.g.iter().chain(&attr.graphs) {
-                    work.push((&inner.node, opsets.clone()));
-                }
-            }
-            let key = key(&node.domain, &node.op_type, &node.overload);
-            if let Some(f) = body(functions, &key) {
-                if visited.insert(key) {
-                    work.push((
-                        &f.node,
-                        self::opsets(&f.opset_import, &format!("the function `{}`", f.name))?,
-                    ));
-                }
-                continue;
-            }
-            let domain = normal(&node.domain);
-            let label =
-                if domain.is_empty() { node.op_type.clone() } else { format!("{domain}.{}", node.op_type) };
-            let problem = match (opsets.get(domain), ops::find(domain, &node.op_type)) {
-                (Some(&have), Some(row)) if have >= row.since => continue,
-                (Some(&have), Some(row)) => {
-                    format!("{label} of opset {have} (supported from opset {})", row.since)
-                }
-                (None, Some(_)) => format!("{label}, whose domain `{domain}` the model does not import"),
-                (_, None) => label,
-            };
-            let entry = missing.entry(problem).or_default();
-            entry.0 += 1;
-            if entry.1.len() < 3 {
-                entry.1.push(format!("{:?}", node_name("", node)));
-            }
-        }
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let list: Vec<String> = missing
-        .into_iter()
-        .map(|(what, (count, names))| {
-            let dots = if count > names.len() { ", ..." } else { "" };
-            format!("{what} ({count}: {}{dots})", names.join(", "))
-        })
-        .collect();
-    let operators = if list.len() == 1 { "an operator" } else { "operators" };
-    Err(ImportError::unsupported(format!(
-        "the model uses {operators} that Egret does not support: {}",
-        list.join("; ")
-    )))
 }

@@ -108,9 +108,58 @@ fn a_branch_that_is_not_taken_may_hold_any_operator() {
     assert!(e.contains("does not support: Strange (1: ") && e.contains("; Weird (1: "), "{e}");
     let e = import(&of(vec![], "Neg"), &ImportOptions::default()).expect_err("who knows");
     assert_eq!((e.kind, e.inputs_to_bind.len()), (ErrorKind::NeedsValue, 1), "{e}");
-    assert!(e.to_string().contains("not supported") && e.is_unsupported, "{e}");
+    assert!(e.to_string().contains("does not support: Weird (1: ") && e.is_unsupported, "{e}");
     let bind = [("c".into(), Tensor::from_bools(&[], &[true]))].into();
     import(&of(vec![], "Neg"), &ImportOptions { bind, ..ImportOptions::default() }).expect("imports");
+}
+
+/// Where the condition is an input: what each branch lacks is refused as a whole, what one lacks is said in full, with the advice to give the condition.
+#[test]
+fn all_operators_that_branches_lack_are_told() {
+    fn branch(ops: &[&str]) -> onnx_protobuf::GraphProto {
+        let names: Vec<String> = (0..=ops.len()).map(|i| format!("{}{i}", ops[0])).collect();
+        let first = node("Neg", &["x"], &[&names[0]], vec![]);
+        let each = ops.iter().zip(names.windows(2)).map(|(op, at)| node(op, &[&at[0]], &[&at[1]], vec![]));
+        let nodes = [first].into_iter().chain(each).collect();
+        graph(vec![], vec![value(&names[ops.len()], 1, &["2"])], nodes)
+    }
+    fn either(
+        output: &str,
+        then: onnx_protobuf::GraphProto,
+        other: onnx_protobuf::GraphProto,
+    ) -> onnx_protobuf::NodeProto {
+        let attrs = vec![graph_attr("then_branch", then), graph_attr("else_branch", other)];
+        node("If", &["c"], &[output], attrs)
+    }
+    let inner = |then: &[&str], other: &[&str]| {
+        graph(vec![], vec![value("r", 1, &["2"])], vec![either("r", branch(then), branch(other))])
+    };
+    let of = |then, other| {
+        let inputs = vec![value("x", 1, &["2"]), value("c", 9, &[])];
+        let m = model(graph(inputs, vec![value("y", 1, &["2"])], vec![either("y", then, other)]));
+        import(&m, &ImportOptions::default()).expect_err("is refused")
+    };
+    for (then, other) in [
+        (branch(&["Weird", "Odd"]), branch(&["Strange"])),
+        // The branches of an If within a branch count alike.
+        (branch(&["Weird"]), inner(&["Strange"], &["Odd"])),
+    ] {
+        let e = of(then, other);
+        assert_eq!((e.kind, e.inputs_to_bind.len()), (ErrorKind::Unsupported, 0), "{e}");
+        let e = e.to_string();
+        let all = "operators that Egret does not support: Odd (1: \"Odd1\"); Strange (1: \"Strange1\"); Weird (1: ";
+        assert!(e.replace("\"Weird2\"", "\"Odd1\"").contains(all), "{e}");
+    }
+    for (then, other) in [
+        (branch(&["Weird", "Odd"]), branch(&["Abs"])),
+        (branch(&["Abs"]), branch(&["Weird", "Odd"])),
+        (branch(&["Weird", "Odd"]), inner(&["Strange"], &["Abs"])),
+    ] {
+        let e = of(then, other);
+        assert_eq!((e.kind, e.is_unsupported), (ErrorKind::NeedsValue, true), "{e}");
+        let e = e.to_string();
+        assert!(e.contains("Odd (1: \"Weird2\"); Weird (1: \"Weird1\")") && e.contains("--bind c="), "{e}");
+    }
 }
 
 /// Where dims decide whether a branch is taken that holds an operator that Egret does not have, their values are the remedy.
