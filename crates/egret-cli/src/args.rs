@@ -104,7 +104,7 @@ pub struct GivenArgs {
     #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
     pub dims: Vec<(String, i64)>,
     /// The shape of an input, of sizes, names of free dims, and ? for dims that need no name, e.g. x=1,3,H,W: where the model says no number of dims,
-    /// or leaves dims open. May be repeated
+    /// or leaves dims open. Dims that the model calls by one name stay one: a name or size that one input gives it holds for the others. May be repeated
     #[arg(long = "shape", value_name = "NAME=DIMS", value_parser = name_shape)]
     pub shapes: Vec<(String, Vec<Dim>)>,
     /// How large a dim may be that the model itself decides while it runs (what a loop stacks, a size that it computes), e.g.
