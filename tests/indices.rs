@@ -260,6 +260,78 @@ fn wrong_constants_are_refused() {
     }
 }
 
+/// In a branch they matter where it is taken, whether they stand in it or are captured.
+#[test]
+fn wrong_constants_in_branches_fail_where_they_are_taken() {
+    for case in &CASES {
+        let mut list = case.right();
+        if list.len() > 16 {
+            continue; // Not spelt out in text.
+        }
+        list[0] = case.high;
+        let whole = case.graph(DType::I64, Some(&list));
+        let result = whole.ty(whole.outputs()[0]).to_string();
+        let zeros = vec![
+            0;
+            whole
+                .ty(whole.outputs()[0])
+                .as_tensor()
+                .expect("a tensor")
+                .const_dims()
+                .expect("constant")
+                .iter()
+                .product()
+        ];
+        let dims: Vec<String> = case.dims.iter().map(usize::to_string).collect();
+        let indices = format!("i64[{}]", dims.join(", "));
+        let names: Vec<&str> = case.inputs.split(", ").filter_map(|p| Some(p.split_once(':')?.0)).collect();
+        let nodes = case.nodes.replace("} %10", "}\n%10").replace(") %10", ")\n%10");
+        let constant = format!("%8 = const {indices} {list:?}\n");
+        for (around, port, given, within) in
+            [("", "", "", constant.as_str()), (constant.as_str(), &*format!(", %8: {indices}"), ", %8", "")]
+        {
+            let source = format!(
+                "graph @g(%20: bool[], {inputs}) -> (%21) {{
+                {around}%21 = if(%20, {names}{given}) : {result}
+                  then graph @a({inputs}{port}) -> (%10) {{
+                    {within}{nodes}
+                  }}
+                  else graph @b({inputs}{port}) -> (%12) {{
+                    %12 = const {result} {zeros:?}
+                  }}
+                }}",
+                inputs = case.inputs,
+                names = names.join(", "),
+            );
+            let graph = text::parse(&source, &|_| None).unwrap_or_else(|e| panic!("{source}: {e}"));
+            let mut inputs = made_up(&graph, 1).expect("inputs");
+            for (engine, threads) in [(Engine::Interp, 1)].into_iter().chain(COMPILED) {
+                let e = executable(&graph, engine, threads).unwrap_or_else(|e| panic!("{source}: {e}"));
+                for taken in [false, true, false] {
+                    inputs[0] = Tensor::from_bools(&[], &[taken]).into();
+                    match e.run(&inputs) {
+                        Ok(out) => {
+                            assert!(!taken, "{source} on {engine:?}");
+                            let out = out[0].as_tensor().expect("a tensor");
+                            assert!(out.bytes().iter().all(|b| *b == 0), "{source} on {engine:?}");
+                        }
+                        Err(e) => {
+                            let is = complaint(case, case.high);
+                            assert!(taken && e.kind == ErrorKind::User, "{source} on {engine:?}: {e}");
+                            // The interpreter lists all lengths.
+                            let listed = engine == Engine::Interp && e.message.contains("lengths");
+                            assert!(
+                                listed || e.message.contains(&is),
+                                "{source} on {engine:?}: {e}; expected: {is}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn the_onnx_node_is_named() {
     let path = fixture("refused/92-gather-out-of-range.onnx");

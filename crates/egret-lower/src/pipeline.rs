@@ -137,7 +137,8 @@ fn prepare<'g>(
     if legalize::has_open_dims(&graph) || refusals.iter().any(|r| r.node.is_none()) {
         return Err(LowerError { refusals });
     }
-    let wrong = constant_indices::refusals(&graph);
+    // In a sub-graph, which may not run, they are as those that data tells: a run fails that comes to them.
+    let wrong = if within { vec![] } else { constant_indices::refusals(&graph) };
     if !wrong.is_empty() {
         return Err(LowerError { refusals: wrong });
     }

@@ -1,4 +1,4 @@
-//! Constant indices and lengths outside their axis: the kernel would fail on every run, so the model is refused.
+//! Constant indices and lengths outside their axis: the kernel would fail on every run, so the model is refused. Those in a sub-graph are left to its runs.
 
 use crate::error::Refusal;
 use egret_ir::{Graph, Node, Op, Tensor};
