@@ -196,7 +196,7 @@ mod tests {
         let mut below = |n: u64| rng.bits() % n;
         let mut told = 0;
         for case in 0..4000 {
-            let mut part = |below: &mut dyn FnMut(u64) -> u64| {
+            let part = |below: &mut dyn FnMut(u64) -> u64| {
                 let symbol = |i: u64| Dim::symbol(["u", "n", "k", "b"][i as usize]);
                 let (a, c) = (symbol(below(4)), Dim::constant(1 + below(3) as i64));
                 match below(9) {
