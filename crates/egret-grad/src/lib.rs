@@ -24,6 +24,7 @@
 //! | `scatter` with equal indices | only the update that stays has one (PyTorch: undefined) |
 //! | recurrent cells: `clip` at its bounds | 0 |
 //! | their `LeakyRelu`, `Elu` and `ThresholdedRelu` at the kink | that of x above it (PyTorch: that below it) |
+//! | `if`, `loop` | that of the branch that was taken, and of the rounds that were run, as PyTorch |
 //! | `cumulative` by `prod` | NaN behind an element that is 0 (PyTorch has a case for it) |
 #![forbid(unsafe_code)]
 

@@ -138,6 +138,8 @@ fn every_rule_is_exercised() {
         seen.extend(graph.node_ids().into_iter().map(|n| graph.node(n).op));
     }
     let with_rules: BTreeSet<Op> = Op::all().filter(|&op| derivative(op) == Derivative::Rule).collect();
+    // What a condition or a count is computed by has none.
+    seen.retain(|&op| !matches!(derivative(op), Derivative::Zero(_)));
     assert_eq!(seen, with_rules);
 }
 

@@ -68,6 +68,17 @@ fn inputs_intermediates_and_weights() {
     assert_eq!(out[1].as_tensor().expect("a tensor").data::<f64>(), [0.0, 0.0, 18.0, 48.0]);
 }
 
+#[test]
+fn what_a_branch_finds_has_dims_of_its_own() {
+    let text = "graph @g(%0: f64[4]) -> (%9) { %1 = const f64[3] [1.0, 2.0, 3.0] %3 = const f64[] [0.0] %6 = less(%3, %0) \
+        %4 = const i64[] [0] %5 = gather(%6, %4) {axis = 0} %7 = if(%5, %0, %1, %6) {dims = [some]} : f64[some] \
+        then graph @a(%0: f64[4], %1: f64[3], %2: bool[4]) -> (%4) { \
+          %3 = compress(%0, %2) {axis = 0, dims = [kept]} : f64[kept] %4 = mul(%3, %3) } \
+        else graph @b(%0: f64[4], %1: f64[3], %2: bool[4]) -> (%1) { } \
+        %9 = mul(%7, %7) }";
+    assert_eq!(slope(text, &[1.0, -2.0, 2.0, 0.5]), [4.0, 0.0, 32.0, 0.5]);
+}
+
 fn refusal(text: &str, index: Vec<i64>) -> GradError {
     let graph = parse(text);
     let wrt = find(&graph, "x").expect("an input x");
@@ -121,6 +132,24 @@ fn refusals_name_what_stands_in_the_way() {
         message.contains("scan: in its body, n0 det (Det:/d): there is no rule for it yet"),
         "{message}"
     );
+    // A loop that carries what grows, or a list.
+    let grows = "graph @g(%0 \"x\": f64[2]) -> (%3 \"y\") { %1 = const i64[] [3] \
+        %2 = loop(%1, _, %0) {carried = 1, dims = [rows], has_cond = 0, has_trip_count = 1} : f64[rows] from \"Loop:/l\" \
+        body graph @b(%0: i64[], %1: bool[], %2: f64[k]) -> (%1, %3) { %3 = concat(%2, %2) {axis = 0} } \
+        %3 = reduce(%2) {axes = [0], keepdims = 0, kind = \"sum\"} }";
+    let message = refusal(grows, vec![]).to_string();
+    assert!(
+        message.contains(
+            "loop (Loop:/l): what it carries as value 0 changes its shape from f64[k] to f64[2*k]"
+        ),
+        "{message}"
+    );
+    let list = "graph @g(%0 \"x\": f64[2]) -> (%4 \"y\") { %1 = const i64[] [3] %5 = const i64[] [0] \
+        %2 = sequence_construct(%0) %3 = loop(%1, _, %2, %0) {carried = 1, has_cond = 0, has_trip_count = 1} : seq<f64[2]> from \"Loop:/l\" \
+        body graph @b(%0: i64[], %1: bool[], %2: seq<f64[2]>, %3: f64[2]) -> (%1, %4) { %4 = sequence_insert(%2, %3, _) : seq<f64[2]> } \
+        %4 = sequence_at(%3, %5) : f64[2] }";
+    let message = refusal(list, vec![]).to_string();
+    assert!(message.contains("sequence_at"), "{message}");
     // What is passed by has no say: only the path between is asked.
     let beside = "graph @g(%0 \"x\": f64[3, 3]) -> (%3 \"y\") { %1 = const f64[2, 2] [1.0, 2.0, 3.0, 4.0] %2 = det(%1) %3 = mul(%0, %2) }";
     let graph = parse(beside);

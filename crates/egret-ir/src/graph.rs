@@ -154,6 +154,14 @@ impl Graph {
         id
     }
 
+    /// Give a node a further result; returns it. What the node computes has to have one more: a region's output, say.
+    pub fn add_result(&mut self, node: NodeId, ty: Type) -> ValueId {
+        let place = self.node(node).results.len();
+        let result = self.new_value(ty, Def::Node(node, place), "");
+        self.node_mut(node).results.push(result);
+        result
+    }
+
     fn link(&mut self, operand: ValueId, user: NodeId) {
         if let Def::Node(producer, _) = self.value(operand).def {
             self.nodes.add_edge(

@@ -100,6 +100,8 @@ fn written(op: Op) -> Option<Rule> {
         Pool => window::pool,
         MaxPoolIndices => window::max_pool_indices,
         Resize => window::resize,
+        If => control::branch,
+        Loop => control::repeat,
         Scan => control::scan,
         Lstm | Gru | Rnn => recurrent::recurrent,
         _ => return None,

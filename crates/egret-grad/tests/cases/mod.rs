@@ -1,5 +1,6 @@
 //! Graphs that exercise every rule, in text IR over f64: written out, or generated where a rule has geometry.
 
+mod control;
 mod recurrent;
 
 use egret_testkit::Rng;
@@ -35,6 +36,8 @@ pub fn all() -> Vec<Case> {
     all.extend(resizes());
     all.extend(recurrent::recurrent());
     all.extend(recurrent::scans());
+    all.extend(control::branches());
+    all.extend(control::loops());
     all
 }
 
