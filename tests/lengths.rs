@@ -5,6 +5,8 @@
 use egret::ir::rng::Rng;
 use egret::ir::{Tensor, Value, interp};
 use egret::{Options, pipeline};
+use egret_loop::Size;
+use egret_runtime::abi::Code;
 use egret_workspace::free::parse as graph;
 use egret_workspace::guarded::Compiled;
 use egret_workspace::lengths::{holds, input};
@@ -229,6 +231,35 @@ fn more_rounds_than_there_is_room_for() {
             Ok(_) => assert!(k <= n, "{k} rounds of {n}"),
             Err(e) => assert!(k > n && e.to_string().contains(&format!("{n} at most")), "{e}"),
         }
+    }
+}
+
+/// A bound of what data decides that is too small, as no graph gives it, ends a run with a code: the sum of a length and 1 has room for 6
+/// elements, and is held to what that room is said to be.
+#[test]
+fn a_bound_that_is_too_small_ends_a_run() {
+    let graph = graph(
+        r#"graph @g(%0 "k": i64[]) -> (%5 "y") {
+  %1 = const bool[] [true]
+  %2 = loop(%0, _) {at_most = [5], carried = 0, dims = [u0], has_cond = 0, has_trip_count = 1} : i64[u0]
+    body graph @body(%0 "i": i64[], %1 "go": bool[]) -> (%1, %0) {}
+  %3 = cast(%2) {round = "nearest", saturate = 1, to = f32} : f32[u0]
+  %4 = const f32[] [1.5]
+  %6 = pad(%3, %4) {high = [1], low = [0], mode = "constant"} : f32[u0 + 1]
+  %5 = reduce(%6) {axes = [0], keepdims = 0, kind = "sum"} : f32[]
+}"#,
+    );
+    let options = Options { threads: 1, ..Options::default() };
+    for (room, fails) in [(6, false), (4, true)] {
+        let mut program = pipeline::lower(graph.clone(), &options, &BTreeMap::new()).expect("kernels").program;
+        let said = |size: &&mut Size| **size == Size::Const(6);
+        let all: Vec<_> = program.sizes.iter_mut().filter(said).collect();
+        assert!(!all.is_empty(), "no size says that there is room for 6");
+        all.into_iter().for_each(|size| *size = Size::Const(room));
+        let compiled = Compiled::of(program, &options).expect("it compiles");
+        let (code, _) = compiled.run_both(&[Tensor::scalar(5i64).into()]).expect("alike");
+        let failed = Code::split(code).map(|(code, ..)| code);
+        assert_eq!(failed, fails.then_some(Code::Sizes), "room for {room}");
     }
 }
 

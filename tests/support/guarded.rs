@@ -101,7 +101,11 @@ pub type Outcome = (i32, Vec<Vec<u8>>);
 impl Compiled {
     /// Compile a graph; `bound`: inputs whose values were fixed at import.
     pub fn new(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Compiled> {
-        let program = pipeline::lower(graph, options, bound)?.program;
+        Compiled::of(pipeline::lower(graph, options, bound)?.program, options)
+    }
+
+    /// Compile a program.
+    pub fn of(program: Program, options: &Options) -> Result<Compiled> {
         let target = Target::parse(&options.target).map_err(Error::from)?;
         let codegen = egret_codegen::Options {
             wide: options.wide,

@@ -31,7 +31,7 @@ impl Conditions {
                 let nodes = program.needed.get(&id).map_or(&[][..], |nodes| nodes);
                 let number = out.number(program, vec![format!("{} {needs}", who(nodes))]);
                 out.sizes.insert(id, number);
-                if words.most(size).is_some() {
+                if words.most(size).is_some_and(|(id, most)| !words.is_at_most(id, most)) {
                     out.limits.push(number as usize - 1);
                 }
             }
@@ -135,6 +135,12 @@ impl Words<'_> {
                 (_, Bound::Least(_)) => None,
             },
         }
+    }
+
+    /// Whether a length is no more than this whatever data says.
+    fn is_at_most(&self, id: SizeId, most: i64) -> bool {
+        let Some(Size::Length(n)) = self.program.sizes.get(id.0 as usize) else { return false };
+        self.program.lengths.get(*n).and_then(|l| l.most.as_const()).is_some_and(|room| room <= most)
     }
 
     /// What the only dim of two sizes has to be for the first to be at least the second: `c` at most 1 for `c >= 2 * c - 1`.

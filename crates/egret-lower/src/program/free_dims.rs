@@ -32,11 +32,25 @@ impl<'g> Ctx<'g> {
         Some(self.sizes.named(all))
     }
 
-    /// The most that the factor of a number can be.
+    /// The most that the factor of a number can be, which a run is held to.
     fn most(&mut self, number: usize) -> Option<Extent> {
         let units = self.units.as_ref()?;
-        let most = units.most(units.factor(number));
-        self.sum(&most)
+        let factor = units.factor(number).clone();
+        let most = units.most(&factor);
+        let room = self.sum(&most)?;
+        self.hold_within(&factor, room)?;
+        Some(room)
+    }
+
+    /// Holds every run to a dim that data decides being no more than there is room for: a bound that were too small ends a run where the dim
+    /// is found, before anything is written behind that room. A lone length is looked at by the call that finds it.
+    fn hold_within(&mut self, dim: &Dim, room: Extent) -> Option<()> {
+        let units = self.units.as_ref()?;
+        if dim.as_symbol().is_some() || !units.is_decided(std::slice::from_ref(dim)) {
+            return Some(());
+        }
+        let value = self.sum(dim)?;
+        self.sizes.op(SizeOp::Sub, room, value).map(|_| ())
     }
 
     /// A constant times free dims, and sums and quotients of them.
@@ -228,6 +242,10 @@ impl<'g> Ctx<'g> {
             return Ok((room, None));
         }
         let found = of(&dims)?;
+        for (dim, room) in dims.iter().zip(&room) {
+            self.hold_within(dim, *room)
+                .ok_or_else(|| refused(Unsupported::new(format!("has an output of the dim {dim}"))))?;
+        }
         // The most is no constant dim of the output, even where it is a constant.
         for (room, _) in room.iter_mut().zip(decided).filter(|(_, decided)| *decided) {
             *room = Extent::Size(self.sizes.named(*room));
@@ -286,7 +304,10 @@ impl<'g> Ctx<'g> {
     /// A buffer of as many elements as a dim can be at most.
     pub fn room_for(&mut self, elem: Elem, dim: &Dim) -> Result<Arg, Unsupported> {
         let most = self.units.as_ref().map_or_else(|| dim.clone(), |u| u.most(dim));
-        let times = Some(self.extent(&most).map(|e| self.sizes.named(e))?);
+        let room = self.extent(&most)?;
+        self.hold_within(dim, room)
+            .ok_or_else(|| Unsupported::new("needs a buffer whose dims have no value when a run begins"))?;
+        let times = Some(self.sizes.named(room));
         self.program.buffers.push(Buffer { times, ..Buffer::new(elem, 1, Storage::Arena(0)) });
         Ok(Arg { buffer: BufferId(self.program.buffers.len() as u32 - 1), offset: 0 })
     }
