@@ -343,6 +343,48 @@ fn steps_between_bounds_that_are_far_apart() {
     }
 }
 
+/// A range from a number to as many more as a dim says has as many elements as that dim: artifacts have no length for it, and rows go into a cache at a
+/// position that is an input.
+#[test]
+fn ranges_from_a_position_are_as_long_as_what_is_added() {
+    let add = |a, b, to| build::node("Add", &[a, b], &[to], vec![]);
+    let constant = |name: &'static str, v: i64| {
+        let value = build::tensor(name, 7, &[], &v.to_le_bytes());
+        build::node("Constant", &[], &[name], vec![build::tensor_attr("value", value)])
+    };
+    let shape = build::node("Shape", &["new"], &["shape"], vec![]);
+    let size = build::node("Gather", &["shape", "zero"], &["t"], vec![]);
+    let begin = vec![constant("zero", 0), constant("one", 1), constant("three", 3), shape, size];
+    let range = |from, to, step| build::node("Range", &[from, to, step], &["at"], vec![]);
+    let one = build::tensor("last", 7, &[1], &1i64.to_le_bytes());
+    let last = build::node("Constant", &[], &["last"], vec![build::tensor_attr("value", one)]);
+    let rows = build::node("Unsqueeze", &["at", "last"], &["rows"], vec![]);
+    let scatter = build::node("ScatterND", &["cache", "rows", "new"], &["y"], vec![]);
+    let inputs: [(&str, i32, &[&str]); 3] =
+        [("cache", 1, &["M", "2"]), ("new", 1, &["T", "2"]), ("pos", 7, &[])];
+    let made = |nodes: Vec<NodeProto>, outputs: &[&str]| {
+        Made::new(&inputs, begin.iter().cloned().chain(nodes).collect(), outputs)
+    };
+    let given = |m: usize, t: usize, pos: i64| {
+        let new = Tensor::new(&[t, 2], (0..2 * t).map(|i| i as f32 + 1.0).collect::<Vec<_>>());
+        vec![Tensor::new(&[m, 2], vec![0f32; 2 * m]), new, Tensor::scalar(pos)]
+    };
+    let cached =
+        made(vec![add("pos", "t", "end"), range("pos", "end", "one"), last, rows, scatter], &["y"]);
+    for (m, t, pos) in [(8, 3, 2), (8, 3, 5), (8, 8, 0), (8, 0, 4), (1, 1, 0), (300, 17, 200)] {
+        assert_eq!(cached.shapes(given(m, t, pos)), Some(vec![vec![m, 2]]), "{m}, {t}, {pos}");
+    }
+    for (m, t, pos) in [(8, 3, 6), (8, 9, 0), (8, 1, i64::MAX)] {
+        assert_eq!(cached.shapes(given(m, t, pos)), None, "{m}, {t}, {pos}");
+    }
+    // Every third number from one behind the position, as far as there are some.
+    let behind = vec![add("pos", "one", "from"), add("t", "pos", "to"), range("from", "to", "three")];
+    let thirds = made(behind, &["at"]);
+    for (t, count) in [(0, 0), (1, 0), (2, 1), (4, 1), (5, 2), (200, 67)] {
+        assert_eq!(thirds.shapes(given(1, t, -5)), Some(vec![vec![count]]), "{t}");
+    }
+}
+
 /// A pad below 0 takes elements away whoever gives it, and then the other end is padded with what is left.
 #[test]
 fn pads_that_a_run_gives() {

@@ -251,7 +251,8 @@ fn a_bound_that_is_too_small_ends_a_run() {
     );
     let options = Options { threads: 1, ..Options::default() };
     for (room, fails) in [(6, false), (4, true)] {
-        let mut program = pipeline::lower(graph.clone(), &options, &BTreeMap::new()).expect("kernels").program;
+        let mut program =
+            pipeline::lower(graph.clone(), &options, &BTreeMap::new()).expect("kernels").program;
         let said = |size: &&mut Size| **size == Size::Const(6);
         let all: Vec<_> = program.sizes.iter_mut().filter(said).collect();
         assert!(!all.is_empty(), "no size says that there is room for 6");

@@ -29,6 +29,7 @@ mod normalization;
 mod pad;
 mod quantization;
 mod random;
+mod range;
 mod recurrent;
 mod reduction;
 mod sampling;

@@ -222,7 +222,7 @@ fn turn(
 
 /// How many keys the caches have room for after the call: as many as before, or as there are in all.
 fn cache_size(ctx: &mut NodeCtx, past: Option<ValueId>) -> Result<Dim, ImportError> {
-    let total = ctx.told_dims(ctx.input(6)?, "the total sequence length of GroupQueryAttention")?;
+    let total = ctx.need_dims(ctx.input(6)?, "the total sequence length of GroupQueryAttention")?;
     let [total] = total.as_slice() else {
         return Err(ImportError::invalid("the total sequence length of GroupQueryAttention is no number"));
     };
