@@ -65,14 +65,16 @@ pub(super) struct Span {
 /// The first element and the number of elements of `start:end:step` along an axis of `size`.
 ///
 /// Bounds are clamped as ONNX says, with two exceptions, which keep the dims of the result readable: on a symbolic size the bounds 1 and -1 are taken to lie
-/// within the axis, where they alone cut it (`x[-1:]` of an empty axis is then an error at run time), and so are all of a slice backwards. A bound of which only the symbols say
+/// within the axis, where they alone cut it forwards (`x[-1:]` of an empty axis is then an error at run time). A bound of which only the symbols say
 /// whether it counts from the end is held to the side that it is on for most sizes. `told`: whether the dims of inputs tell the size; one that data decides may
 /// well be 0, and is clamped by 1 and -1 too.
 pub(super) fn span(size: &Dim, start: &Dim, end: &Dim, step: i64, told: bool) -> Span {
-    if step > 0
-        && size.as_const().is_none()
-        && let Some(span) = forwards(size, start, end, step, told)
-    {
+    let clamped = match size.as_const() {
+        Some(_) => None,
+        None if step > 0 => forwards(size, start, end, step, told),
+        None => backwards(size, start, end, step),
+    };
+    if let Some(span) = clamped {
         return span;
     }
     let forward = step > 0;
@@ -127,28 +129,97 @@ fn forwards(size: &Dim, start: &Dim, end: &Dim, step: i64, told: bool) -> Option
     Some(Span { first, count, holds: vec![], clamps })
 }
 
-/// Where a bound lies on an axis of a symbolic size: 0 to the size.
-fn clamped(size: &Dim, bound: &Dim, clamps: &mut Clamps) -> Option<Dim> {
-    if bound.as_const().is_some_and(|b| b >= FAR) {
-        return Some(size.clone());
+/// As [`span`] for steps backwards, whatever the size is; nothing where a bound is on no side for certain.
+///
+/// Places are counted from 1, so that none is negative: the first element of the slice is at 1 to the size (0 on an axis of none), and its end at 0 to the
+/// size.
+fn backwards(size: &Dim, start: &Dim, end: &Dim, step: i64) -> Option<Span> {
+    let mut clamps = Clamps::default();
+    let first = first_back(size, start, &mut clamps)?;
+    let last = end_back(size, end, &mut clamps)?;
+    // A slice that ends before it begins is empty; none ends behind the size, or begins before 0.
+    let ordered = first == *size || last.as_const() == Some(0);
+    let last = if ordered { last } else { clamps.least(&last, &first) };
+    let length = first.clone() - last;
+    // Of a start that is at the end, or behind it, there is something on short axes only: they are no exception. Without clamps a start has to be
+    // on the axis, even where nothing is read.
+    match clamps.without(&length).as_const() {
+        Some(1..) => {}
+        Some(_) => clamps = Clamps::default(),
+        None => {
+            let begin = clamps.without(&first);
+            let within = begin.at_least().is_some_and(|least| least >= 1);
+            clamps.holds.extend(if within { None } else { held(&begin, 1) });
+        }
     }
-    let never_negative = |d: &Dim| d.at_least().is_some_and(|least| least >= 0);
-    if never_negative(bound) {
-        return Some(clamps.least(bound, size));
+    let count = length.op(DimOp::CeilDiv, &dim(step.saturating_abs()));
+    Some(Span { first: first - dim(1), count, holds: vec![], clamps })
+}
+
+/// Behind which element a slice backwards begins, on an axis of a symbolic size.
+fn first_back(size: &Dim, start: &Dim, clamps: &mut Clamps) -> Option<Dim> {
+    let far = |b: i64| b.saturating_abs() >= FAR;
+    match start.as_const() {
+        Some(b) if far(b) && b > 0 || b == -1 => Some(size.clone()),
+        // A start before the first element is the first one, where there is one.
+        Some(b) if far(b) => Some(clamps.least(&dim(1), size)),
+        _ if is_never_negative(start) => Some(clamps.least(&(start.clone() + dim(1)), size)),
+        _ => {
+            let (back, some) = from_end(start, clamps)?;
+            let one = clamps.least(&dim(1), size);
+            Some(size.clone() * some - clamps.least(&back, size) + one)
+        }
     }
-    if bound.as_const().is_some_and(|b| b <= -FAR) {
-        return Some(dim(0));
+}
+
+/// Behind which element a slice backwards ends, on an axis of a symbolic size.
+fn end_back(size: &Dim, end: &Dim, clamps: &mut Clamps) -> Option<Dim> {
+    let far = |b: i64| b.saturating_abs() >= FAR;
+    match end.as_const() {
+        Some(b) if far(b) && b > 0 || b == -1 => Some(size.clone()),
+        Some(b) if far(b) => Some(dim(0)),
+        Some(b) if b < 0 => Some(size.clone() - clamps.least(&dim(-b - 1), size)),
+        _ if is_never_negative(end) => Some(clamps.least(&(end.clone() + dim(1)), size)),
+        _ => {
+            let (back, some) = from_end(end, clamps)?;
+            let behind = size.clone() + dim(1);
+            let place = behind.clone() * some.clone() - clamps.least(&back, &behind);
+            let zeroth = (dim(1) - some) * clamps.least(&dim(1), size);
+            Some(place + zeroth)
+        }
     }
+}
+
+fn is_never_negative(d: &Dim) -> bool {
+    d.at_least().is_some_and(|least| least >= 0)
+}
+
+/// How far from the end a bound that is never above 0 is, and what the size is multiplied by: `-M` counts from the front where M is 0.
+fn from_end(bound: &Dim, clamps: &mut Clamps) -> Option<(Dim, Dim)> {
     let back = dim(0) - bound.clone();
-    if !never_negative(&back) {
+    if !is_never_negative(&back) {
         return None;
     }
-    // `-M` counts from the front where M is 0: the size is then multiplied by 0.
     let some = back.op(DimOp::Min, &dim(1));
     if some.as_const().is_none() {
         clamps.note(&some, &dim(1));
         clamps.holds.extend(held(&back, 1));
     }
+    Some((back, some))
+}
+
+/// Where a bound lies on an axis of a symbolic size: 0 to the size.
+fn clamped(size: &Dim, bound: &Dim, clamps: &mut Clamps) -> Option<Dim> {
+    if bound.as_const().is_some_and(|b| b >= FAR) {
+        return Some(size.clone());
+    }
+    if is_never_negative(bound) {
+        return Some(clamps.least(bound, size));
+    }
+    if bound.as_const().is_some_and(|b| b <= -FAR) {
+        return Some(dim(0));
+    }
+    let (back, some) = from_end(bound, clamps)?;
     Some(size.clone() * some - clamps.least(&back, size))
 }
 
@@ -241,24 +312,24 @@ mod tests {
         }
     }
 
-    /// Whatever bounds are on a known side forwards, all sizes have a value; without what is clamped it is the same where nothing is.
+    /// Whatever bounds are on a known side, all sizes have a value; without what is clamped it is the same where nothing is.
     #[test]
-    fn spans_forwards_are_clamped_for_all_sizes() {
+    fn spans_are_clamped_for_all_sizes() {
         let (n, m) = (Dim::symbol("n"), Dim::symbol("m"));
         let none = dim(0);
         let symbols =
             [m.clone(), m.clone() + dim(2), none.clone() - m.clone(), none.clone() - m.clone() - dim(3)];
-        let consts = [-9, -4, -2, 0, 2, 3, 9, i64::MAX, i64::MIN].map(dim);
+        let consts = [-9, -4, -2, -1, 0, 2, 3, 9, i64::MAX, i64::MIN].map(dim);
         let all: Vec<Dim> = symbols.into_iter().chain(consts).collect();
         let (mut plain, mut clamped) = (0, 0);
         for (size, start, end, step) in [n.clone(), n + m].iter().flat_map(|size| {
             let pairs = all.iter().flat_map(|start| all.iter().map(move |end| (start, end)));
-            pairs.flat_map(move |(start, end)| [1, 2, 3].map(|step| (size, start, end, step)))
+            pairs.flat_map(move |(start, end)| [1, 2, -1, -2].map(|step| (size, start, end, step)))
         }) {
-            let span = span(size, start, end, step, true);
+            let span = span(size, start, end, step, false);
             assert!(span.holds.is_empty(), "{start}:{end}:{step} of {size}");
             let without = |d: &Dim| span.clamps.without(d);
-            for (n, m) in (0..10).flat_map(|n| (0..10).map(move |m| (n, m))) {
+            for (n, m) in (0..10).flat_map(|n| [0, 1, 2, 5, 9].map(|m| (n, m))) {
                 let env = [("n".to_owned(), n), ("m".to_owned(), m)].into_iter().collect();
                 let value = |d: &Dim| d.eval(&env).expect("a value");
                 let want = named(value(size), value(start), value(end), step);
@@ -266,14 +337,20 @@ mod tests {
                 let elements =
                     |first: i64, count: i64| (0..count).map(|i| first + i * step).collect::<Vec<_>>();
                 assert_eq!(elements(value(&span.first), value(&span.count)), want, "{what}");
-                assert!((0..=value(size)).contains(&value(&span.first)), "{what}");
+                // Of an axis of no elements nothing is read.
+                let least = if step < 0 && value(size) == 0 { -1 } else { 0 };
+                assert!((least..=value(size)).contains(&value(&span.first)), "{what}");
                 clamped += 1;
                 let (first, count) = (value(&without(&span.first)), value(&without(&span.count)));
                 let held = span.clamps.holds.iter().all(|d| d.eval(&env) == Some(0));
-                let inside =
-                    first >= 0 && count >= 0 && (count == 0 || first + (count - 1) * step < value(size));
-                let ends = first + (count - 1) * step < value(size);
-                if held && inside && ends && first <= value(size) {
+                let last = first + (count - 1) * step;
+                let inside = if step > 0 {
+                    (0..=value(size)).contains(&first) && last < value(size)
+                } else {
+                    // A run accepts -1 where nothing is read.
+                    (-1..=value(size) - count.min(1)).contains(&first) && (count == 0 || last >= 0)
+                };
+                if held && inside && count >= 0 {
                     assert_eq!(elements(first, count), want, "plain {what}");
                     plain += 1;
                 }
@@ -300,6 +377,9 @@ mod tests {
         assert_eq!(of(4, &far, 1), "min(4, n) n - min(4, n)");
         assert_eq!(of(0, &dim(-4), 1), "0 n - min(4, n)");
         assert_eq!(of(0, &Dim::symbol("m"), 1), "0 min(m, n)");
+        assert_eq!(of(-1, &dim(-1000), -1), "n - 1 min(999, n)");
+        assert_eq!(of(-1, &dim(-1000), -2), "n - 1 floordiv(min(999, n) + 1, 2)");
+        assert_eq!(of(5, &dim(i64::MIN), -1), "min(6, n) - 1 min(6, n)");
         // What is known to lie within the axis is not clamped.
         let all = n.clone() + Dim::symbol("m");
         let of = |size: &Dim, start: &Dim, end: &Dim| {
