@@ -4,6 +4,9 @@ use crate::ir::{Need, Program};
 use crate::sizes::{Extent, Size, SizeId, SizeOp, spell};
 use std::collections::BTreeMap;
 
+/// Between two sizes that have to be equal.
+const EQUAL: &str = " to be equal to ";
+
 /// Nodes that a condition names.
 const NAMED: usize = 3;
 
@@ -29,7 +32,7 @@ impl Conditions {
         for (id, size) in (0..).map(SizeId).zip(&program.sizes) {
             if let Some(needs) = words.needs(Some(id), size) {
                 let nodes = program.needed.get(&id).map_or(&[][..], |nodes| nodes);
-                let number = out.number(program, vec![format!("{} {needs}", who(nodes))]);
+                let number = out.number(program, vec![said(nodes, &needs)]);
                 out.sizes.insert(id, number);
                 if words.most(size).is_some_and(|(id, most)| !words.is_at_most(id, most)) {
                     out.limits.push(number as usize - 1);
@@ -40,7 +43,7 @@ impl Conditions {
             let words = Words { program, together: &call.needs };
             let text = |Need { size, nodes }: &Need| {
                 let needs = words.needs(None, size).unwrap_or_else(|| "sizes that can be counted".into());
-                format!("{} {needs}", who(nodes))
+                said(nodes, &needs)
             };
             let number = out.number(program, call.needs.iter().map(text).collect());
             out.calls.insert(i, number);
@@ -75,6 +78,20 @@ impl Conditions {
     }
 }
 
+/// What nodes need, and what can be done where they do not have it: what a loop itself, and none of its body, needs to be equal is a dim of what it
+/// carries, which a loop for free dims keeps from round to round.
+fn said(nodes: &[String], needs: &str) -> String {
+    let is_loop = |node: &String| node.starts_with("Loop:") || node.starts_with("Scan:");
+    let equal = needs.contains(EQUAL) && !needs.contains(" or one of them");
+    let advice = match nodes {
+        [node] if is_loop(node) && equal => {
+            " in every round; where a round changes it, compile the model for that size (--dim)"
+        }
+        _ => "",
+    };
+    format!("{} {needs}{advice}", who(nodes))
+}
+
 /// The nodes that need something.
 fn who(nodes: &[String]) -> String {
     let names: Vec<String> = nodes.iter().take(NAMED).map(|n| format!("`{n}`")).collect();
@@ -101,7 +118,7 @@ impl Words<'_> {
         match *size {
             Size::Symbol(_) => Some(format!("{} to be at least 0", self.dim(id?))),
             Size::Op(SizeOp::Sub, a, b) if is_there(&Size::Op(SizeOp::Sub, b, a)) => {
-                Some(format!("{} to be equal to {}", self.dim(a), self.dim(b)))
+                Some(format!("{}{EQUAL}{}", self.dim(a), self.dim(b)))
             }
             Size::Op(SizeOp::Sub, a, b) if self.is_least_of(b, a) => None,
             Size::Op(SizeOp::Sub, a, b) => match (self.most(size), self.constant(b)) {
@@ -322,7 +339,24 @@ mod tests {
     fn calls_have_conditions() {
         let mut list = SizeList::default();
         let [n, m, two] = [list.symbol(0), list.symbol(1), Extent::Const(2)].map(|e| list.named(e));
-        let need = |op, a, b| Need { size: Size::Op(op, a, b), nodes: vec!["Add:/x".into()] };
+        // What n and m are broadcast to, as sizes of calls that may not run are written.
+        let both = {
+            let one = list.named(Extent::Const(1));
+            let mut op = |op, a, b| {
+                let size = list.op(op, Extent::Size(a), Extent::Size(b)).expect("a size");
+                list.named(size)
+            };
+            let [larger, smaller] = [SizeOp::Max, SizeOp::Min].map(|o| op(o, m, one));
+            let apart = op(SizeOp::Sub, larger, smaller);
+            let some = op(SizeOp::Min, apart, one);
+            let single = op(SizeOp::Sub, one, some);
+            let some = op(SizeOp::Min, single, one);
+            let many = op(SizeOp::Sub, one, some);
+            let (a, b) = (op(SizeOp::Mul, many, m), op(SizeOp::Mul, single, n));
+            op(SizeOp::Add, a, b)
+        };
+        let by = |node: &str, op, a, b| Need { size: Size::Op(op, a, b), nodes: vec![node.into()] };
+        let need = |op, a, b| by("Add:/x", op, a, b);
         let of = |needs| Call { needs, ..Call::new(KernelId(0), vec![]) };
         let symbol = |name: &str| Symbol { name: name.into(), input: 0, axis: 0 };
         let program = Program {
@@ -332,6 +366,7 @@ mod tests {
                 of(vec![]),
                 of(vec![need(SizeOp::Sub, n, m), need(SizeOp::Sub, m, n)]),
                 of(vec![need(SizeOp::Sub, n, two), need(SizeOp::Mod, n, m)]),
+                of(vec![by("Loop:/l", SizeOp::Sub, n, both), by("Loop:/l", SizeOp::Sub, both, n)]),
             ],
             ..Program::default()
         };
@@ -343,10 +378,16 @@ mod tests {
             "node `Add:/x` needs `m` to be equal to `n`",
             "node `Add:/x` needs `n` to be at least 2",
             "node `Add:/x` needs `m` to be at least 1",
+            "node `Loop:/l` needs `n` to be equal to `broadcast(m, n)` in every round; where a round changes it, compile the model for that size (--dim)",
+            "node `Loop:/l` needs `broadcast(m, n)` to be equal to `n` in every round; where a round changes it, compile the model for that size (--dim)",
         ];
-        assert_eq!(conditions.texts, want);
+        let said = |text: &&String| !text.starts_with("the model") || text.contains("at least 0");
+        let texts: Vec<String> = conditions.texts.iter().filter(said).cloned().collect();
+        assert_eq!(texts, want);
+        let calls = [0, 1, 2, 3].map(|call| conditions.of_call(call));
+        let before = (conditions.texts.len() - 6) as u32;
+        assert_eq!(calls, [None, Some(before + 1), Some(before + 3), Some(before + 5)]);
         assert_eq!([n, m, two].map(|id| conditions.of_size(id)), [1, 2, 0]);
-        assert_eq!([0, 1, 2].map(|call| conditions.of_call(call)), [None, Some(3), Some(5)]);
     }
 
     /// Levels of one artifact have one list: what the first has said keeps its number in the second.

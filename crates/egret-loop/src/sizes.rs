@@ -318,6 +318,10 @@ pub(crate) fn spell(
             Size::Symbol(_) | Size::Length(_) => name(sizes.get(id.0 as usize)?)?,
             Size::Const(c) => c.to_string(),
             Size::Op(op, a, b) => {
+                let (op, a, b) = match chosen(sizes, id) {
+                    Some((one, other)) => (SizeOp::Broadcast, one, other),
+                    None => (op, a, b),
+                };
                 let (a, b) = (operand(a)?, operand(b)?);
                 match op.operator() {
                     Some(operator) => format!("{a} {operator} {b}"),
@@ -328,6 +332,27 @@ pub(crate) fn spell(
         spelt.insert(id, if text.len() > longest { "...".into() } else { text });
     }
     spelt.remove(&id)
+}
+
+/// The two sizes that one is broadcast from, where that is written so that it always has a value, as calls that may not run need it:
+/// `(1 - min(single, 1)) * a + single * b`, with 1 or 0 for whether `a` is 1.
+fn chosen(sizes: &[Size], id: SizeId) -> Option<(SizeId, SizeId)> {
+    let parts = |op: SizeOp, id: SizeId| match sizes.get(id.0 as usize)? {
+        Size::Op(own, a, b) if *own == op => Some((*a, *b)),
+        _ => None,
+    };
+    let is_one = |id: SizeId| sizes.get(id.0 as usize) == Some(&Size::Const(1));
+    // 1 - min(x, 1)
+    let of_zero = |id: SizeId| {
+        let (one, some) = parts(SizeOp::Sub, id)?;
+        let (x, limit) = parts(SizeOp::Min, some)?;
+        (is_one(one) && is_one(limit)).then_some(x)
+    };
+    let (many_a, single_b) = parts(SizeOp::Add, id)?;
+    let ((many, a), (single, b)) = (parts(SizeOp::Mul, many_a)?, parts(SizeOp::Mul, single_b)?);
+    let (larger, smaller) = parts(SizeOp::Sub, of_zero(single)?)?;
+    let ((x, one), least) = (parts(SizeOp::Max, larger)?, parts(SizeOp::Min, smaller)?);
+    (of_zero(many)? == single && x == a && is_one(one) && least == (x, one)).then_some((a, b))
 }
 
 /// A size that has no value.

@@ -3,7 +3,7 @@
 mod build;
 
 use build::*;
-use egret_ir::{Dim, Graph, Tensor, Value, interp, verify};
+use egret_ir::{Dim, Graph, Op, Tensor, Value, interp, verify};
 use egret_onnx::{ImportOptions, import_bytes};
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::{AttributeProto, Message, ModelProto, NodeProto, TensorProto};
@@ -258,5 +258,35 @@ fn free_dims_mean_what_their_values_mean() {
             }
         }
         assert!(right >= 6, "{right} runs and {wrong} errors of\n{free}");
+    }
+}
+
+/// What holds the dim of a carried value to what it was is the loop's own, by its name.
+#[test]
+fn a_loop_is_named_that_keeps_a_dim() {
+    for (dim, kept) in [("m", true), ("3", true), ("n", false)] {
+        let body = graph(
+            vec![value("i", 7, &[]), value("c", 9, &[]), value("s", 1, &[])],
+            vec![value("c_out", 9, &[]), value("s_out", 1, &[])],
+            vec![
+                node("Identity", &["c"], &["c_out"], vec![]),
+                node("Add", &["s", "y"], &["s_out"], vec![]),
+            ],
+        );
+        let mut g = graph(
+            vec![value("t", 7, &[]), value("x", 1, &["n"]), value("y", 1, &[dim])],
+            vec![value("z", 1, &["k"])],
+            vec![node("Loop", &["t", "", "x"], &["z"], vec![graph_attr("body", body)])],
+        );
+        g.node[0].name = "the_loop".into();
+        g.output[0].type_ = None.into();
+        let graph = import(&model(g), &ImportOptions::default()).expect("imports");
+        let ids = graph.node_ids();
+        let body = ids.iter().find_map(|&n| graph.node(n).regions.first()).expect("a body");
+        let named = body
+            .node_ids()
+            .into_iter()
+            .any(|n| body.node(n).op == Op::Reshape && body.node(n).sources.contains("Loop:the_loop"));
+        assert_eq!(named, kept, "{dim}");
     }
 }

@@ -205,6 +205,7 @@ fn with_steady_dims(
         }
     }
     let mut builder = Builder::from_graph(body);
+    builder.set_sources(ctx.builder.sources().clone());
     for (output, after, dims) in held {
         // What was broadcast is none the smaller: with as many elements each dim is the same.
         let value = builder.emit(Op::Reshape, attrs! { shape: dims.to_vec() }, &[after])?;
