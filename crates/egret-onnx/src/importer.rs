@@ -14,6 +14,7 @@ use crate::scope::{Frame, Level, Scopes, Slot};
 use crate::settle::settle;
 use egret_ir::{Builder, Graph, Tensor, ValueId, advice};
 use onnx_protobuf::{AttributeProto, FunctionProto, GraphProto, NodeProto};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
@@ -57,6 +58,8 @@ pub(crate) struct Importer<'m> {
     clamped: Vec<Clamped>,
     /// Whether dims are made of any data ([`ImportOptions::computed_dims`]).
     lengths_anywhere: bool,
+    /// What the first If of the model's own graph gives that leaves an axis out where data says so.
+    pub(crate) by_data: Rc<OnceCell<String>>,
 }
 
 /// What a node's outputs stand for; `None` if it depends on a node that failed for want of a value.
@@ -73,6 +76,7 @@ impl<'m> Importer<'m> {
             nodes: 0,
             clamped: vec![],
             lengths_anywhere: false,
+            by_data: Rc::default(),
         }
     }
 

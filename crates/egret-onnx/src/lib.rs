@@ -48,6 +48,7 @@ mod region;
 mod scope;
 mod settle;
 mod squeezes;
+mod tails;
 pub mod wire;
 
 pub use declared::{NEWEST_IR_VERSION, shape_contradictions};

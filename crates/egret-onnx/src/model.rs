@@ -7,6 +7,7 @@ use crate::importer::{Functions, Importer};
 use crate::inputs::ImportOptions;
 use crate::missing::{Operators, refuse_unsupported};
 use crate::names::{key, opsets};
+use crate::tails::into_branches;
 use crate::{lean, wire};
 use egret_ir::Graph;
 use onnx_protobuf::{Message as _, ModelProto};
@@ -29,7 +30,7 @@ pub fn import_parsed(
     path: &Path,
     options: &ImportOptions,
 ) -> Result<Graph, ImportError> {
-    import(model, ExternalData::new(path.parent(), Some(path)), options).map_err(|e| at(path, e))
+    import(model, &|| ExternalData::new(path.parent(), Some(path)), options).map_err(|e| at(path, e))
 }
 
 /// Import a model that [`parse_model`] has read from memory: external data is refused.
@@ -37,7 +38,7 @@ pub fn import_parsed(
 /// # Errors
 /// As [`import_path`].
 pub fn import_in_memory(model: &ModelProto, options: &ImportOptions) -> Result<Graph, ImportError> {
-    import(model, ExternalData::new(None, None), options)
+    import(model, &|| ExternalData::new(None, None), options)
 }
 
 /// Import a model from memory. Without a folder, external data is refused.
@@ -49,7 +50,7 @@ pub fn import_bytes(
     folder: Option<&Path>,
     options: &ImportOptions,
 ) -> Result<Graph, ImportError> {
-    import(&parse_model(bytes)?, ExternalData::new(folder, None), options)
+    import(&parse_model(bytes)?, &|| ExternalData::new(folder, None), options)
 }
 
 fn at(path: &Path, mut e: ImportError) -> ImportError {
@@ -60,7 +61,7 @@ fn at(path: &Path, mut e: ImportError) -> ImportError {
 
 fn import(
     model: &ModelProto,
-    external: ExternalData,
+    external: &dyn Fn() -> ExternalData,
     options: &ImportOptions,
 ) -> Result<Graph, ImportError> {
     let Some(graph) = model.graph.as_ref() else {
@@ -75,7 +76,14 @@ fn import(
         }
     }
     refuse_unsupported(&graph.node, &opsets, &functions, Operators::Needed)?;
-    let imported = Importer::new(external, functions.clone()).model(graph, opsets.clone(), options);
+    let importer = Importer::new(external(), functions.clone());
+    let by_data = importer.by_data.clone();
+    let imported = importer.model(graph, opsets.clone(), options).or_else(|e| {
+        // An If whose branches are of unlike ranks: what is made of them may not be.
+        let moved = by_data.get().filter(|_| e.kind == ErrorKind::NeedsValue);
+        let moved = moved.and_then(|result| into_branches(graph, result)).ok_or_else(|| e.clone())?;
+        Importer::new(external(), functions.clone()).model(&moved, opsets.clone(), options).map_err(|_| e)
+    });
     imported.map_err(|e| {
         // Those of all branches are said at once.
         let all = || {

@@ -50,7 +50,7 @@ pub(crate) fn in_order(nodes: &[NodeProto]) -> Result<Vec<&NodeProto>, ImportErr
 
 /// The names that a node uses: its inputs, and what its sub-graphs capture. The names that a sub-graph defines are its own,
 /// also where an outer node computes something of the same name.
-fn used_names(node: &NodeProto) -> BTreeSet<&str> {
+pub(crate) fn used_names(node: &NodeProto) -> BTreeSet<&str> {
     let mut names: BTreeSet<&str> = node.input.iter().map(String::as_str).collect();
     for graph in graphs(node) {
         names.extend(captured_names(graph));
@@ -60,7 +60,8 @@ fn used_names(node: &NodeProto) -> BTreeSet<&str> {
     names
 }
 
-fn captured_names(graph: &GraphProto) -> BTreeSet<&str> {
+/// The names of values around it that a graph uses.
+pub(crate) fn captured_names(graph: &GraphProto) -> BTreeSet<&str> {
     let mut names: BTreeSet<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
     names.extend(graph.node.iter().flat_map(used_names));
     let inputs = graph.input.iter().map(|i| i.name.as_str());
@@ -71,6 +72,7 @@ fn captured_names(graph: &GraphProto) -> BTreeSet<&str> {
     names
 }
 
-fn graphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
+/// The sub-graphs of a node.
+pub(crate) fn graphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
     node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs))
 }

@@ -3,6 +3,10 @@
 //! The result has another rank where the size is another one, and no graph has values whose rank only a run knows. What stands behind it
 //! reads it at one rank; the one that was squeezed is taken. Runs are held to the size of 1, so that a model that meant the other rank fails, and
 //! gives nothing else than it should.
+//!
+//! A size that data decides may be 1 in one run, and another one in the next: there it is left an If like any other, with what stands behind it
+//! ([`crate::tails`]). Where the graph gives values of another rank then, the condition has to be known before: `egret run` has the inputs that decide it;
+//! a compiled model is for one value of them. Within a sub-graph the size is held to 1 as well.
 
 use crate::error::ImportError;
 use crate::importer::Importer;
@@ -33,10 +37,25 @@ impl<'m> Importer<'m> {
         if squeezed_input(squeezes).is_none() || squeezed_input(squeezes) != kept_input(keeps) {
             return Ok(None);
         }
+        if self.scopes.frame().level == 0 && !self.is_told(&size) {
+            if self.scopes.frames.len() == 1 {
+                // The first one is kept.
+                let _ = self.by_data.set(node.output[0].clone());
+            }
+            return Ok(None);
+        }
         let [Slot::Value(result)] = self.branch(node, squeezes)?[..] else { return Ok(None) };
         let Some((from, axis)) = left_out(self.scopes.graph(), result, &size) else { return Ok(None) };
         let one = self.only_element(node, from, axis, &size)?;
         Ok(Some(vec![Slot::Value(one)]))
+    }
+
+    /// Whether the dims of the model's inputs tell a size.
+    fn is_told(&mut self, size: &Dim) -> bool {
+        let mut symbols = vec![];
+        size.collect_symbols(&mut symbols);
+        let free = self.scopes.graph().free_dims();
+        symbols.iter().all(|s| free.contains(s))
     }
 
     /// A value without an axis, which has one element in every run that does not fail.

@@ -6,7 +6,7 @@ mod build;
 use build::*;
 use egret_ir::{Tensor, Value, interp};
 use egret_onnx::{ErrorKind, ImportError, ImportOptions, import_bytes};
-use onnx_protobuf::{Message, ModelProto, TensorProto};
+use onnx_protobuf::{Message, ModelProto, NodeProto, TensorProto};
 
 /// A loop that adds the place of the largest of `x`, which has none where `x` is empty. `m` and `go` are inputs where they are no initialisers.
 fn largest(given: Vec<TensorProto>) -> ModelProto {
@@ -220,6 +220,94 @@ fn branches_of_unequal_ranks_need_the_condition() {
         let out = interp::run(&graph, &[c.into(), x.clone().into()]).expect("runs");
         assert_eq!(out[0].as_tensor().expect("a tensor").shape(), shape);
     }
+}
+
+/// Columns of x that a mask picks, without their axis where there is one column; `behind` that, and what is given.
+fn squeezed_by_data(behind: Vec<NodeProto>, given: &[&str]) -> ModelProto {
+    let branch = |node| graph(vec![], vec![value("r", 1, &[])], vec![node]);
+    let branches = vec![
+        graph_attr("then_branch", branch(node("Squeeze", &["d", "one"], &["r"], vec![]))),
+        graph_attr("else_branch", branch(node("Identity", &["d"], &["r"], vec![]))),
+    ];
+    let mut nodes = vec![
+        node("Compress", &["x", "mask"], &["d"], vec![int("axis", 1)]),
+        node("Shape", &["d"], &["sizes"], vec![]),
+        node("Gather", &["sizes", "one"], &["size"], vec![]),
+        node("Equal", &["size", "one"], &["is"], vec![]),
+        node("If", &["is"], &["y"], branches),
+    ];
+    nodes[4].name = "the_if".into();
+    nodes.extend(behind);
+    let inputs = vec![value("x", 1, &["2", "n"]), value("mask", 9, &["n"])];
+    let mut g = graph(inputs, given.iter().map(|o| value(o, 1, &[])).collect(), nodes);
+    g.output.iter_mut().for_each(|o| o.type_ = None.into());
+    g.initializer = vec![ints("one", &[1], &[1]), ints("row", &[1], &[-1])];
+    model(g)
+}
+
+/// The shapes of what a graph gives where the mask picks so many columns of three.
+fn shapes(graph: &egret_ir::Graph, x: &Tensor, some: usize) -> Vec<(Vec<usize>, Tensor)> {
+    let mask = Tensor::from_bools(&[3], &[0, 1, 2].map(|i| i < some));
+    let out = interp::run(graph, &[x.clone().into(), mask.into()]).expect("runs");
+    let of = |v: &Value| v.as_tensor().map(|t| (t.shape().to_vec(), t.clone())).expect("a tensor");
+    out.iter().map(of).collect()
+}
+
+/// An axis that is left out where it has one element, of a size that data decides: in each run of that data the result has the rank that ONNX says.
+#[test]
+fn a_squeeze_by_data_needs_the_data_for_its_rank() {
+    // It is right even where nothing but the shape is read.
+    let behind =
+        vec![node("Neg", &["y"], &["negative"], vec![]), node("Shape", &["negative"], &["shape"], vec![])];
+    let model = squeezed_by_data(behind, &["y", "shape"]);
+    let e = import(&model, &ImportOptions::default()).expect_err("is refused");
+    assert_eq!(e.kind, ErrorKind::NeedsValue, "{e}");
+    assert!(e.to_string().contains("If \"the_if\"") && e.inputs_to_bind.contains("mask"), "{e}");
+    let x = Tensor::new(&[2, 3], vec![1f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    for (some, shape) in [(0, &[2usize, 0][..]), (1, &[2]), (2, &[2, 2]), (3, &[2, 3])] {
+        let mask = Tensor::from_bools(&[3], &[0, 1, 2].map(|i| i < some));
+        let bind = [("mask".into(), mask), ("x".into(), x.clone())].into();
+        let graph = import(&model, &ImportOptions { bind, ..of_size(3) }).expect("imports");
+        let out = shapes(&graph, &x, some);
+        assert_eq!(out[0].0, shape);
+        assert_eq!(out[1].1.data::<i64>(), shape.iter().map(|&d| d as i64).collect::<Vec<_>>());
+    }
+}
+
+/// Where what is given has one rank either way, nothing has to be known.
+#[test]
+fn what_is_made_of_a_squeeze_by_data_may_have_one_rank() {
+    let behind = vec![
+        node("Neg", &["y"], &["negative"], vec![]),
+        node("Reshape", &["negative", "row"], &["line"], vec![]),
+        node("ReduceMax", &["negative"], &["most"], vec![int("keepdims", 0)]),
+        // Of this nothing hangs on the If.
+        node("Abs", &["x"], &["other"], vec![]),
+        node("Add", &["most", "other"], &["both"], vec![]),
+    ];
+    let model = squeezed_by_data(behind, &["line", "other", "both"]);
+    let x = Tensor::new(&[2, 3], vec![1f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    for options in [ImportOptions::default(), of_size(3)] {
+        let graph = import(&model, &options).expect("imports");
+        for some in 1..4 {
+            let [line, other, both] = &shapes(&graph, &x, some)[..] else { panic!("three") };
+            assert_eq!((&line.0[..], &other.0[..]), (&[2 * some][..], &[2, 3][..]));
+            assert_eq!(line.1.data::<f32>()[0], -1.0);
+            assert_eq!(both.1.data::<f32>(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        }
+    }
+    // Two in a row have ranks that only the data tells.
+    let again = |given: &str| {
+        let branch = |node| graph(vec![], vec![value("r", 1, &[])], vec![node]);
+        let branches = vec![
+            graph_attr("then_branch", branch(node("Squeeze", &["y", "row"], &["r"], vec![]))),
+            graph_attr("else_branch", branch(node("Identity", &["y"], &["r"], vec![]))),
+        ];
+        let sum = node("ReduceSum", &["z"], &["sum"], vec![int("keepdims", 0)]);
+        squeezed_by_data(vec![node("If", &["is"], &["z"], branches), sum], &[given])
+    };
+    let e = import(&again("sum"), &ImportOptions::default()).expect_err("is refused");
+    assert_eq!(e.kind, ErrorKind::NeedsValue, "{e}");
 }
 
 #[test]
