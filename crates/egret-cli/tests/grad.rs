@@ -94,20 +94,31 @@ fn where_there_is_no_derivative_the_nodes_and_the_way_round_are_named() {
     assert!(kind.contains("`i` is i64[2]") && kind.contains("choose a value"), "{kind}");
 }
 
-/// Recurrent cells against numbers of another implementation (fixtures/gen/recurrent_gradients.py), by inputs and weights.
+/// Recurrent cells, and loops and branches, against numbers of another implementation (fixtures/gen/recurrent_gradients.py and
+/// control_gradients.py), by inputs and weights.
 #[test]
-fn recurrent_cells_have_the_gradients_that_were_recorded() {
+fn recurrent_cells_and_control_flow_have_the_gradients_that_were_recorded() {
+    agrees_with_recorded("recurrent", &["x", "h0", "c0"], 16);
+    agrees_with_recorded("control", &["x", "h0"], 6);
+}
+
+fn agrees_with_recorded(model: &str, inputs: &[&str], count: usize) {
     let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name);
-    let recorded = egret::npz::read_npz(&fixture("gradients/recurrent.npz")).expect("the gradients");
+    let recorded =
+        egret::npz::read_npz(&fixture(&format!("gradients/{model}.npz"))).expect("the gradients");
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (given, got) = (dir.path().join("in.npz"), dir.path().join("out.npz"));
-    let inputs = ["x", "h0", "c0"].map(|name| (name.to_owned(), recorded[name].clone()));
+    let inputs: Vec<_> = inputs.iter().map(|&name| (name.to_owned(), recorded[name].clone())).collect();
     egret::npz::write(&given, &inputs).expect("the inputs");
     let wrt: Vec<&str> = recorded.keys().filter_map(|name| name.strip_prefix("grad.")).collect();
-    assert_eq!(wrt.len(), 16);
+    assert_eq!(wrt.len(), count);
     for engine in ["jit", "interp"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_egret"));
-        command.arg("grad").arg(fixture("models/recurrent.onnx")).args(["--of", "logits[1]", "--run"]);
+        command.arg("grad").arg(fixture(&format!("models/{model}.onnx"))).args([
+            "--of",
+            "logits[1]",
+            "--run",
+        ]);
         command.args(["--engine", engine]).arg("--inputs").arg(&given).arg("-o").arg(&got);
         wrt.iter().for_each(|name| {
             command.args(["--wrt", name]);

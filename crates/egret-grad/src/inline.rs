@@ -1,7 +1,7 @@
-//! Nodes of one graph copied into another.
+//! Nodes of one graph copied into another, and constants taken out of regions.
 
 use crate::error::GradError;
-use egret_ir::{Graph, ValueId};
+use egret_ir::{Graph, Op, Tensor, Type, ValueId};
 use std::collections::HashMap;
 
 /// Copy the nodes of `from`, and the constants that they or `roots` are, into `to`, and give where its values are there: those in
@@ -34,4 +34,54 @@ pub(crate) fn copy_into(
         moved(to, &mut map, v);
     }
     Ok(map)
+}
+
+/// Hand constants to the regions that have them of their own, as what they capture: their gradients come from there too.
+pub(crate) fn capture(graph: &mut Graph, constants: &[ValueId]) {
+    for &v in constants {
+        let Some(constant) = graph.as_const(v).cloned() else { continue };
+        for n in graph.node_ids() {
+            let node = graph.node_mut(n);
+            // Inputs behind all others are captures, of each of these.
+            if matches!(node.op, Op::If | Op::Loop | Op::Scan)
+                && node
+                    .regions
+                    .iter()
+                    .any(|region| own(region, &constant).is_some() || reaches(region, &constant))
+            {
+                node.regions.iter_mut().for_each(|region| take(region, &constant));
+                graph.add_operand(n, v);
+            }
+        }
+    }
+}
+
+/// The constant that a region has of its own, where it is of use there.
+fn own(region: &Graph, constant: &Tensor) -> Option<ValueId> {
+    let hash = constant.content_hash();
+    let used = |v: &ValueId| !region.users(*v).is_empty() || region.outputs().contains(v);
+    region.value_ids().find(|v| region.as_const(*v).is_some_and(|t| t.content_hash() == hash) && used(v))
+}
+
+/// Whether a region within a region has it.
+fn reaches(region: &Graph, constant: &Tensor) -> bool {
+    let nodes = region.node_ids();
+    let mut inner = nodes.iter().flat_map(|&n| &region.node(n).regions);
+    inner.any(|inner| own(inner, constant).is_some() || reaches(inner, constant))
+}
+
+/// Make a constant an input of a region, the last one, and of those within it.
+fn take(region: &mut Graph, constant: &Tensor) {
+    let own = own(region, constant);
+    let inner = reaches(region, constant);
+    let input = region.add_input("", Type::Tensor(constant.ty()));
+    if inner {
+        // Those within capture what is now a constant of this region, whose uses are then replaced.
+        let held = region.add_const(constant.clone());
+        capture(region, &[held]);
+        region.replace_uses(held, input);
+    }
+    if let Some(own) = own {
+        region.replace_uses(own, input);
+    }
 }

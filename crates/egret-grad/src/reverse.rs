@@ -2,6 +2,7 @@
 
 use crate::emit::{Emit, Refusal, is_real};
 use crate::error::{GradError, Place};
+use crate::inline::capture;
 use crate::rules::{Call, Derivative, Within, derivative, rule};
 use egret_ir::{Builder, Dim, Graph, NodeId, Type, ValueId};
 use std::collections::HashMap;
@@ -65,6 +66,9 @@ pub(crate) fn grad_with(
 ) -> Result<Graph, GradError> {
     let target = of.value();
     check_real(graph, target, wrt)?;
+    let mut graph = graph.clone();
+    capture(&mut graph, wrt);
+    let graph = &graph;
     let order = graph.topological().map_err(|n| GradError::Request(format!("{n} lies on a cycle")))?;
     let mut e = Emit { b: Builder::from_graph(graph.clone()) };
     e.b.graph.clear_outputs();
@@ -109,8 +113,9 @@ pub fn gradients(
     wrt: &[ValueId],
     held: &[ValueId],
 ) -> Result<Vec<ValueId>, GradError> {
+    check_real(&builder.graph, of, wrt)?;
+    capture(&mut builder.graph, wrt);
     let graph = builder.graph.clone();
-    check_real(&graph, of, wrt)?;
     let order = graph.topological().map_err(|n| GradError::Request(format!("{n} lies on a cycle")))?;
     let activity = activity(&graph, &order, wrt, held);
     let mut e = Emit { b: std::mem::replace(builder, Builder::new("")) };

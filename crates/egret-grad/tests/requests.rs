@@ -79,6 +79,33 @@ fn what_a_branch_finds_has_dims_of_its_own() {
     assert_eq!(slope(text, &[1.0, -2.0, 2.0, 0.5]), [4.0, 0.0, 32.0, 0.5]);
 }
 
+/// A weight is one value, wherever its constant stands: here at the top, in a body, in a branch of that, and in another branch.
+#[test]
+fn weights_within_regions() {
+    let w = "const f64[2] [0.5, -0.25]";
+    let text = format!(
+        "graph @g(%0 \"x\": f64[2]) -> (%9 \"y\") {{ %1 \"w\" = {w} %2 = const i64[] [3] %3 = const f64[] [0.0] %4 = mul(%0, %1) \
+         %5 = loop(%2, _, %4) {{carried = 1, has_cond = 0, has_trip_count = 1}} : f64[2] \
+         body graph @b(%0: i64[], %1: bool[], %2: f64[2]) -> (%1, %8) {{ %3 = {w} %4 = const i64[] [2] %5 = less(%0, %4) %6 = add(%2, %3) \
+         %8 = if(%5, %6) : f64[2] then graph @t(%0: f64[2]) -> (%2) {{ %1 = {w} %2 = mul(%0, %1) }} else graph @e(%0: f64[2]) -> (%0) {{ }} }} \
+         %6 = const bool[] [true] \
+         %7 = if(%6, %5) : f64[2] then graph @t(%0: f64[2]) -> (%2) {{ %1 = {w} %2 = mul(%0, %1) }} else graph @e(%0: f64[2]) -> (%0) {{ }} \
+         %9 = add(%7, %3) }}"
+    );
+    let graph = parse(&text);
+    let weight = find(&graph, "w").expect("it has that name");
+    let g = grad(&graph, &Of::Element(graph.outputs()[0], vec![]), &[weight]).expect("a gradient");
+    verify(&g).unwrap_or_else(|e| panic!("{e:?}\n{g}"));
+    let x = [1.5, 3.0];
+    let out = interp::run(&g, &[Tensor::new(&[2], x.to_vec()).into()]).expect("it runs");
+    let value = |x: f64, w: f64| ((((x * w + w) * w) + w) * w + w) * w;
+    for (i, w) in [0.5, -0.25].into_iter().enumerate() {
+        let want = (value(x[i], w + 1e-6) - value(x[i], w - 1e-6)) / 2e-6;
+        let got = out[1].as_tensor().expect("a tensor").data::<f64>()[i];
+        assert!((got - want).abs() < 1e-8, "{got}, not {want}\n{g}");
+    }
+}
+
 fn refusal(text: &str, index: Vec<i64>) -> GradError {
     let graph = parse(text);
     let wrt = find(&graph, "x").expect("an input x");

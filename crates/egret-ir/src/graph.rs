@@ -162,6 +162,12 @@ impl Graph {
         result
     }
 
+    /// Give a node a further operand. What the node computes has to take one more: an input of each of its regions, say.
+    pub fn add_operand(&mut self, node: NodeId, value: ValueId) {
+        self.node_mut(node).operands.push(Some(value));
+        self.link(value, node);
+    }
+
     fn link(&mut self, operand: ValueId, user: NodeId) {
         if let Def::Node(producer, _) = self.value(operand).def {
             self.nodes.add_edge(

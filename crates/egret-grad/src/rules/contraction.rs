@@ -1,7 +1,7 @@
 //! Matrix products and convolutions: each gradient is a contraction of the same kind.
 
 use super::Call;
-use crate::emit::{Emit, Made, Refusal};
+use crate::emit::{Emit, Made, Refusal, product};
 use egret_ir::{Dim, Op, ValueId, attrs};
 
 /// `matmul`: g b^T and a^T g.
@@ -28,9 +28,12 @@ pub(super) fn matmul(call: &mut Call) -> Result<(), Refusal> {
 fn rows(e: &mut Emit, x: ValueId) -> Made {
     let shape = e.shape(x);
     let (last, lead) = shape.split_last().expect("a matrix");
-    let rows = crate::emit::product(lead);
+    let rows = product(lead);
     e.reshape(x, vec![rows, last.clone()])
 }
+
+/// Smaller patches than this are few products of their own in a transposed convolution, which moves nothing.
+const LEAST_PATCH: i64 = 16;
 
 /// How a filter walks over an image.
 pub(super) struct Geometry {
@@ -48,6 +51,13 @@ impl Geometry {
             dilations: call.attrs.ints("dilations").to_vec(),
             low: pads[..pads.len() / 2].to_vec(),
         }
+    }
+
+    /// Whether a filter of a kernel walks over patches, which lie side by side.
+    fn is_of_patches(&self, kernel: &[Dim]) -> bool {
+        let sizes: Option<Vec<i64>> = kernel.iter().map(Dim::as_const).collect();
+        self.dilations.iter().all(|&d| d == 1)
+            && sizes.is_some_and(|k| k == self.strides && k.iter().product::<i64>() >= LEAST_PATCH)
     }
 
     /// The size of the padded image that `positions` steps of a `kernel` reach over.
@@ -109,12 +119,44 @@ pub(super) fn spread(
             output_padding: vec![0i64; n], groups: groups, layout: layout,
         }
     };
-    if let Some(pads) = known {
-        return e.op(Op::ConvTranspose, transposed(pads), &[g, w]);
-    }
-    let whole = e.op(Op::ConvTranspose, transposed(vec![0; 2 * n]), &[g, w])?;
+    let whole = match (geometry.is_of_patches(&kernel) && groups == 1, known) {
+        (true, _) => patches(e, g, w, layout)?,
+        (false, Some(pads)) => return e.op(Op::ConvTranspose, transposed(pads), &[g, w]),
+        (false, None) => e.op(Op::ConvTranspose, transposed(vec![0; 2 * n]), &[g, w])?,
+    };
     let minus = |d: Vec<Dim>| d.into_iter().map(|d| Dim::constant(0) - d).collect();
     e.pad(whole, all_axes(layout, minus(low)), all_axes(layout, minus(high)), 0.0)
+}
+
+/// [`spread`] of a walk over patches, before pads: as no two overlap, each is a row of a product.
+fn patches(e: &mut Emit, g: ValueId, w: ValueId, layout: &str) -> Made {
+    let (positions, filter) = (spatial(e, g, layout), e.shape(w));
+    let n = positions.len();
+    let last = if layout == "channels_first" {
+        let perm: Vec<usize> = [0].into_iter().chain(2..n + 2).chain([1]).collect();
+        e.transpose(g, &perm)?
+    } else {
+        g
+    };
+    let batch = e.shape(last)[0].clone();
+    let left = rows(e, last)?;
+    let right = e.reshape(w, vec![filter[0].clone(), product(&filter[1..])])?;
+    let all = e.matmul(left, right)?;
+    let split = [&[batch.clone()], &positions[..], &filter[1..]].concat();
+    let split = e.reshape(all, split)?;
+    // Of each axis the position, and then the place within the patch.
+    let channels = 1 + n;
+    let places = (0..n).flat_map(|i| [1 + i, channels + 1 + i]);
+    let sizes = positions.iter().zip(&filter[2..]).map(|(p, k)| p.clone() * k.clone());
+    let (perm, shape): (Vec<usize>, Vec<Dim>) = if layout == "channels_first" {
+        let shape = [batch, filter[1].clone()].into_iter().chain(sizes);
+        ([0, channels].into_iter().chain(places).collect(), shape.collect())
+    } else {
+        let shape = [batch].into_iter().chain(sizes).chain([filter[1].clone()]);
+        ([0].into_iter().chain(places).chain([channels]).collect(), shape.collect())
+    };
+    let turned = e.transpose(split, &perm)?;
+    e.reshape(turned, shape)
 }
 
 /// The gradient of a filter [O, C / groups, kernel..] that walked over the image x [N, C, spatial..] and met g [N, O, positions..]:

@@ -236,6 +236,21 @@ fn contractions() -> Vec<Case> {
         all.push(case(node(inputs, "matmul(%0, %1)")));
     }
     all.push(case(node("%0: f64[3, 3]", "matmul(%0, %0)")));
+    // Patches side by side: all of an image, with pads, and with a rest that is in none.
+    for (inputs, pads, strides, layout) in [
+        ("%0: f64[n, 2, 8, 4], %1: f64[3, 2, 4, 4]", "0, 0, 0, 0", "4, 4", "first"),
+        ("%0: f64[2, 1, 9, 5], %1: f64[2, 1, 4, 4]", "1, 0, 0, 3", "4, 4", "first"),
+        ("%0: f64[1, 11, 9, 2], %1: f64[2, 2, 4, 8]", "1, 0, 0, 0", "4, 8", "last"),
+        ("%0: f64[2, 35, 1], %1: f64[2, 1, 16]", "0, 0", "16", "last"),
+    ] {
+        let ones = if strides.contains(',') { "1, 1" } else { "1" };
+        all.push(case(node(
+            inputs,
+            &format!(
+                "conv(%0, %1) {{dilations = [{ones}], groups = 1, layout = \"channels_{layout}\", pads = [{pads}], strides = [{strides}]}}"
+            ),
+        )));
+    }
     for seed in 0..60 {
         let mut d = Rng::new(seed);
         let axes = 1 + d.below(2);
