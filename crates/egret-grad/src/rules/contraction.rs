@@ -142,7 +142,7 @@ fn patches(e: &mut Emit, g: ValueId, w: ValueId, layout: &str) -> Made {
     let left = rows(e, last)?;
     let right = e.reshape(w, vec![filter[0].clone(), product(&filter[1..])])?;
     let all = e.matmul(left, right)?;
-    let split = [&[batch.clone()], &positions[..], &filter[1..]].concat();
+    let split = [std::slice::from_ref(&batch), &positions[..], &filter[1..]].concat();
     let split = e.reshape(all, split)?;
     // Of each axis the position, and then the place within the patch.
     let channels = 1 + n;
