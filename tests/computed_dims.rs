@@ -354,7 +354,7 @@ fn ranges_from_a_position_are_as_long_as_what_is_added() {
     };
     let shape = build::node("Shape", &["new"], &["shape"], vec![]);
     let size = build::node("Gather", &["shape", "zero"], &["t"], vec![]);
-    let begin = vec![constant("zero", 0), constant("one", 1), constant("three", 3), shape, size];
+    let begin = [constant("zero", 0), constant("one", 1), constant("three", 3), shape, size];
     let range = |from, to, step| build::node("Range", &[from, to, step], &["at"], vec![]);
     let one = build::tensor("last", 7, &[1], &1i64.to_le_bytes());
     let last = build::node("Constant", &[], &["last"], vec![build::tensor_attr("value", one)]);
