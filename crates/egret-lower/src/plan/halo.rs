@@ -86,8 +86,11 @@ pub fn plan(graph: &Graph, groups: &mut [FusionGroup], machine: &Machine) -> BTr
         }
         let knows = group.anchor.is_none() || wants.is_some();
         for o in &group.expr.operands {
-            if !knows || dims(graph, o.value) != group.expr.dims || !o.access.is_dense(&group.expr.dims) {
-                halos.remove(&root(graph, o.value).0);
+            let whole = dims(graph, o.value) == group.expr.dims && o.access.is_dense(&group.expr.dims);
+            let from = root(graph, o.value).0;
+            // What is read under another name, as a slice or reshaped, is where it is without a halo, also where its dims are the same.
+            if !knows || !whole || from != o.value {
+                halos.remove(&from);
             }
         }
         for o in group.prologue.iter().flat_map(|p| &p.operands) {
