@@ -19,8 +19,8 @@ const RTOL: f64 = 1e-4;
 /// What is to blame.
 #[derive(Clone, Debug)]
 pub enum Blame {
-    /// Nothing: the outputs are right.
-    Nothing,
+    /// Nothing: the outputs are right after each pass, and so are this engine's.
+    Nothing(Engine),
     /// The engine gives other outputs with all passes off too.
     Engine(String),
     /// The optimised graph is right in the interpreter and wrong in the engine.
@@ -58,7 +58,14 @@ pub struct Guilty {
 impl fmt::Display for Blame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Blame::Nothing => f.write_str("nothing differs"),
+            Blame::Nothing(Engine::Interp) => {
+                f.write_str("nothing differs: the interpreter gives the same after each pass")
+            }
+            Blame::Nothing(engine) => write!(
+                f,
+                "nothing differs: the interpreter gives the same after each pass, and so does the engine {}",
+                engine.name()
+            ),
             Blame::Engine(d) => {
                 write!(f, "the engine, not the optimiser: it differs with all passes off too: {d}")
             }
@@ -133,7 +140,7 @@ pub fn bisect(
         }
     }
     if engine == Engine::Interp {
-        return Ok(Blame::Nothing);
+        return Ok(Blame::Nothing(engine));
     }
     // Passes are held to IEEE 754, which is all that their rules know; code to what it was asked to do with denormals.
     let expected = match options.denormals() {
@@ -146,7 +153,7 @@ pub fn bisect(
         Ok(same(&expected, &got, graph.output_names()))
     };
     Ok(match with(options.passes.clone())? {
-        Ok(()) => Blame::Nothing,
+        Ok(()) => Blame::Nothing(engine),
         Err(d) => match with(Some(vec![]))? {
             Ok(()) => Blame::Lowering(d),
             Err(d) => Blame::Engine(d),

@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(long, value_name = "SEED", value_parser = seed, allow_negative_numbers = true, default_value_t = 0)]
     pub random: u64,
     /// The engine whose outputs are wrong: interp, jit, jit-noopt (jit without passes) or aot
-    #[arg(long, default_value = "interp")]
+    #[arg(long, default_value = "jit")]
     pub engine: Engine,
     /// Where a reduced test goes [default: RULE.egret]
     #[arg(long, short, value_name = "FILE.egret")]
@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<()> {
     })?;
     say!("{blame}");
     match &blame {
-        Blame::Nothing => return Ok(()),
+        Blame::Nothing(_) => return Ok(()),
         Blame::Rule(guilty) => match &guilty.reduced {
             Some(graph) => {
                 let path =
