@@ -156,7 +156,8 @@ fn fits(program: &Program, options: &Options, data: &WeightsData) -> Result<()> 
     let far = embeds(program, options) && program.weights.len() > 1 << 30;
     if far && matches!(data, WeightsData::Define) {
         return Err(CodegenError::Unsupported(
-            "the weights are larger than 1 GiB; keep them in a file of their own (--weights file)".into(),
+            "the weights are larger than 1 GiB; compile a library (--emit lib) that keeps them in a file of their own (--weights file)"
+                .into(),
         ));
     }
     Ok(())

@@ -174,7 +174,9 @@ pub(super) fn check(request: &Request) -> Result<()> {
     }
     pipeline::check_target(&request.options)?;
     if request.emit.contains(&Emit::Exe) && request.weights == WeightsPlace::File {
-        return Err(Error::user("an executable carries its weights; use --weights embed with --emit exe"));
+        return Err(Error::user(
+            "an executable carries its weights, up to 1 GiB of them: use --weights embed with --emit exe, or --emit lib with --weights file",
+        ));
     }
     Ok(())
 }
