@@ -2,7 +2,7 @@
 //! infinities and NaNs in other planes. No buffer is read beyond its ends.
 
 use egret::ir::rng::Rng;
-use egret::ir::{Attrs, Builder, DType, Op, Tensor, Type, Value, attrs, interp};
+use egret::ir::{Attrs, Builder, DType, Graph, Op, Tensor, Type, Value, attrs, interp};
 use egret::{Engine, Executable, Options, pipeline};
 use egret_workspace::guarded::Compiled;
 use std::collections::BTreeMap;
@@ -79,6 +79,34 @@ fn bits(t: &Tensor) -> Vec<u64> {
     numbers.into_iter().map(|v| if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() }).collect()
 }
 
+/// Holds a graph of one input to the interpreter, on every target and between pages that cannot be accessed; gives the names of its kernels.
+fn hold(graph: Graph, x: Tensor, what: &dyn Fn() -> String) -> Vec<String> {
+    let inputs = [Value::Tensor(x)];
+    let all = |values: Vec<Value>| {
+        values.iter().map(|v| bits(v.as_tensor().expect("a tensor"))).collect::<Vec<_>>()
+    };
+    let want = all(interp::run(&graph, &inputs).expect("the interpreter"));
+    for target in ["native", "x86-64-v2", "x86-64-v3"] {
+        if target != "native" && !cfg!(target_arch = "x86_64") {
+            continue;
+        }
+        let options = Options { threads: 1, target: target.into(), ..Options::default() };
+        let got = Executable::new(graph.clone(), Engine::Jit, &options, &BTreeMap::new())
+            .and_then(|e| e.run(&inputs))
+            .unwrap_or_else(|e| panic!("{}: {e}", what()));
+        for (want, got) in want.iter().zip(all(got)) {
+            if let Some(i) = (0..want.len()).find(|&i| want[i] != got[i]) {
+                panic!("{} on {target}\nelement {i}: {:x}, not {:x}", what(), got[i], want[i]);
+            }
+        }
+    }
+    let options = Options { threads: 1, ..Options::default() };
+    let lowered = pipeline::lower(graph.clone(), &options, &BTreeMap::new()).expect("a program");
+    let beside_pages = Compiled::new(graph, &options, &BTreeMap::new()).expect("code");
+    assert_eq!(beside_pages.run_both(&inputs).expect("equal results").0, 0, "{}", what());
+    lowered.program.kernels.iter().map(|k| k.name.clone()).collect()
+}
+
 #[test]
 fn every_target_pools_as_the_interpreter() {
     let mut rng = Rng::new(5);
@@ -94,34 +122,44 @@ fn every_target_pools_as_the_interpreter() {
             y = b.emit(Op::Max, attrs! {}, &[y, zero]).expect("a maximum");
         }
         b.output("y", y);
-        let inputs = [Value::Tensor(x)];
-        let want = interp::run(&b.graph, &inputs).expect("the interpreter");
-        let want = bits(want[0].as_tensor().expect("a tensor"));
         let last = drawn.attrs.ints("strides").last().copied();
         two_apart += usize::from(last == Some(2) && drawn.attrs.str("layout") == "channels_first");
-        for target in ["native", "x86-64-v2", "x86-64-v3"] {
-            if target != "native" && !cfg!(target_arch = "x86_64") {
-                continue;
-            }
-            let options = Options { threads: 1, target: target.into(), ..Options::default() };
-            let got = Executable::new(b.graph.clone(), Engine::Jit, &options, &BTreeMap::new())
-                .and_then(|e| e.run(&inputs))
-                .unwrap_or_else(|e| panic!("{:?} of {:?}: {e}", drawn.attrs, drawn.shape));
-            let got = bits(got[0].as_tensor().expect("a tensor"));
-            let what = || {
-                format!("{} of {:?} {:?} on {target}", drawn.attrs.str("kind"), drawn.dtype, drawn.shape)
-            };
-            if let Some(i) = (0..want.len()).find(|&i| want[i] != got[i]) {
-                panic!("{}: {:?}\nelement {i}: {:x}, not {:x}", what(), drawn.attrs, got[i], want[i]);
-            }
-        }
-        let options = Options { threads: 1, ..Options::default() };
-        let lowered = pipeline::lower(b.graph.clone(), &options, &BTreeMap::new()).expect("a program");
-        in_planes += usize::from(lowered.program.kernels.iter().any(|k| k.name.contains("planes")));
-        let beside_pages = Compiled::new(b.graph, &options, &BTreeMap::new()).expect("code");
-        let outcome = beside_pages.run_both(&inputs).expect("equal results");
-        assert_eq!(outcome.0, 0, "{:?} of {:?}", drawn.attrs, drawn.shape);
+        let what = || {
+            let kind = drawn.attrs.str("kind");
+            format!("{kind} of {:?} {:?}: {:?}", drawn.dtype, drawn.shape, drawn.attrs)
+        };
+        let kernels = hold(b.graph, x, &what);
+        in_planes += usize::from(kernels.iter().any(|name| name.contains("planes")));
     }
     assert!(two_apart > 40, "{two_apart} with channels first and a stride of 2");
     assert!(in_planes > 30, "{in_planes} with the kernel of planes");
+}
+
+/// Of equal elements, which there are in most windows, the first is the largest, and a NaN is larger than all.
+#[test]
+fn every_target_finds_where_maxima_lie() {
+    let mut rng = Rng::new(9);
+    let mut drawn_words = 0;
+    for _ in 0..250 {
+        let mut drawn = draw(&mut rng);
+        drawn.attrs.0.insert("kind", "max".into());
+        drawn.attrs.0.insert("layout", "channels_first".into());
+        let x = numbers(&mut rng, &drawn);
+        let mut attrs = attrs! { column_major: (rng.bits() % 2) as i64 };
+        for name in ["kernel", "strides", "dilations", "pads", "high_extra"] {
+            attrs.0.insert(name, drawn.attrs.ints(name).to_vec().into());
+        }
+        let mut b = Builder::new("maxima");
+        let input = b.input("x", Type::Tensor(x.ty()));
+        let Ok(found) = b.emit_node(Op::MaxPoolIndices, attrs.clone(), &[Some(input)], vec![]) else {
+            continue;
+        };
+        b.output("y", found[0]);
+        b.output("places", found[1]);
+        let stride = attrs.ints("strides").last().copied().unwrap_or(1);
+        drawn_words += usize::from(matches!(drawn.dtype, DType::F32 | DType::I32) && stride <= 2);
+        let what = || format!("{:?} {:?}: {attrs:?}", drawn.dtype, drawn.shape);
+        hold(b.graph, x, &what);
+    }
+    assert!(drawn_words > 40, "{drawn_words} in vectors");
 }

@@ -1,6 +1,9 @@
 //! Pooling: windows over the spatial axes, any number of them, both layouts.
 
+mod indices;
 mod planes;
+
+pub use indices::max_pool_indices;
 
 use crate::error::Unsupported;
 use crate::expr::convert::{decode, encode};
@@ -14,7 +17,6 @@ use crate::kernels::taps::{Taps, UNROLLED, Windows, misfit, pairs};
 use crate::lanes;
 use crate::loops::indices::{flat, nest};
 use crate::loops::operands::touched;
-use crate::loops::order::comes_before;
 use crate::loops::writer::Writer;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
@@ -363,73 +365,6 @@ fn windows(k: &mut KernelBuilder, p: &Pool, strides: &[i64], widest: Ty) -> Resu
         lanes::each_overlapping(k, inner.clone(), widest, |k, i, ty| each(k, i, all, ty));
     });
     result
-}
-
-/// `max_pool_indices`: channels first.
-pub fn max_pool_indices(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
-    let node = ctx.graph.node(group.node());
-    let x = node.operand(0);
-    let (w, dtype) = (Windows::of(ctx, node)?, ctx.dtype(x));
-    let (elem, compute) = (ctx.elem(x)?, compute_elem(dtype)?);
-    let args = [ctx.place(x)?, ctx.place(node.results[0])?, ctx.place(node.results[1])?];
-    let (in_len, out_len) = (ctx.len(x), ctx.len(node.results[0]));
-    if out_len == 0 {
-        return Ok(());
-    }
-    let mut k = ctx.kernel("max_pool_indices", w.n * w.c);
-    let px = k.param(elem, in_len, Access::Read);
-    let py = k.param(elem, out_len, Access::Write);
-    let pi = k.param(Elem::I64, out_len, Access::Write);
-    let task = k.task();
-    let (in_plane, out_plane): (i64, i64) = (w.input.iter().product(), w.output.iter().product());
-    // The index counts the first spatial axis fastest in column-major order.
-    let is = strides(&w.input);
-    let mut columns = vec![1; w.input.len()];
-    for i in 1..columns.len() {
-        columns[i] = columns[i - 1] * w.input[i - 1];
-    }
-    let counted = if node.attrs.flag("column_major") { columns } else { is.clone() };
-    let os = strides(&w.output);
-    let low = least(dtype)?;
-    let mut result = Ok(());
-    nest(&mut k, &w.output, &mut |k, o| {
-        let place = flat(k, o, &os, 0);
-        let init = k.number(Ty::scalar(compute), low);
-        let none = k.int(-1);
-        let best = k.local(init);
-        let at_best = k.local(none);
-        w.each_tap(k, o, None, &mut |k, i| {
-            let offset = flat(k, i, &is, 0);
-            let at = k.affine(&[(task, in_plane), (offset, 1)], 0);
-            let raw = k.load(px, at);
-            let v = match decode(k, dtype, raw) {
-                Ok(v) => v,
-                Err(e) => {
-                    result = Err(e);
-                    return;
-                }
-            };
-            let index = flat(k, i, &counted, 0);
-            let index = k.affine(&[(task, in_plane), (index, 1)], 0);
-            let (b, bi) = (k.get(best), k.get(at_best));
-            let larger = comes_before(k, Cmp::Gt, v, b);
-            let zero = k.int(0);
-            let first = k.compare(Cmp::Lt, bi, zero);
-            let take = k.or(larger, first);
-            let (b, bi) = (k.select(take, v, b), k.select(take, index, bi));
-            k.set(best, b);
-            k.set(at_best, bi);
-        });
-        let to = k.affine(&[(task, out_plane), (place, 1)], 0);
-        let (b, bi) = (k.get(best), k.get(at_best));
-        match encode(k, dtype, b) {
-            Ok(v) => k.store(py, to, v),
-            Err(e) => result = Err(e),
-        }
-        k.store(pi, to, bi);
-    });
-    result?;
-    ctx.call(k.finish(), &args)
 }
 
 /// `col2im`: every block element is added to the pixel it came from. x is [N, C * block, windows].
