@@ -44,12 +44,7 @@ pub(super) fn range(ctx: &mut NodeCtx) -> OpResult {
             Some(span) if open.is_some() => span,
             _ => bound(limit)? - bound(start)?,
         };
-        let (span, d) = match d.as_const() {
-            Some(below) if below < 0 => (dim(0) - span, dim(0) - d),
-            _ => (span, d),
-        };
-        // None where the limit is not ahead; that of a range such as 0..seq always is.
-        span.op(DimOp::Max, &dim(0)).op(DimOp::CeilDiv, &d)
+        steps_within(&span, &d)
     } else {
         let mut bound = |v| {
             ctx.need_floats(v, what)?
@@ -70,6 +65,24 @@ pub(super) fn range(ctx: &mut NodeCtx) -> OpResult {
     let offsets = ctx.binary(Op::Mul, steps, delta)?;
     let values = ctx.binary(Op::Add, offsets, start)?;
     Ok(vec![ctx.cast(values, dtype)?])
+}
+
+/// How many steps of `delta` there are before so much lies behind, whichever of the two are below 0 for the sizes of a run: none where the limit is
+/// not ahead, and no value where the step is 0.
+fn steps_within(span: &Dim, delta: &Dim) -> Dim {
+    let (none, one) = (dim(0), dim(1));
+    let above = |d: &Dim| d.op(DimOp::Max, &none);
+    let below = |d: &Dim| (none.clone() - d.clone()).op(DimOp::Max, &none);
+    let (up, down) = (above(delta), below(delta));
+    // Sizes of compiled code are never negative: what is divided is how far the limit is ahead the way that the steps go.
+    let ahead = if down == none {
+        above(span)
+    } else if up == none {
+        below(span)
+    } else {
+        above(span) * up.op(DimOp::Min, &one) + below(span) * down.op(DimOp::Min, &one)
+    };
+    ahead.op(DimOp::CeilDiv, &(up + down))
 }
 
 /// Sums are followed through so many nodes one behind the other at most.
