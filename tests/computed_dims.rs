@@ -460,6 +460,57 @@ fn ranges_of_steps_that_dims_say() {
     assert!(empty > 50 && some > 150 && refused > 30, "{empty} {some} {refused}");
 }
 
+/// What a loop carries has the dims that its body gives, or the run fails: never others of which there are as many elements.
+#[test]
+fn carried_values_keep_each_dim() {
+    let any = |name: &str, elem| ValueInfoProto { type_: None.into(), ..build::value(name, elem, &[]) };
+    let to: Vec<u8> = [3i64, 4].iter().flat_map(|d| d.to_le_bytes()).collect();
+    let to = build::tensor_attr("value", build::tensor("to", 7, &[2], &to));
+    let to = build::node("Constant", &[], &["to"], vec![to]);
+    let node = |op, from: &[&str], y| build::node(op, from, &[y], vec![]);
+    let made = |nodes: &[NodeProto]| {
+        let body = GraphProto {
+            input: vec![build::value("i", 7, &[]), build::value("go", 9, &[]), any("s", 1)],
+            output: vec![any("on", 9), any("t", 1)],
+            node: [&[node("Identity", &["go"], "on")], nodes].concat(),
+            ..GraphProto::new()
+        };
+        let body = build::graph_attr("body", body);
+        let looped = build::node("Loop", &["rounds", "", "x"], &["y"], vec![body]);
+        let inputs: [(&str, i32, &[&str]); 3] =
+            [("x", 1, &["N", "M"]), ("b", 1, &["K", "L"]), ("rounds", 7, &[])];
+        Made::new(&inputs, vec![to.clone(), looped], &["y"])
+    };
+    let wide = |a: usize, b: usize| if a == 1 { Some(b) } else { (b == 1 || a == b).then_some(a) };
+    let add = made(&[node("Add", &["s", "b"], "t")]);
+    let turn = made(&[node("Transpose", &["s"], "r"), node("Add", &["s", "r"], "t")]);
+    let (flat, wider) = (node("Reshape", &["s", "to"], "r"), node("Expand", &["s", "to"], "e"));
+    let spread = made(&[flat.clone(), wider, node("Add", &["r", "e"], "t")]);
+    let reshape = made(&[flat, node("Neg", &["r"], "t")]);
+    for (made, what) in [(add, "add"), (turn, "turn"), (reshape, "reshape"), (spread, "spread")] {
+        let mut ran = 0;
+        for (n, m) in [0, 1, 2, 3, 4, 6, 12].into_iter().flat_map(|n| [0, 1, 2, 4, 6, 12].map(|m| (n, m))) {
+            for (k, l, rounds) in [(1, 1, 1i64), (0, 0, 1), (1, 0, 2), (n, m, 2), (m, n, 1), (1, m, 0)] {
+                let twelve = (n * m == 12).then_some([3, 4]);
+                let want = match what {
+                    _ if rounds == 0 => Some([n, m]),
+                    "add" => wide(n, k).zip(wide(m, l)).map(|(a, b)| [a, b]),
+                    "turn" => wide(n, m).map(|a| [a, a]),
+                    "reshape" => twelve,
+                    _ => twelve.filter(|_| (n, m) == (3, 4)),
+                };
+                let x = |a: usize, b: usize| Tensor::new(&[a, b], vec![1f32; a * b]);
+                let shapes = made.shapes(vec![x(n, m), x(k, l), Tensor::scalar(rounds)]);
+                if shapes.is_some() || want == Some([n, m]) {
+                    assert_eq!(shapes, want.map(|w| vec![w.to_vec()]), "{what} {n} {m} {k} {l} {rounds}");
+                    ran += 1;
+                }
+            }
+        }
+        assert!(ran > 40, "{what}: {ran}");
+    }
+}
+
 /// A pad below 0 takes elements away whoever gives it, and then the other end is padded with what is left.
 #[test]
 fn pads_that_a_run_gives() {

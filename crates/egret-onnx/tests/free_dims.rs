@@ -286,7 +286,7 @@ fn a_loop_is_named_that_keeps_a_dim() {
         let named = body
             .node_ids()
             .into_iter()
-            .any(|n| body.node(n).op == Op::Reshape && body.node(n).sources.contains("Loop:the_loop"));
+            .any(|n| body.node(n).op == Op::Broadcast && body.node(n).sources.contains("Loop:the_loop"));
         assert_eq!(named, kept, "{dim}");
     }
 }

@@ -207,8 +207,8 @@ fn with_steady_dims(
     let mut builder = Builder::from_graph(body);
     builder.set_sources(ctx.builder.sources().clone());
     for (output, after, dims) in held {
-        // What was broadcast is none the smaller: with as many elements each dim is the same.
-        let value = builder.emit(Op::Reshape, attrs! { shape: dims.to_vec() }, &[after])?;
+        // Of what was broadcast only a 1 is one afterwards, so that nothing is repeated: each dim is the same, or the run fails.
+        let value = builder.emit(Op::Broadcast, attrs! { shape: dims.to_vec() }, &[after])?;
         builder.graph.set_output(output, value);
     }
     Ok(builder.graph)
