@@ -4,8 +4,8 @@
 //! the dim is `seq`, and the slice, which then leaves its operand, says that `seq` is too large. `x[-4:]` that is multiplied by a matrix of 4 rows has 4.
 
 use crate::clamps::{Clamped, Clamps};
-use egret_ir::{Dim, Graph, Op, ValueId};
-use std::collections::BTreeSet;
+use egret_ir::{Dim, Graph, Op, ValueId, verify};
+use std::collections::{BTreeSet, VecDeque};
 
 /// Takes the clamps out of dims that have to be equal to what they are without.
 pub(crate) fn settle(graph: &mut Graph, mut clamped: Vec<Clamped>) {
@@ -27,23 +27,45 @@ pub(crate) fn settle(graph: &mut Graph, mut clamped: Vec<Clamped>) {
         let needed = needed(graph, &clamped);
         let (taken, left): (Vec<_>, Vec<_>) =
             clamped.into_iter().zip(needed).partition(|(_, is_needed)| *is_needed);
+        let taken: Vec<Clamped> = taken.into_iter().map(|(c, _)| c).collect();
         clamped = left.into_iter().map(|(c, _)| c).collect();
         if taken.is_empty() {
             return;
         }
-        let mut all = Clamps::default();
-        taken.iter().for_each(|(c, _)| all.extend(&c.clamps));
-        graph.map_dims(&|d| all.without(d));
-        for (Clamped { slice, axis, clamps }, _) in taken {
-            hold(graph, slice, axis, &clamps.holds);
-        }
-        for c in &mut clamped {
-            let mut mapped = all.clone();
-            mapped.extend(&c.clamps);
-            mapped.plain.drain(..all.plain.len());
-            c.clamps.plain = mapped.plain;
+        // Together, or those of them that can be.
+        if !take_out(graph, &taken, clamped.iter_mut()) {
+            let mut taken = VecDeque::from(taken);
+            while let Some(one) = taken.pop_front() {
+                take_out(graph, &[one], taken.iter_mut().chain(&mut clamped));
+            }
         }
     }
+}
+
+/// Takes clamps out of a graph, and of the `others` in which they stand. Not where no sizes would fit the graph then: it stays as it is.
+fn take_out<'c>(
+    graph: &mut Graph,
+    taken: &[Clamped],
+    others: impl Iterator<Item = &'c mut Clamped>,
+) -> bool {
+    let mut all = Clamps::default();
+    taken.iter().for_each(|c| all.extend(&c.clamps));
+    let mut without = graph.clone();
+    without.map_dims(&|d| all.without(d));
+    for c in taken {
+        hold(&mut without, c.slice, c.axis, &c.clamps.holds);
+    }
+    if verify(&without).is_err() {
+        return false;
+    }
+    *graph = without;
+    for c in others {
+        let mut mapped = all.clone();
+        mapped.extend(&c.clamps);
+        mapped.plain.drain(..all.plain.len());
+        c.clamps.plain = mapped.plain;
+    }
+    true
 }
 
 /// Which clamps stand in a dim that has to be equal to another one, and would be without any.
@@ -95,8 +117,14 @@ pub(crate) fn pairs(graph: &Graph) -> BTreeSet<(Dim, Dim)> {
                     add(depth, deep);
                 }
             }
-            Op::Broadcast | Op::Reshape => {
+            Op::Broadcast => {
                 operands.iter().for_each(|x| aligned(&mut add, x, shape(node.results[0]), None));
+            }
+            // Its dims need not be those before it, one by one: the numbers of elements are.
+            Op::Reshape => {
+                if let [Some(before), Some(after)] = [operands[0], shape(node.results[0])].map(elements) {
+                    add(&before, &after);
+                }
             }
             Op::Concat => {
                 for (i, a) in operands.iter().enumerate() {
@@ -113,6 +141,19 @@ pub(crate) fn pairs(graph: &Graph) -> BTreeSet<(Dim, Dim)> {
         }
     }
     out
+}
+
+/// Products of more terms are not compared.
+const MAX_TERMS: usize = 64;
+const MAX_PARTS: usize = 256;
+
+/// How many elements there are of so many along each axis; nothing where that is no number, or too long.
+fn elements(shape: &[Dim]) -> Option<Dim> {
+    shape.iter().try_fold(Dim::constant(1), |all, d| {
+        let short = all.term_count().saturating_mul(d.term_count()) <= MAX_TERMS;
+        let all = short.then(|| all * d.clone())?;
+        (all.is_within(MAX_PARTS) && !all.is_saturated()).then_some(all)
+    })
 }
 
 /// Holds runs to what a slice along an axis supposes.

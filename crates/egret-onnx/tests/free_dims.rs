@@ -41,6 +41,10 @@ fn cases() -> Vec<Case> {
     let number = || node("Squeeze", &["s", "zero"], &["k"], vec![]);
     let slice = |from: &str, to: &str| node("Slice", &["x", from, to, "zero"], &["z"], vec![]);
     let range = |from: &str, to: &str, by: &str| node("Range", &[from, to, by], &["z"], vec![]);
+    let reshape = |shape: &[i64]| {
+        let shape = tensor_attr("value", whole("shape", &[shape.len() as i64], shape));
+        [node("Constant", &[], &["shape"], vec![shape]), node("Reshape", &["z", "shape"], &["r"], vec![])]
+    };
     let added = || vec![node("Add", &["z", "y"], &["a"], vec![]), node("Identity", &["a"], &["w"], vec![])];
     let never: fn(i64, i64) -> bool = |_, _| false;
     let line: [&[&str]; 2] = [&["n", "2"], &["m"]];
@@ -86,6 +90,27 @@ fn cases() -> Vec<Case> {
                 number(),
                 node("Sub", &["k", "c3"], &["l"], vec![]),
                 range("c0", "l", "c1"),
+            ],
+            without: never,
+        },
+        // What is reshaped keeps the number of its elements, and none of its dims.
+        Case {
+            dims: line,
+            nodes: [&[slice("less", "far")][..], &reshape(&[2, 1])].concat(),
+            without: never,
+        },
+        Case {
+            dims: line,
+            nodes: [&[slice("less", "far")][..], &reshape(&[2, -1])].concat(),
+            without: never,
+        },
+        Case {
+            dims: line,
+            nodes: vec![
+                of_y(),
+                slice("zero", "s"),
+                node("Add", &["s", "s"], &["t"], vec![]),
+                node("Reshape", &["z", "t"], &["r"], vec![]),
             ],
             without: never,
         },
