@@ -115,6 +115,14 @@ impl Writer<'_> {
                     // ONNX's quotient is cut off towards 0.
                     DimOp::FloorDiv if plain => self.emit("Div", &[&x, &y], vec![]),
                     DimOp::FloorDiv => self.floor_div(&x, &y),
+                    // What importing follows where the divisor may be 0.
+                    DimOp::CeilDiv if plain => {
+                        let (whole, rest) =
+                            (self.emit("Div", &[&x, &y], vec![]), self.emit("Mod", &[&x, &y], vec![]));
+                        let one = self.ints(&[1]);
+                        let more = self.emit("Min", &[&rest, &one], vec![]);
+                        self.emit("Add", &[&whole, &more], vec![])
+                    }
                     DimOp::CeilDiv => {
                         let negative = self.emit("Neg", &[&x], vec![]);
                         let quotient = self.floor_div(&negative, &y);

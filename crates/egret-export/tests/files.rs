@@ -55,13 +55,17 @@ fn an_input_that_is_an_output_keeps_both_names() {
 #[test]
 fn computed_dims_mean_the_same() {
     let (n, m) = (Dim::symbol("n"), Dim::symbol("m"));
-    let two = Dim::constant(2);
+    let (none, two) = (Dim::constant(0), Dim::constant(2));
+    let above = |d: Dim| d.op(egret_ir::DimOp::Max, &none);
     let all = [
         n.clone() * m.clone() + Dim::constant(3),
         n.op(egret_ir::DimOp::FloorDiv, &two) - Dim::constant(1),
         n.op(egret_ir::DimOp::CeilDiv, &two) + m.op(egret_ir::DimOp::Mod, &two),
         n.op(egret_ir::DimOp::Max, &m) - n.op(egret_ir::DimOp::Min, &m),
         (n.clone() - m.clone() + Dim::constant(9)).op(egret_ir::DimOp::FloorDiv, &Dim::constant(4)),
+        n.op(egret_ir::DimOp::CeilDiv, &m),
+        above(n.clone() - m.clone())
+            .op(egret_ir::DimOp::CeilDiv, &(above(m.clone() - two.clone()) + two.clone())),
     ];
     for dim in all {
         let mut b = Builder::new("dims");
