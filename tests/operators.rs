@@ -137,7 +137,7 @@ fn page() -> String {
          - **since**: the first opset whose meaning is implemented; the newest that Egret knows is {NEWEST_OPSET}. Older and newer ones are refused.\n\
          - **file**: in `crates/egret-onnx/src/ops/`.\n\
          - **cases**: conformance cases of this one node (suites `node` and `simple`), for ai.onnx.ml and com.microsoft those recorded from ONNX Runtime too (`classical`, `microsoft`). **interp**, **jit**, **free**, **aot**: whether the engine passes all of them, \
-         or how many; `-` where there is none to say. **free** is the engine `jit-symbolic`: all dims of the inputs but those of 1 are left free.\n\
+         or how many; `-` where there is none to say. **free** is the engine `jit-symbolic`: all dims of the inputs but those of 1 are left free; values of inputs that decide sizes, axes or steps are known. The sizes of AffineGrid, Col2Im, MelWeightMatrix and of windows (BlackmanWindow, HammingWindow, HannWindow), and the lengths of DFT and STFT as inputs, have to be: computed from free dims they are refused.\n\
          - **element types**: those of the inputs of cases that pass; others may do as well.\n\
          - An operator that is not here is refused by name.\n"
     );

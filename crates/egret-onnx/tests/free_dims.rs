@@ -191,6 +191,56 @@ fn windows() -> Vec<Case> {
     ]
 }
 
+/// Parts of x, of which one alone is asked for, and what x was pooled from: sizes that an axis has no room for are none of any run's.
+fn parts() -> Vec<Case> {
+    let list = |name: &str, v: &[i64]| AttributeProto {
+        ints: v.to_vec(),
+        type_: AttributeType::INTS.into(),
+        ..int(name, 0)
+    };
+    let of_y = || node("Shape", &["y"], &["s"], vec![int("end", 1)]);
+    let split = |sizes: &[&str], outputs: &[&str], more: &[AttributeProto]| {
+        node("Split", &[&["x"], sizes].concat(), outputs, [&[int("axis", 0)], more].concat())
+    };
+    let line: [&[&str]; 2] = [&["n", "2"], &["m"]];
+    let four = |first: &'static str, rest: [&'static str; 3]| Case {
+        dims: line,
+        nodes: vec![split(&[], &[&[first], &rest[..]].concat(), &[int("num_outputs", 4)])],
+        without: |_, _| false,
+    };
+    let taken = |x: &'static [&'static str], sizes: [&'static str; 3], kernel: [i64; 2]| Case {
+        dims: [x, &["m"]],
+        nodes: vec![
+            of_y(),
+            node("Concat", &[&["one"], &sizes[..]].concat(), &["sizes"], vec![int("axis", 0)]),
+            node("Cast", &["x"], &["i"], vec![int("to", 7)]),
+            node(
+                "MaxUnpool",
+                &["x", "i", "sizes"],
+                &["z"],
+                vec![list("kernel_shape", &kernel), list("strides", &kernel)],
+            ),
+        ],
+        without: |_, _| false,
+    };
+    vec![
+        four("z", ["b", "c", "d"]),
+        Case {
+            nodes: vec![
+                of_y(),
+                node("Sub", &["s", "three"], &["left"], vec![]),
+                node("Shape", &["x"], &["all"], vec![int("end", 1)]),
+                node("Sub", &["all", "left"], &["rest"], vec![]),
+                node("Concat", &["rest", "left"], &["sizes"], vec![int("axis", 0)]),
+                split(&["sizes"], &["z", "w"], &[]),
+            ],
+            ..four("z", ["b", "c", "d"])
+        },
+        taken(&["1", "1", "n", "2"], ["one", "s", "three"], [2, 1]),
+        taken(&["1", "n", "1", "2"], ["s", "three", "three"], [1, 1]),
+    ]
+}
+
 /// x without its last axis, if that has one element, and else x, by an If on what these nodes make of the condition; with what can be done
 /// behind it at the smaller rank.
 fn squeezed(more: &[NodeProto], branches: [&str; 2]) -> Vec<NodeProto> {
@@ -250,7 +300,7 @@ fn slices_are_clamped_where_nothing_asks_for_another_size() {
 
 #[test]
 fn free_dims_mean_what_their_values_mean() {
-    for case in cases().into_iter().chain(windows()) {
+    for case in cases().into_iter().chain(windows()).chain(parts()) {
         let model = case.model();
         let free = import(&model, &ImportOptions::default()).expect("imports");
         let (mut right, mut wrong) = (0, 0);

@@ -5,7 +5,10 @@ mod build;
 use build::*;
 use egret_ir::{Dim, Graph, Op, Tensor, Value, interp, verify};
 use egret_onnx::{ErrorKind, ImportError, ImportOptions, import_bytes, import_path};
-use onnx_protobuf::{Message, ModelProto, StringStringEntryProto, TensorProto, ValueInfoProto};
+use onnx_protobuf::attribute_proto::AttributeType;
+use onnx_protobuf::{
+    AttributeProto, Message, ModelProto, StringStringEntryProto, TensorProto, ValueInfoProto,
+};
 
 fn import(model: &ModelProto) -> Result<Graph, ImportError> {
     import_with(model, &ImportOptions::default())
@@ -16,6 +19,10 @@ fn import_with(model: &ModelProto, options: &ImportOptions) -> Result<Graph, Imp
     let graph = import_bytes(&bytes, None, options)?;
     verify(&graph).expect("an imported graph verifies");
     Ok(graph)
+}
+
+fn list(name: &str, v: &[i64]) -> AttributeProto {
+    AttributeProto { ints: v.to_vec(), type_: AttributeType::INTS.into(), ..int(name, 0) }
 }
 
 fn refused(model: &ModelProto, parts: &[&str]) {
@@ -230,6 +237,35 @@ fn graphs_that_break_a_rule() {
     refused(&newer, &["opset 99", "newer than"]);
     assert!(import(&one(vec![relu("a", "y"), relu("x", "a")])).is_ok(), "out of order, but no cycle");
     refused(&ModelProto::new(), &["empty"]);
+}
+
+/// Sizes that an axis or a window has no room for; free dims of such sizes: `free_dims.rs`.
+#[test]
+fn sizes_that_do_not_go_together() {
+    let split = |n: &str, more: Vec<AttributeProto>| {
+        let nodes = vec![node("Split", &["x"], &["y", "b", "c", "d"], more)];
+        model(graph(vec![value("x", 1, &[n])], vec![value("y", 1, &["k"])], nodes))
+    };
+    for (n, last) in [("5", "-1"), ("2", "-1"), ("1", "-2")] {
+        refused(&split(n, vec![int("num_outputs", 4)]), &["Split \"y\"", n, "4 parts", last]);
+    }
+    for n in ["0", "3", "4", "7", "10"] {
+        assert!(import(&split(n, vec![int("num_outputs", 4)])).is_ok(), "{n}");
+    }
+    let unpool = |shape: [i64; 4]| {
+        let window = vec![list("kernel_shape", &[2, 2]), list("strides", &[2, 2])];
+        let nodes = vec![node("MaxUnpool", &["x", "i", "s"], &["y"], window)];
+        let dims = ["1", "1", "2", "2"];
+        let inputs = vec![value("x", 1, &dims), value("i", 7, &dims)];
+        let mut g = graph(inputs, vec![value("y", 1, &[])], nodes);
+        g.output[0].type_ = None.into();
+        g.initializer = vec![ints("s", &[4], &shape)];
+        model(g)
+    };
+    refused(&unpool([1, 1, 3, 3]), &["MaxUnpool \"y\"", "3 x 3", "4 x 4"]);
+    refused(&unpool([2, 1, 4, 4]), &["MaxUnpool \"y\"", "has 2", "has 1", "images and channels"]);
+    refused(&unpool([1, 2, 4, 4]), &["MaxUnpool \"y\"", "images and channels"]);
+    assert!(import(&unpool([1, 1, 3, 6])).is_ok());
 }
 
 #[test]

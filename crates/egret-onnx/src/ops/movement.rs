@@ -149,10 +149,16 @@ fn split(ctx: &mut NodeCtx) -> OpResult {
             "the sizes of Split add up to {end}, but the axis has {n}"
         )));
     }
-    // A run in which they do not add up has no value for where the first part begins.
+    if let Some(size) = sizes.iter().find(|size| size.as_const().is_some_and(|n| n < 0)) {
+        return Err(ImportError::invalid(format!("Split has a part of {size} elements")));
+    }
+    // A run in which they do not add up, or one of them is negative, has no value for where the first part begins.
     let over = end - dims[axis].clone();
-    let holds = [held(&over, 0), held(&(dim(0) - over), 0)];
-    let first = holds.into_iter().flatten().fold(dim(0), |first, hold| first + hold);
+    let holds = [held(&over, 0), held(&(dim(0) - over), 0)].into_iter();
+    let first = holds
+        .chain(sizes.iter().map(|size| held(size, 0)))
+        .flatten()
+        .fold(dim(0), |first, hold| first + hold);
     let mut start = dim(0);
     let mut parts = vec![];
     for (i, size) in sizes.into_iter().enumerate() {
@@ -163,7 +169,8 @@ fn split(ctx: &mut NodeCtx) -> OpResult {
     Ok(parts)
 }
 
-/// `size` in `count` parts, all of one size or (`ragged`) the last one smaller.
+/// `size` in `count` parts, all of one size or (`ragged`) the last one smaller; of too few elements for that, which a run may have for free
+/// dims, it would be negative.
 fn equal_parts(size: &Dim, count: i64, ragged: bool) -> Result<Vec<Dim>, ImportError> {
     if !(1..=1 << 20).contains(&count) {
         return Err(ImportError::invalid(format!("Split into {count} parts")));
@@ -177,9 +184,13 @@ fn equal_parts(size: &Dim, count: i64, ragged: bool) -> Result<Vec<Dim>, ImportE
                     "Split of {n} elements into {count} equal parts"
                 )));
             }
-            for (i, size) in parts.iter_mut().enumerate() {
-                *size = dim((n - i as i64 * p).clamp(0, p));
+            let last = n - (count - 1) * p;
+            if last < 0 {
+                return Err(ImportError::invalid(format!(
+                    "Split of {n} elements into {count} parts of {p}: {last} are left for the last one"
+                )));
             }
+            parts[count as usize - 1] = dim(last);
         }
         _ if ragged && part.clone() * dim(count) != *size => {
             let last = size.clone() - part * dim(count - 1);
