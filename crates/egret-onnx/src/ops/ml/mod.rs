@@ -1,5 +1,6 @@
 //! Operators of ai.onnx.ml: models in [`linear`] and [`trees`], what is around them in [`prepare`] and here.
 
+mod labels;
 pub(super) mod linear;
 pub(super) mod prepare;
 mod scores;
@@ -115,6 +116,9 @@ fn label_encoder(ctx: &mut NodeCtx) -> OpResult {
             }
         },
     };
+    if let Some(y) = labels::looked_up(ctx, x, [&keys, &values, &default])? {
+        return Ok(vec![y]);
+    }
     Ok(vec![ctx.emit(
         Op::LabelEncode,
         attrs! { to: to, keys: keys, values: values, default: default },
