@@ -191,6 +191,50 @@ fn caches_are_found_by_what_is_done_with_them() {
     assert_eq!(long("rows.egret"), long("none.egret"));
 }
 
+/// A decoder with a cache and one without it, as the branches of one model.
+fn merged() -> String {
+    let body = |cached: bool| {
+        let text = decoder(cached);
+        // The graph's own name and its end are the branch's.
+        let from = text.find("  %10 = const f32[12, 8]").expect("the table of tokens");
+        let body = text[from..].trim_end().trim_end_matches('}');
+        body.to_owned()
+    };
+    let branch = |name: &str, cached: bool| {
+        format!(
+            "{name} graph @{name}(%0: i64[1, seq], %2: i64[1, seq], %3: f32[1, past, 8]) -> (%9 \"k\", %25 \"l\") {{\n{}}}\n",
+            body(cached)
+        )
+    };
+    format!(
+        r#"graph @g(%0 "input_ids": i64[1, seq], %1 "attention_mask": i64[1, total], %2 "position_ids": i64[1, seq], %3 "past_key_values.0.key": f32[1, past, 8], %4 "use_cache_branch": bool[1]) -> (%6 "present.0.key", %7 "logits") {{
+  %5 = reshape(%4) {{shape = []}} : bool[]
+  %6, %7 = if(%5, %0, %2, %3) {{dims = [kept]}} : f32[1, kept, 8], f32[1, seq, 12]
+{}{}}}"#,
+        branch("then", true),
+        branch("else", false)
+    )
+}
+
+#[test]
+fn a_model_may_have_a_branch_for_the_first_step() {
+    let dir = temp();
+    let [ir, merged_file, plain] = ["m.egret", "merged.onnx", "plain.egret"].map(|name| path(&dir, name));
+    std::fs::write(&ir, merged()).expect("a file");
+    std::fs::write(&plain, decoder(true)).expect("a file");
+    works(&["print", &ir, "--format", "onnx", "-o", &merged_file]);
+    for tokens in ["3", "3,1,11"] {
+        let go_on = |file: &str, more: &[&str]| {
+            works(&[&["generate", file, "--tokens", tokens, "--count", "25"], more].concat())
+        };
+        let want = go_on(&plain, &[]);
+        assert!(want.split_whitespace().any(|t| !want.starts_with(t)), "{want}");
+        for engine in ["jit", "jit-noopt", "interp"] {
+            assert_eq!(go_on(&merged_file, &["--engine", engine]), want, "{engine}");
+        }
+    }
+}
+
 #[test]
 fn what_is_no_decoder_is_refused() {
     let dir = temp();

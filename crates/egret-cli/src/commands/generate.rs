@@ -9,9 +9,12 @@ use self::tokenizer::Tokenizer;
 use crate::args::{CompileOptions, ModelArgs, count, seed};
 use crate::common::{import, note, options, output_error, progress};
 use crate::{say, say_text};
-use egret::generate::{Choice, Decoder, Settings};
-use egret::source::{Request, locate};
+use egret::frontend::ModelFile;
+use egret::generate::{BRANCH, Choice, Decoder, Settings};
+use egret::inputs::Given;
+use egret::source::{Request, is_text, locate};
 use egret::{Engine, Error, Executable, Result};
+use serde_json::Value as Json;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -25,7 +28,7 @@ goes on with three tokens by twenty, each the one with the highest score.
 goes on with a text, by the tokenizer.json beside the model, until a full stop comes.
 
 An input beside tokens, mask, positions and cache gets its value by --input, which holds for all steps; token_type_ids are 0, and
-use_cache_branch is false in the first step and true then.
+use_cache_branch is false in the first step and true then: where that is the condition of two branches, each is compiled.
 
 Exit codes: 0 ok, 1 wrong argument, file or model, 2 not supported, or not with free dims, 4 a bug of Egret, 5 not enough memory.";
 
@@ -107,12 +110,19 @@ pub fn run(args: &Args) -> Result<()> {
     let (mut stop, stops) = stops(args, tokenizer.as_ref())?;
     let mut ends = ends(args, tokenizer.as_ref())?;
     let options = options(&args.options, args.threads)?;
-    let imported = import(&Request { model, ..args.model.request()? })?;
-    let decoder = progress("compiling", || {
-        Decoder::new(imported.graph, &imported.inputs, |graph| {
-            Executable::new(graph, args.engine, &options, &imported.bound)
+    let request = Request { model, ..args.model.request()? };
+    let made = |request: &Request| {
+        let imported = import(request)?;
+        progress("compiling", || {
+            Decoder::new(imported.graph, &imported.inputs, |graph| {
+                Executable::new(graph, args.engine, &options, &imported.bound)
+            })
         })
-    })?;
+    };
+    let decoder = match branches(&request)? {
+        None => made(&request)?,
+        Some([first, later]) => made(&later)?.begun_by(made(&first)?),
+    };
     // Checkpoints have tokens added to their tokenizer alone, such as one to fill batches up with.
     if let (Some(have), Some(known)) = (tokenizer.as_ref().map(Tokenizer::size), decoder.known())
         && have > known
@@ -168,6 +178,24 @@ pub fn run(args: &Args) -> Result<()> {
         note(format_args!("the first token after {first:.3} s, then {rate:.1} tokens a second"));
     }
     Ok(())
+}
+
+/// A decoder with a cache and one without it may be the branches of one model: as what each is imported, the one that makes the first step, and the one
+/// that makes the others. Of text IR, or where a value is given, the model is one for all steps.
+fn branches(request: &Request) -> Result<Option<[Request; 2]>> {
+    let given = request.inputs.named.iter().chain(&request.bind).any(|(name, _)| name == BRANCH);
+    if given || is_text(&request.model) {
+        return Ok(None);
+    }
+    let declared = ModelFile::open_lean(&request.model)?.declared()?.inputs;
+    let Some(input) = declared.iter().find(|input| input.name == BRANCH) else { return Ok(None) };
+    let of = |is: bool| {
+        let mut request = request.clone();
+        let value = (0..input.rank.unwrap_or(0)).fold(Json::Bool(is), |value, _| Json::Array(vec![value]));
+        request.bind.push((BRANCH.to_owned(), Given::Literal(value)));
+        request
+    };
+    Ok(Some([of(false), of(true)]))
 }
 
 /// The tokenizer that is given, or the one beside the model for a prompt.

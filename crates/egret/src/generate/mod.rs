@@ -47,8 +47,14 @@ pub struct Settings {
     pub choice: Choice,
 }
 
+/// The input that says whether a step goes on from a cache, as exporters call it that put a decoder with and one without a cache into the branches
+/// of one model.
+pub const BRANCH: &str = "use_cache_branch";
+
 /// A model that goes on with texts.
 pub struct Decoder {
+    /// What makes the first step, where that is another graph.
+    first: Option<Box<Decoder>>,
     executable: Executable,
     inputs: Vec<(Port, Role)>,
     /// For each input, the value that is given for it, if one is.
@@ -133,7 +139,13 @@ impl Decoder {
         let held = held.collect::<Result<_>>()?;
         let known = graph.tensor_ty(graph.outputs()[scores]).shape.last().and_then(Dim::as_const);
         let known = known.and_then(|n| usize::try_from(n).ok());
-        Ok(Decoder { executable: make(graph)?, inputs, held, rows, scores, known })
+        Ok(Decoder { first: None, executable: make(graph)?, inputs, held, rows, scores, known })
+    }
+
+    /// The same, whose first step, from no cache, is made by another: the model where [`BRANCH`] is false, and this the one where it is true.
+    #[must_use]
+    pub fn begun_by(self, first: Decoder) -> Decoder {
+        Decoder { first: Some(Box::new(first)), ..self }
     }
 
     /// How many tokens have a score, where the model's types say so.
@@ -161,21 +173,21 @@ impl Decoder {
         let mut rng = Rng::new(if let Choice::Sample { seed, .. } = settings.choice { seed } else { 0 });
         let keeps = self.inputs.iter().any(|(_, role)| matches!(role, Role::Cache(_)));
         let room = text.len().saturating_add(settings.count.min(ROOM));
-        let caches =
-            self.inputs.iter().zip(&self.rows).map(|((port, role), rows)| empty(port, *role, *rows, room));
-        let mut caches = caches.collect::<Result<Vec<_>>>()?;
+        let mut caches = self.caches(room)?;
         let (mut all, mut made) = (text.to_vec(), vec![]);
         // The tokens of the next step are those behind so many.
         let mut done = 0;
         while all.len() < text.len() + settings.count {
-            let others = self.inputs(&all, done)?;
-            let given = caches.iter().zip(others.iter().zip(&self.held));
+            let first = self.first.as_deref().filter(|_| done == 0);
+            let (step, none) = (first.unwrap_or(self), first.map(|first| first.caches(0)).transpose()?);
+            let others = step.inputs(&all, done)?;
+            let given = none.as_ref().unwrap_or(&caches).iter().zip(others.iter().zip(&step.held));
             let given = given.filter_map(|(cache, (other, held))| match cache {
                 Some(cache) => Some(cache.given()),
                 None => other.as_ref().or(held.as_ref()).map(Made::given),
             });
-            step::run(&self.executable, &given.collect::<Vec<_>>(), &mut made)?;
-            let scores = last_row(&made[self.scores].given())?;
+            step::run(&step.executable, &given.collect::<Vec<_>>(), &mut made)?;
+            let scores = last_row(&made[step.scores].given())?;
             fits(text, settings, scores.len())?;
             let next = choose(&scores, &settings.choice, &mut rng)?;
             if keeps {
@@ -188,6 +200,12 @@ impl Decoder {
             }
         }
         Ok(all.split_off(text.len()))
+    }
+
+    /// For each input that is a cache, one of no tokens and with room for so many.
+    fn caches(&self, room: usize) -> Result<Vec<Option<Cache>>> {
+        let inputs = self.inputs.iter().zip(&self.rows);
+        inputs.map(|((port, role), rows)| empty(port, *role, *rows, room)).collect()
     }
 
     /// Takes what the model has given for its caches in a step on the last `new` of `count` tokens, and holds it to be of these or of all of

@@ -80,7 +80,7 @@ fn told(port: &Port) -> Option<Role> {
         () if name.contains("mask") && rank == 2 => Some(Role::Mask),
         () if name.contains("position") && whole => Some(Role::Positions),
         () if name.contains("token_type") && whole => Some(Role::Types),
-        () if name == "use_cache_branch" && port.ty.dtype == DType::Bool && rank <= 1 => Some(Role::Branch),
+        () if name == super::BRANCH && port.ty.dtype == DType::Bool && rank <= 1 => Some(Role::Branch),
         () if whole => Some(Role::Tokens),
         () => None,
     }
