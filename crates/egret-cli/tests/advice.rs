@@ -118,6 +118,28 @@ fn no_dim_is_asked_for_where_none_helps() {
     );
 }
 
+/// Strings beside numbers of free dims: no size of theirs lets them be compiled.
+#[test]
+fn no_dim_is_asked_for_where_strings_are_in_the_way() {
+    let dir = temp();
+    let (ir, out) = (path(&dir, "model.egret"), path(&dir, "out"));
+    for (words, op) in [
+        ("string[n]", "string_concat(%1, %1) : string[n]"),
+        ("string[n, 2]", "slice(%1) {starts = [0, 0], sizes = [n, 1], steps = [1, 1]} : string[n, 1]"),
+    ] {
+        let body = format!(
+            "graph @g(%0 \"x\": f32[n, 4], %1 \"s\": {words}, %5 \"v\": f32[k]) -> (%3 \"y\", %4 \"t\", %6 \"z\") {{\n  \
+             %2 = neg(%0) : f32[n, 4]\n  %3 = cumulative(%2) {{axis = 0, exclusive = 0, kind = \"sum\", reverse = 0}} : f32[n, 4]\n  \
+             %4 = {op}\n  %6 = softmax(%5) {{axis = 0}} : f32[k]\n}}\n"
+        );
+        std::fs::write(&ir, body).unwrap();
+        let args = ["compile", &ir, "--out-dir", &out];
+        refused(&args, 2, &["input `s`", "strings", "cannot be compiled"]);
+        let said = text(&egret(&args).stderr);
+        assert!(!said.contains("--dim") && !said.contains("free dims"), "{said}");
+    }
+}
+
 #[test]
 fn text_ir_has_dims_as_onnx_models_have() {
     let dir = temp();

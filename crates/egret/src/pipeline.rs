@@ -4,7 +4,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
 use crate::targets::target;
-use crate::{limits, slow};
+use crate::{host, limits, slow};
 use egret_codegen::{CodegenError, Isa};
 use egret_ir::{Dim, DimOp, DimPart, Graph, NodeId, Op, Tensor, ValueId, advice};
 use egret_loop::Program;
@@ -209,10 +209,11 @@ pub(crate) fn is_told_by_runs(e: &Error) -> bool {
     parts.peek().is_some() && parts.all(|part| part.contains(advice::TOLD_BY_RUNS))
 }
 
-/// Where dims are free and the model cannot be compiled so: what to do comes first. Whose fault it is stays as it is.
+/// Where dims are free and the model cannot be compiled so: what to do comes first. Whose fault it is stays as it is. Values of the host are in the way
+/// whatever dims are.
 pub(crate) fn because_of_free_dims(graph: &Graph, e: Error) -> Error {
     let free = graph.free_dims();
-    if free.is_empty() || is_told_by_runs(&e) {
+    if free.is_empty() || is_told_by_runs(&e) || host::has_host_values(graph) {
         return e;
     }
     let message = format!(

@@ -40,10 +40,27 @@ pub fn graph(graph: &Graph, refusal: fn(Op) -> Option<&'static str>) -> Vec<Refu
     out
 }
 
-/// The nodes that are never compiled, whatever their dims are.
+/// What is never compiled, whatever dims are.
 pub fn refused(graph: &Graph, refusal: fn(Op) -> Option<&'static str>) -> Vec<Refusal> {
-    let nodes = graph.node_ids().into_iter();
-    nodes.filter_map(|id| Some(Refusal::of_node(graph, id, refusal(graph.node(id).op)?))).collect()
+    let inputs = graph.inputs().iter().filter_map(|&v| {
+        let reason = host_value(graph.ty(v))?;
+        Some(Refusal::of_graph(format!("input `{}`: {reason}", graph.value(v).name)))
+    });
+    let nodes = graph.node_ids().into_iter().filter_map(|id| {
+        let node = graph.node(id);
+        let result = || node.results.iter().find_map(|&v| host_value(graph.ty(v)));
+        let reason = refusal(node.op).map(str::to_owned).or_else(result);
+        Some(Refusal::of_node(graph, id, reason.or_else(|| strings(graph, node))?))
+    });
+    inputs.chain(nodes).collect()
+}
+
+/// Why a node that reads strings is not compiled.
+fn strings(graph: &Graph, node: &Node) -> Option<String> {
+    let is_text =
+        |v: &egret_ir::ValueId| graph.ty(*v).as_tensor().is_some_and(|t| t.dtype == DType::String);
+    let any = node.operands.iter().flatten().any(is_text);
+    any.then(|| "works on strings, which compiled code does not hold".to_owned())
 }
 
 /// `free`: the free dims of the graph.
@@ -63,10 +80,7 @@ fn node_refusal(
     {
         return Some(reason);
     }
-    if operands().any(|ty| ty.as_tensor().is_some_and(|t| t.dtype == DType::String)) {
-        return Some("works on strings, which compiled code does not hold".to_owned());
-    }
-    open_attribute(&node.attrs, free)
+    strings(graph, node).or_else(|| open_attribute(&node.attrs, free))
 }
 
 /// Why a node with an attribute that depends on symbols cannot be compiled.
@@ -94,9 +108,17 @@ fn unholdable(t: &TensorType, free: &[String]) -> Option<String> {
 }
 
 fn holdable(ty: &Type, free: &[String]) -> Result<(), String> {
-    let Type::Tensor(t) = ty else { return Err(format!("is {ty}, and compiled code holds tensors only")) };
-    if t.dtype == DType::String {
-        return Err("is a tensor of strings, which compiled code does not hold".into());
+    let reason = host_value(ty).or_else(|| unholdable(ty.as_tensor()?, free));
+    reason.map_or(Ok(()), Err)
+}
+
+/// Why a value is the host's alone.
+fn host_value(ty: &Type) -> Option<String> {
+    match ty.as_tensor() {
+        None => Some(format!("is {ty}, and compiled code holds tensors only")),
+        Some(t) if t.dtype == DType::String => {
+            Some("is a tensor of strings, which compiled code does not hold".to_owned())
+        }
+        Some(_) => None,
     }
-    unholdable(t, free).map_or(Ok(()), Err)
 }

@@ -42,10 +42,9 @@ impl Plan {
     /// # Errors
     /// A cycle.
     pub fn of(graph: &Graph, cut: Cut) -> Result<Option<Plan>> {
-        let ends = || graph.inputs().iter().chain(graph.outputs()).map(|&v| graph.ty(v));
         let on_host = |n: &NodeId| is_host(graph, *n) || cut == Cut::Counted && is_counted(graph, *n);
         let host: BTreeSet<NodeId> = graph.node_ids().into_iter().filter(on_host).collect();
-        if host.is_empty() && !ends().any(is_host_value) {
+        if host.is_empty() && !ends_in_host_values(graph) {
             return Ok(None);
         }
         let order = graph
@@ -83,6 +82,15 @@ impl Plan {
 /// Whether compiled code cannot hold a value of this type.
 fn is_host_value(ty: &Type) -> bool {
     ty.as_tensor().is_none_or(|t| t.dtype == DType::String)
+}
+
+fn ends_in_host_values(graph: &Graph) -> bool {
+    graph.inputs().iter().chain(graph.outputs()).any(|&v| is_host_value(graph.ty(v)))
+}
+
+/// Whether a graph has values that compiled code cannot hold, whatever its dims are.
+pub(crate) fn has_host_values(graph: &Graph) -> bool {
+    ends_in_host_values(graph) || graph.node_ids().into_iter().any(|n| is_host(graph, n))
 }
 
 /// Whether a node touches a host value, itself or within a region.
