@@ -193,6 +193,7 @@ fn names_that_are_taken() {
         ("Span", "detail", "in0_detail"),
         ("m", "m", "m"),
         ("x2", "*/ #error", "____error"),
+        ("x3", "/*b*/c/*/*\\", "__b__c_____"),
         ("weights_", "linux", "in0_linux"),
     ]
     .into_iter()

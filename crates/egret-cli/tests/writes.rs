@@ -135,8 +135,9 @@ fn a_full_disk_leaves_what_was_there() {
 fn no_report_takes_the_place_of_what_it_is_about() {
     let dir = temp();
     let (own, data) = (path(&dir, "m.onnx"), path(&dir, "x.npy"));
-    let config = path(&dir, "egret.toml");
+    let (config, ir) = (path(&dir, "egret.toml"), path(&dir, "m.egret"));
     std::fs::copy(model("simple_cnn"), &own).expect("a copy");
+    works(&["print", &own, "-o", &ir]);
     npz::write(data.as_ref(), &[("image".to_owned(), Tensor::new(&[1, 1, 28, 28], vec![0f32; 784]))])
         .expect("a file");
     std::fs::write(&config, "[gates]\nmax = { size = \"2MB\" }\n").expect("a file");
@@ -152,6 +153,8 @@ fn no_report_takes_the_place_of_what_it_is_about() {
         (vec!["explain", &own, "--format", "html"], &turned),
         (vec!["explain", &own, "--format", "json"], &own),
         (vec!["print", &own], &own),
+        (vec!["print", &own, "--format", "onnx"], &own),
+        (vec!["print", &ir, "--format", "onnx"], &ir),
         (vec!["gate", &own, "--no-config", "--max", "size=2MB"], &own),
         (vec!["gate", &own], &config),
         (vec!["bisect", &own], &own),

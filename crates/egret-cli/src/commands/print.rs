@@ -30,9 +30,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     if let Some(path) = &args.output {
         files::writable(path)?;
-        if args.format != "onnx" {
-            args.model.apart([path])?;
-        }
+        args.model.apart([path])?;
     }
     let Imported { mut graph, bound, .. } = import(&args.model.request()?)?;
     let mut options = Options::default();

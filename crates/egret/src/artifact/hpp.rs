@@ -59,6 +59,11 @@ fn fields(kind: &str, ports: &[Port]) -> Vec<String> {
     out
 }
 
+/// Text that can stand in a comment up to the end of a line, which one that ends with a backslash would go on behind.
+fn line(text: &str) -> String {
+    comment(&text.replace('\\', "/"))
+}
+
 /// `struct Inputs` or `struct Outputs`.
 fn ports(out: &mut String, program: &Program, what: &str, constant: &str, names: &[String]) {
     let ports = if what == "Inputs" { &program.inputs } else { &program.outputs };
@@ -67,10 +72,9 @@ fn ports(out: &mut String, program: &Program, what: &str, constant: &str, names:
         let (ty, rank, dims) = (c_type(port.onnx_dtype), port.dims.len(), dims(program, port));
         let bound =
             if port.bound.is_some() { "; must have the value it was bound to at compile time" } else { "" };
-        // A comment that ends with a backslash would go on in the next line.
-        let said = comment(&port.name).replace('\\', "/");
+        let said = line(&port.name);
         let Some(n) = elements(port) else {
-            let dims = comment(&dims).replace('\\', "/");
+            let dims = line(&dims);
             let _ = write!(
                 out,
                 "        /// {said}: {ty}[{dims}]\n        Span<{constant}{ty}, any_size> {name}{{}};\n"
@@ -156,7 +160,7 @@ fn free_dims(program: &Program) -> String {
         "    using Arena = ::egret::GrowingArena;\n\n    /// Values of the free dims.\n    struct Dims {\n"
             .to_owned();
     for (i, symbol) in program.symbols.iter().enumerate() {
-        let said = comment(&symbol.name).replace('\\', "/");
+        let said = line(&symbol.name);
         let _ = writeln!(out, "        /// {said}\n        std::int64_t {} = 0;", dim_name(program, i));
     }
     out.push_str("    };\n\n");

@@ -72,7 +72,8 @@ pub fn dim_name(program: &Program, i: usize) -> String {
     format!("dim{i}_{}", name.trim_matches('_'))
 }
 
-/// Text that can stand in a comment of C or Rust.
+/// Text that can stand in a comment of C or Rust: it neither ends it nor begins another, of which compilers warn.
 pub fn comment(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().replace("*/", "* /")
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    line.replace("*/", "* /").replace("/*", "/ *")
 }
