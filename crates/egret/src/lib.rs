@@ -40,6 +40,7 @@ pub mod frontend;
 pub mod generate;
 pub mod grad;
 pub mod host;
+mod host_values;
 pub mod inputs;
 mod kernels;
 mod known;

@@ -4,7 +4,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
 use crate::targets::target;
-use crate::{host, limits, slow};
+use crate::{host_values, limits, slow};
 use egret_codegen::{CodegenError, Isa};
 use egret_ir::{Dim, DimOp, DimPart, Graph, NodeId, Op, Tensor, ValueId, advice};
 use egret_loop::Program;
@@ -213,7 +213,7 @@ pub(crate) fn is_told_by_runs(e: &Error) -> bool {
 /// whatever dims are.
 pub(crate) fn because_of_free_dims(graph: &Graph, e: Error) -> Error {
     let free = graph.free_dims();
-    if free.is_empty() || is_told_by_runs(&e) || host::has_host_values(graph) {
+    if free.is_empty() || is_told_by_runs(&e) || host_values::has_host_values(graph) {
         return e;
     }
     let message = format!(

@@ -1,7 +1,8 @@
 //! Running a model with host values: its steps in order.
 
-use super::partition::{Plan, Step, is_host};
+use super::partition::{Plan, Step};
 use crate::error::{Error, Result};
+use crate::host_values::is_host;
 use crate::native::Native;
 use crate::options::Options;
 use egret_ir::interp::{Bounds, Scope};

@@ -43,7 +43,6 @@ mod partition;
 
 pub use mixed::Mixed;
 pub use part::{KEPT, Part};
-pub(crate) use partition::has_host_values;
 pub use partition::{Cut, Plan, Step};
 
 use crate::error::{ErrorKind, Result};

@@ -2,7 +2,8 @@
 
 use super::part::Part;
 use crate::error::{Error, Result};
-use egret_ir::{DType, Graph, NodeId, Op, Type};
+use crate::host_values::{ends_in_host_values, is_host};
+use egret_ir::{Graph, NodeId, Op};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A step of a run.
@@ -77,32 +78,6 @@ impl Plan {
         };
         self.steps.iter().filter_map(host).collect()
     }
-}
-
-/// Whether compiled code cannot hold a value of this type.
-fn is_host_value(ty: &Type) -> bool {
-    ty.as_tensor().is_none_or(|t| t.dtype == DType::String)
-}
-
-fn ends_in_host_values(graph: &Graph) -> bool {
-    graph.inputs().iter().chain(graph.outputs()).any(|&v| is_host_value(graph.ty(v)))
-}
-
-/// Whether a graph has values that compiled code cannot hold, whatever its dims are.
-pub(crate) fn has_host_values(graph: &Graph) -> bool {
-    ends_in_host_values(graph) || graph.node_ids().into_iter().any(|n| is_host(graph, n))
-}
-
-/// Whether a node touches a host value, itself or within a region.
-pub(super) fn is_host(graph: &Graph, n: NodeId) -> bool {
-    let node = graph.node(n);
-    let mut values = node.operands.iter().flatten().chain(&node.results);
-    egret_lower::refusal(node.op).is_some()
-        || values.any(|&v| is_host_value(graph.ty(v)))
-        || node.regions.iter().any(|r| {
-            r.inputs().iter().chain(r.outputs()).any(|&v| is_host_value(r.ty(v)))
-                || r.node_ids().into_iter().any(|inner| is_host(r, inner))
-        })
 }
 
 /// Whether a node is control flow, or a range, that declares sizes of its results, itself or within a region.
