@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `writer` | the graph and the sub-graphs around the current place: names, constants, nodes |
 //! | `call` | what the function of an operation sees of its node |
+//! | `conditions` | what runs are held to, whatever is read |
 //! | `dims` | symbolic dims: read off shapes, and computed with |
 //! | `ops` | the table, in files by family, and the walk over a graph |
 //! | `proto` | types, tensors, attributes |
@@ -38,6 +39,7 @@
 #![forbid(unsafe_code)]
 
 mod call;
+mod conditions;
 mod dims;
 mod error;
 mod ops;

@@ -52,6 +52,7 @@ fn without_seed(mut graph: Graph, name: &str) -> Result<Graph, GradError> {
         return Err(GradError::Request("a rule is not linear in its gradient; this is a defect".into()));
     }
     let mut new = Graph::new(&graph.name);
+    graph.conditions().iter().for_each(|dim| new.require(dim.clone()));
     let mut map = HashMap::new();
     for &i in graph.inputs().iter().filter(|i| **i != seed) {
         map.insert(i, new.add_input(&graph.value(i).name, graph.ty(i).clone()));

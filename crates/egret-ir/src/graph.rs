@@ -94,6 +94,7 @@ pub struct Graph {
     outputs: Vec<ValueId>,
     output_names: Vec<String>,
     interned: HashMap<ContentHash, ValueId>,
+    pub(crate) conditions: Vec<Dim>,
 }
 
 impl Graph {

@@ -35,6 +35,7 @@ pub mod advice;
 mod attr;
 mod blockwise;
 mod builder;
+mod conditions;
 mod dim;
 mod dtype;
 pub mod geometry;

@@ -20,6 +20,7 @@ impl Graph {
         free.iter().filter_map(|name| map(name)).for_each(|d| d.collect_symbols(&mut put_in));
         self.rename_declared(&put_in.into_iter().collect());
         let dim = |d: &Dim| d.map_symbols(&outer).unwrap_or_else(|| d.clone());
+        self.map_conditions(&dim);
         for value in &mut self.values {
             value.ty = value.ty.map_dims(&dim);
         }
@@ -32,6 +33,7 @@ impl Graph {
 
     /// Give free dims ([`Graph::free_dims`]) their values.
     pub fn bind_dims(&mut self, env: &DimEnv) {
+        self.map_conditions(&|d| d.substitute(env));
         for value in &mut self.values {
             value.ty = value.ty.substitute(env);
         }
@@ -74,6 +76,7 @@ impl Graph {
 
     /// Replaces every dim by what `map` gives for it. Regions keep theirs.
     pub fn map_dims(&mut self, map: &dyn Fn(&Dim) -> Dim) {
+        self.map_conditions(map);
         for value in &mut self.values {
             value.ty = value.ty.map_dims(map);
         }

@@ -24,6 +24,8 @@ pub enum Rule {
     Sizes,
     /// Every symbol is bound, by an input of the graph or by a node before its use, and by one only.
     Symbols,
+    /// Conditions are of the outermost graph, made of the dims of its inputs, and some run fulfils them.
+    Conditions,
     /// Regions do not nest too deep.
     Depth,
 }
@@ -38,6 +40,7 @@ impl Rule {
             Rule::RecordedTypes => "recorded types are possible ones",
             Rule::Sizes => "sizes fit 64 bits and are not negative",
             Rule::Symbols => "every symbol is bound once, by an input or by the node that declares it",
+            Rule::Conditions => "conditions are of the outermost graph, and of dims of its inputs",
             Rule::Depth => "regions do not nest too deep",
         }
     }
@@ -92,6 +95,7 @@ fn verify_at(
     }
     checker.values();
     let bound = checker.symbols(outer);
+    checker.conditions(depth);
     for n in graph.node_ids() {
         checker.typing(n);
         let node = graph.node(n);
@@ -310,6 +314,31 @@ impl<'a> Checker<'a> {
             self.report(Place::Node(n), Rule::Symbols, message.into());
         }
         bound
+    }
+
+    fn conditions(&mut self, depth: usize) {
+        let graph = self.graph;
+        let given = graph.input_symbols();
+        for dim in graph.conditions() {
+            let mut symbols = vec![];
+            dim.collect_symbols(&mut symbols);
+            let unbound = symbols.iter().find(|s| !given.contains(s.as_str()));
+            let message = if depth > 0 {
+                format!("it requires {dim}, and only the outermost graph has conditions")
+            } else if let Some(s) = unbound {
+                format!(
+                    "it requires {dim}, with the symbol {}, which no input has as a dim by itself",
+                    Dim::symbol(s)
+                )
+            } else if dim.is_saturated() || dim.has_unnamed() {
+                format!("it requires {dim}, which has no value")
+            } else if dim.as_const().is_some_and(|v| v < 0) {
+                format!("no run fulfils its condition: {dim} has to be at least 0")
+            } else {
+                continue;
+            };
+            self.report(Place::Graph, Rule::Conditions, message);
+        }
     }
 
     fn typing(&mut self, n: NodeId) {

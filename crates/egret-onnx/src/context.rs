@@ -2,6 +2,7 @@
 
 use crate::clamps::Clamped;
 use crate::error::{ErrorKind, ImportError};
+use crate::holding::Holding;
 use egret_ir::{Attr, Attrs, Builder, DType, Dim, Graph, Op, Tensor, TensorType, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,6 +46,8 @@ pub(crate) struct Lengths {
     pub(crate) left: BTreeMap<(Dim, [Option<Element>; 2]), ValueId>,
     /// The dims that data decides in graphs around.
     pub(crate) around: BTreeSet<String>,
+    /// The dims that the inputs of graphs around tell.
+    pub(crate) told: BTreeSet<String>,
     /// The inputs of a sub-graph that only a run knows, whatever is bound: what changes from round to round, and what is captured of that.
     pub(crate) at_run_time: BTreeSet<String>,
 }
@@ -82,6 +85,8 @@ pub struct NodeCtx<'a> {
     pub(crate) lengths_anywhere: bool,
     /// The slices of it that are clamped for some sizes only.
     pub(crate) clamped: Vec<Clamped>,
+    /// What it supposes of sizes.
+    pub(crate) holding: Vec<Holding>,
 }
 
 impl NodeCtx<'_> {

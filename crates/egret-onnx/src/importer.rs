@@ -6,6 +6,7 @@ use crate::context::{NodeCtx, OnnxAttr};
 use crate::data::{decode_sparse, decode_tensor_external};
 use crate::error::{ErrorKind, ImportError};
 use crate::external::ExternalData;
+use crate::holding;
 use crate::inputs::{ImportOptions, input_types};
 use crate::names::{initialised, key, node_name, node_place, normal, opsets};
 use crate::ops::{self, gradient};
@@ -122,12 +123,16 @@ impl<'m> Importer<'m> {
         if outputs.contains(&None) {
             return Err(self.all_needs());
         }
-        let mut graph = self.scopes.levels.swap_remove(0).builder.graph;
+        let Level { mut builder, holding, .. } = self.scopes.levels.swap_remove(0);
         for (info, value) in proto.output.iter().zip(outputs.into_iter().flatten()) {
-            graph.add_output(&info.name, value);
+            builder.output(&info.name, value);
         }
+        holding::require(&mut builder.graph, &holding)?;
+        holding::lengthen(&mut builder, &holding, 0, true)?;
+        let mut graph = builder.graph;
         graph.remove_dead();
-        settle(&mut graph, self.clamped);
+        let settled = settle(&mut graph, self.clamped);
+        holding::require(&mut graph, &settled)?;
         Ok(graph)
     }
 
@@ -378,9 +383,10 @@ impl<'m> Importer<'m> {
             named,
             attrs,
             clamped: vec![],
+            holding: vec![],
         };
         let values = (row.import)(&mut ctx)?;
-        let clamped = std::mem::take(&mut ctx.clamped);
+        let (clamped, holding) = (std::mem::take(&mut ctx.clamped), std::mem::take(&mut ctx.holding));
         if !ctx.attrs.is_empty() {
             let names: Vec<String> = ctx.attrs.keys().map(|n| format!("`{n}`")).collect();
             return Err(ImportError::unsupported(format!(
@@ -388,6 +394,7 @@ impl<'m> Importer<'m> {
                 names.join(", ")
             )));
         }
+        self.scopes.levels[level].holding.extend(holding);
         if level == 0 {
             self.clamped.extend(clamped);
         }

@@ -132,12 +132,13 @@ impl NodeCtx<'_> {
         Some(dim).filter(|d| !d.is_saturated())
     }
 
-    /// Whether the dims of the inputs tell a dim.
+    /// Whether the dims of the inputs tell a dim, those of graphs around too, whatever of them is captured so far.
     pub(crate) fn is_told(&self, dim: &Dim) -> bool {
         let mut symbols = vec![];
         dim.collect_symbols(&mut symbols);
         let free = self.builder.graph.free_dims();
-        symbols.iter().all(|s| free.contains(s) && !self.lengths.around.contains(s))
+        let told = |s: &String| free.contains(s) || self.lengths.told.contains(s);
+        symbols.iter().all(|s| told(s) && !self.lengths.around.contains(s))
     }
 
     /// An element as the number of a range.

@@ -33,6 +33,7 @@ mod deciding;
 mod declared;
 pub mod error;
 mod external;
+mod holding;
 mod importer;
 mod inputs;
 mod lean;

@@ -3,6 +3,7 @@
 use crate::context::OnnxAttr;
 use crate::data::decode_type;
 use crate::error::ImportError;
+use crate::holding;
 use crate::importer::{Importer, identifier};
 use crate::names::initialised;
 use crate::scope::Level;
@@ -39,7 +40,7 @@ impl<'m> Importer<'m> {
             }
             "Scan" => {
                 let types = scan_types(opset, types, attrs);
-                self.closed(proto, &types, &[])
+                self.closed(proto, &types, &[], 0)
             }
             "SequenceMap" => {
                 let builder = self.scopes.builder();
@@ -54,9 +55,9 @@ impl<'m> Importer<'m> {
                     other => Some(other),
                 };
                 let types: Vec<_> = types.into_iter().map(&mut element).collect();
-                self.closed(proto, &types, &[])
+                self.closed(proto, &types, &[], 0)
             }
-            _ => self.closed(proto, &[], &[]),
+            _ => self.closed(proto, &[], &[], 0),
         }
     }
 
@@ -76,7 +77,7 @@ impl<'m> Importer<'m> {
         self.declared_elements(proto, &mut types, &empty, &mut widened);
         for _ in 0..MAX_ATTEMPTS {
             let needs = self.needs.len();
-            let Some((graph, captures)) = self.closed(proto, &types, &widened)? else { return Ok(None) };
+            let Some((graph, captures)) = self.closed(proto, &types, &widened, 1)? else { return Ok(None) };
             let mut stable = true;
             for (i, ty) in types.iter_mut().enumerate().skip(2) {
                 let (Some(ty), Some(&out)) = (ty, graph.outputs().get(i - 1)) else { continue };
@@ -126,13 +127,14 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// Import a graph as a closed one; `types` are those of its inputs where they are known from outside, and `changing` the dims of them that change
-    /// from round to round.
+    /// Import a graph as a closed one; `types` are those of its inputs where they are known from outside, `changing` the dims of them that change
+    /// from round to round, and `decides` how many outputs are first that say whether there is another round.
     fn closed(
         &mut self,
         proto: &'m GraphProto,
         types: &[Option<Type>],
         changing: &[Dim],
+        decides: usize,
     ) -> Result<Region, ImportError> {
         let level = self.scopes.levels.len();
         let mut builder = Builder::new(&identifier(&proto.name));
@@ -140,8 +142,10 @@ impl<'m> Importer<'m> {
         let frame = self.inner_frame(level);
         let mut around = self.scopes.decided();
         around.extend(changing.iter().filter_map(Dim::as_symbol).map(str::to_owned));
+        let told = self.scopes.told();
         self.scopes.levels.push(Level::new(builder));
-        self.scopes.levels[level].lengths.around = around;
+        let lengths = &mut self.scopes.levels[level].lengths;
+        (lengths.around, lengths.told) = (around, told);
         self.open(frame)?;
         let initialised = initialised(proto);
         let own: Vec<_> = proto.input.iter().filter(|i| !initialised.contains(i.name.as_str())).collect();
@@ -166,13 +170,14 @@ impl<'m> Importer<'m> {
         self.body(proto, &BTreeSet::new())?;
         let outputs = self.outputs(proto)?;
         self.scopes.frames.pop();
-        let inner = self.scopes.levels.pop().expect("pushed above");
+        let mut inner = self.scopes.levels.pop().expect("pushed above");
         self.scopes.builder().skip_symbols_of(&inner.builder);
-        let mut graph = inner.builder.graph;
         for (info, value) in proto.output.iter().zip(outputs) {
             let Some(value) = value else { return Ok(None) };
-            graph.add_output(&info.name, value);
+            inner.builder.output(&info.name, value);
         }
+        holding::lengthen(&mut inner.builder, &inner.holding, decides, false)?;
+        let mut graph = inner.builder.graph;
         graph.remove_dead();
         Ok(Some((graph, inner.captures)))
     }

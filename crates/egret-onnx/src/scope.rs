@@ -1,6 +1,7 @@
 //! Names and levels while a model is imported: what a value name means where, and what sub-graphs capture.
 
 use crate::context::Lengths;
+use crate::holding::Holding;
 use egret_ir::{Builder, Graph, Op, Type, ValueId};
 use onnx_protobuf::AttributeProto;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -26,6 +27,8 @@ pub(crate) struct Level {
     pub(crate) captures: Vec<ValueId>,
     /// The dims that were made of data in it.
     pub(crate) lengths: Lengths,
+    /// What was supposed of sizes in it.
+    pub(crate) holding: Vec<Holding>,
     by_outer: HashMap<ValueId, ValueId>,
 }
 
@@ -36,6 +39,7 @@ impl Level {
             own_inputs: 0,
             captures: vec![],
             lengths: Lengths::default(),
+            holding: vec![],
             by_outer: HashMap::new(),
         }
     }
@@ -81,6 +85,13 @@ impl Scopes {
         let Level { builder, lengths, .. } = &self.levels[level];
         let own = builder.graph.declarations().into_keys().map(str::to_owned);
         lengths.around.iter().cloned().chain(own).collect()
+    }
+
+    /// The dims that inputs tell of the innermost graph, and of those around it.
+    pub(crate) fn told(&mut self) -> BTreeSet<String> {
+        let level = self.frame().level;
+        let Level { builder, lengths, .. } = &self.levels[level];
+        lengths.told.iter().cloned().chain(builder.graph.free_dims()).collect()
     }
 
     /// The graph of the innermost frame.

@@ -4,11 +4,14 @@
 //! the dim is `seq`, and the slice, which then leaves its operand, says that `seq` is too large. `x[-4:]` that is multiplied by a matrix of 4 rows has 4.
 
 use crate::clamps::{Clamped, Clamps};
+use crate::holding::Holding;
 use egret_ir::{Dim, Graph, Op, ValueId, verify};
 use std::collections::{BTreeSet, VecDeque};
 
-/// Takes the clamps out of dims that have to be equal to what they are without.
-pub(crate) fn settle(graph: &mut Graph, mut clamped: Vec<Clamped>) {
+/// Takes the clamps out of dims that have to be equal to what they are without; gives the slices that lie within their operands then for some sizes
+/// only.
+pub(crate) fn settle(graph: &mut Graph, mut clamped: Vec<Clamped>) -> Vec<Holding> {
+    let mut settled = vec![];
     clamped.retain(|c| {
         graph.producer(c.slice).is_some_and(|n| graph.contains(n) && graph.node(n).op == Op::Slice)
     });
@@ -30,16 +33,23 @@ pub(crate) fn settle(graph: &mut Graph, mut clamped: Vec<Clamped>) {
         let taken: Vec<Clamped> = taken.into_iter().map(|(c, _)| c).collect();
         clamped = left.into_iter().map(|(c, _)| c).collect();
         if taken.is_empty() {
-            return;
+            break;
         }
         // Together, or those of them that can be.
-        if !take_out(graph, &taken, clamped.iter_mut()) {
+        let held = |c: &Clamped| Holding::Slice(c.slice, c.axis);
+        if take_out(graph, &taken, clamped.iter_mut()) {
+            settled.extend(taken.iter().map(held));
+        } else {
             let mut taken = VecDeque::from(taken);
             while let Some(one) = taken.pop_front() {
-                take_out(graph, &[one], taken.iter_mut().chain(&mut clamped));
+                let one = [one];
+                if take_out(graph, &one, taken.iter_mut().chain(&mut clamped)) {
+                    settled.extend(one.iter().map(held));
+                }
             }
         }
     }
+    settled
 }
 
 /// Takes clamps out of a graph, and of the `others` in which they stand. Not where no sizes would fit the graph then: it stays as it is.

@@ -2,13 +2,14 @@
 //!
 //! The result has another rank where the size is another one, and no graph has values whose rank only a run knows. What stands behind it
 //! reads it at one rank; the one that was squeezed is taken. Runs are held to the size of 1, so that a model that meant the other rank fails, and
-//! gives nothing else than it should.
+//! gives nothing else than it should; also where only a shape is read of what stands behind it ([`crate::holding`]).
 //!
 //! A size that data decides may be 1 in one run, and another one in the next: there it is left an If like any other, with what stands behind it
 //! ([`crate::tails`]). Where the graph gives values of another rank then, the condition has to be known before: `egret run` has the inputs that decide it;
 //! a compiled model is for one value of them. Within a sub-graph the size is held to 1 as well.
 
 use crate::error::ImportError;
+use crate::holding::Holding;
 use crate::importer::Importer;
 use crate::names::{node_name, normal};
 use crate::scope::Slot;
@@ -80,7 +81,10 @@ impl<'m> Importer<'m> {
         let held = attrs! { starts: starts, sizes: sizes, steps: steps };
         let invalid = |e: TypeError| ImportError::invalid(e.to_string());
         let one = builder.emit(Op::Slice, held, &[from]).map_err(invalid)?;
-        builder.emit(Op::Reshape, attrs! { shape: shape }, &[one]).map_err(invalid)
+        let squeezed = builder.emit(Op::Reshape, attrs! { shape: shape }, &[one]).map_err(invalid)?;
+        let level = self.scopes.frame().level;
+        self.scopes.levels[level].holding.push(Holding::Slice(one, axis));
+        Ok(squeezed)
     }
 
     /// The free size that a condition compares with 1, and whether it holds where they are equal.

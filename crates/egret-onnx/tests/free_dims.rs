@@ -365,3 +365,40 @@ fn a_loop_is_named_that_keeps_a_dim() {
         assert_eq!(named, kept, "{dim}");
     }
 }
+
+/// What inputs tell is told in a sub-graph too, whether or not a value of that dim was captured before.
+#[test]
+fn inputs_tell_dims_in_sub_graphs_whatever_is_captured() {
+    let starts = |captures: bool| {
+        let branch = |more: &str| {
+            let nodes = vec![
+                node("ReduceSum", &[more], &["a"], vec![int("keepdims", 0)]),
+                node("ConstantOfShape", &["s"], &["t"], vec![]),
+                node("Slice", &["t", "less", "far", "zero"], &["u"], vec![]),
+                node("ReduceSum", &["u"], &["b"], vec![int("keepdims", 0)]),
+                node("Add", &["a", "b"], &["r"], vec![]),
+            ];
+            graph_attr("else_branch", graph(vec![], vec![value("r", 1, &[])], nodes))
+        };
+        let other = branch(if captures { "x" } else { "y" });
+        let mut then = branch("y");
+        then.name = "then_branch".into();
+        let nodes =
+            vec![node("Shape", &["x"], &["s"], vec![]), node("If", &["c"], &["z"], vec![then, other])];
+        let inputs = vec![value("x", 1, &["N", "3"]), value("y", 1, &["2"]), value("c", 9, &[])];
+        let mut g = graph(inputs, vec![value("z", 1, &[])], nodes);
+        g.initializer =
+            vec![whole("zero", &[1], &[0]), whole("less", &[1], &[-1]), whole("far", &[1], &[i64::MAX])];
+        let graph = import(&model(g), &ImportOptions::default()).expect("imports");
+        let all = graph.node_ids().into_iter().flat_map(|n| graph.node(n).regions.clone());
+        let slices = all.flat_map(|region| {
+            let of = |n| {
+                (region.node(n).op == Op::Slice).then(|| region.node(n).attrs.dims("starts")[0].clone())
+            };
+            region.node_ids().into_iter().filter_map(of).collect::<Vec<_>>()
+        });
+        slices.map(|d| d.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(starts(true), ["N - 1", "N - 1"]);
+    assert_eq!(starts(false), starts(true));
+}

@@ -67,7 +67,7 @@ pub(crate) fn rebuild(
     Ok(graph)
 }
 
-/// Starts a rebuild: a new graph with the old inputs.
+/// Starts a rebuild: a new graph with the old inputs and conditions.
 pub(crate) fn start(old: &Graph) -> Rebuild<'_> {
     let mut r = Rebuild { old, builder: Builder::new(&old.name), map: HashMap::new() };
     // Reserve the symbols that old nodes declare.
@@ -77,6 +77,7 @@ pub(crate) fn start(old: &Graph) -> Rebuild<'_> {
         let new = r.builder.input(&data.name, data.ty.clone());
         r.map.insert(i, new);
     }
+    old.conditions().iter().for_each(|dim| r.builder.graph.require(dim.clone()));
     r
 }
 

@@ -242,9 +242,17 @@ fn may_be_negative(dim: &Dim) -> bool {
     dim.as_const().is_none() && dim.as_sum().is_some_and(|terms| terms.iter().any(|(c, _)| *c < 0))
 }
 
-/// The sizes that no run of a graph may make negative, see [`LowerOptions::sizes`].
+/// The sizes that no run of a graph may make negative, see [`LowerOptions::sizes`], and its conditions.
 pub(crate) fn not_negative(graph: &Graph) -> Vec<Dim> {
-    differences(graph).into_iter().map(|held| held.dim).collect()
+    let conditions = graph.conditions().iter().cloned();
+    let differences = differences(graph).into_iter().map(|held| held.dim);
+    let mut out: Vec<Dim> = vec![];
+    for dim in differences.chain(conditions) {
+        if !out.contains(&dim) {
+            out.push(dim);
+        }
+    }
+    out
 }
 
 /// The dims of a graph that are negative for small values of its free ones, such as what a slice from element 3 on leaves of `N`; and where

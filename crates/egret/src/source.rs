@@ -403,6 +403,10 @@ fn bind_dims(graph: &mut Graph, path: &Path, dims: &DimEnv, asked: &DimEnv) -> R
     if dims.is_empty() {
         return Ok(());
     }
+    if let Some(broken) = graph.broken_condition(dims, true) {
+        let given: Vec<String> = dims.iter().map(|(name, size)| format!("{name}={size}")).collect();
+        return Err(Error::user(format!("{}: with {}: {broken}", path.display(), given.join(", "))));
+    }
     graph.bind_dims(dims);
     sound(graph, path)
 }

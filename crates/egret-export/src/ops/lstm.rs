@@ -6,14 +6,13 @@
 
 use super::cells::attributes;
 use crate::call::{Call, Written};
+use crate::conditions::DOMAIN;
 use crate::error::ExportError;
 use crate::proto;
 use crate::writer::Frame;
 use egret_ir::DType;
 use onnx_protobuf::{AttributeProto, FunctionProto, NodeProto};
 
-/// The domain of Egret's own functions.
-const DOMAIN: &str = "egret";
 const NAME: &str = "LSTM";
 /// What the operands are called in the function, in their order.
 const OPERANDS: [&str; 9] = ["x", "w", "r", "b", "lengths", "h0", "c0", "p", "scale"];

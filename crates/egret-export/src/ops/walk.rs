@@ -2,6 +2,7 @@
 
 use super::write;
 use crate::call::Call;
+use crate::conditions;
 use crate::error::ExportError;
 use crate::proto;
 use crate::writer::{Frame, Writer, unique, wanted};
@@ -55,7 +56,8 @@ impl Writer<'_> {
                         "the output `{name}` has the name of an input or of another output, which ONNX does not allow; rename it"
                     )));
                 }
-                if graph.producer(v).is_some() {
+                let tied = !graph.conditions().is_empty() && conditions::passes(graph, v);
+                if graph.producer(v).is_some() && !tied {
                     planned.entry(v).or_insert_with(|| name.clone());
                 }
             }
@@ -66,20 +68,24 @@ impl Writer<'_> {
         for id in order {
             self.node(graph, id, &planned).map_err(|e| e.at(|| place(graph.node(id))))?;
         }
-        self.outputs(graph, keeps_names);
+        let conditions = if keeps_names { self.conditions(graph)? } else { None };
+        self.outputs(graph, keeps_names, conditions.as_deref());
         let mut proto = self.frames.pop().expect("pushed above").proto;
         sweep(&mut proto);
         Ok(proto)
     }
 
-    fn outputs(&mut self, graph: &Graph, keeps_names: bool) {
+    fn outputs(&mut self, graph: &Graph, keeps_names: bool, conditions: Option<&str>) {
         let mut taken = BTreeSet::new();
         for (i, &v) in graph.outputs().iter().enumerate() {
             let have = self.name(graph, v);
             let name = if keeps_names { graph.output_names()[i].clone() } else { have.clone() };
             // A sub-graph gives what a node of its own makes, each value once.
             let own = self.frame().proto.node.iter().any(|n| n.output.contains(&have));
-            let name = if have == name && own && taken.insert(name.clone()) {
+            let name = if let Some(conditions) = conditions.filter(|_| conditions::passes(graph, v)) {
+                self.required(&have, conditions, name.clone());
+                name
+            } else if have == name && own && taken.insert(name.clone()) {
                 name
             } else {
                 self.frame().base = wanted(graph, v);

@@ -17,7 +17,7 @@ impl Scope {
     /// The symbols that inputs bind, in the order of [`Graph::inputs`], and those of `outer`; `Err` where a value does not fit its type.
     ///
     /// # Errors
-    /// Another number of inputs; one whose class, dtype, rank or dims do not fit its type.
+    /// Another number of inputs; one whose class, dtype, rank or dims do not fit its type; sizes that a condition of the graph does not hold of.
     pub fn of_inputs(graph: &Graph, inputs: &[Value], outer: &DimEnv) -> Res<Scope> {
         if inputs.len() != graph.inputs().len() {
             return fail(format!(
@@ -46,6 +46,9 @@ impl Scope {
             if let (Type::Tensor(t), Some(actual)) = (graph.ty(id), value.as_tensor()) {
                 scope.check(t, actual).map_err(|m| at_input(i, m))?;
             }
+        }
+        if let Some(broken) = graph.broken_condition(&scope.env, false) {
+            return fail(broken);
         }
         Ok(scope)
     }

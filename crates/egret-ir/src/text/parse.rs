@@ -136,6 +136,11 @@ impl Cursor<'_> {
             }
             return self.define(scope, definition, id);
         }
+        if name == "require" && results.is_empty() {
+            let dim = self.dim()?;
+            graph.require(dim);
+            return Ok(());
+        }
         let Some(op) = Op::from_name(&name) else {
             return self.fail_at(at, format!("there is no operation `{name}`"));
         };

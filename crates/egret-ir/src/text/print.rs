@@ -126,6 +126,9 @@ fn graph(f: &mut dyn Write, graph_: &Graph, depth: usize) -> fmt::Result {
         }
     }
     f.write_str(") {\n")?;
+    for dim in graph_.conditions() {
+        writeln!(f, "{indent}  require {dim}")?;
+    }
     let constants = |f: &mut dyn Write, ids: &[ValueId]| -> fmt::Result {
         for &v in ids {
             if let Def::Const(t) = &graph_.value(v).def {

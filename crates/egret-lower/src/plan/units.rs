@@ -70,6 +70,7 @@ impl Units {
             None => d.clone(),
         };
         let mut graph = Graph::clone(&self.graph);
+        graph.clear_conditions();
         graph.map_dims(&of);
         for &n in &self.open {
             let node = graph.node_mut(n);

@@ -392,6 +392,22 @@ impl<'g> Ctx<'g> {
         self.sources.clear();
     }
 
+    /// Makes runs fail for which a condition of the graph does not hold.
+    fn hold_conditions(&mut self) -> Result<(), LowerError> {
+        let all = self.units.as_ref().map_or(self.graph.conditions(), |u| u.graph.conditions()).to_vec();
+        for dim in all {
+            if dim.as_const().is_some_and(|v| v < 0)
+                || dim.as_const().is_none() && self.hold(&dim).is_none()
+            {
+                let reason =
+                    format!("requires `{dim}` to be at least 0, which compiled code cannot hold runs to");
+                return Err(LowerError { refusals: vec![Refusal::of_graph(reason)] });
+            }
+        }
+        self.note_sizes();
+        Ok(())
+    }
+
     /// Run a kernel; an equal one that is there already is taken instead.
     ///
     /// # Errors
@@ -513,6 +529,7 @@ impl<'g> Ctx<'g> {
     pub fn finish(mut self) -> Result<(Program, Vec<Vec<NodeId>>), LowerError> {
         // What the passes left out may have been the only one to need them.
         self.hold_for(&self.options.sizes);
+        self.hold_conditions()?;
         let can_fail = self.program.kernels.iter().any(Kernel::can_fail);
         let least = if can_fail { OutOfRange::BYTES.next_multiple_of(ALIGN) } else { 0 };
         buffers::plan(&mut self.program, self.sizes.list(), &self.in_place, least)

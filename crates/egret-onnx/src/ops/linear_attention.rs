@@ -157,6 +157,7 @@ fn scanned(
         lengths: &mut Lengths::default(),
         lengths_anywhere: ctx.lengths_anywhere,
         clamped: vec![],
+        holding: vec![],
     };
     let mut rows =
         elements.into_iter().map(|e| inner.unsqueeze(e, 2)).collect::<Result<Vec<_>, _>>()?.into_iter();

@@ -6,6 +6,7 @@ use super::{OnnxOp, onnx};
 use crate::clamps::Clamped;
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
+use crate::holding::Holding;
 use egret_ir::{DType, Dim, DimOp, Op, Tensor, ValueId, attrs};
 
 /// The operators of this file.
@@ -47,7 +48,7 @@ fn slice(ctx: &mut NodeCtx) -> OpResult {
     let mut first = vec![dim(0); dims.len()];
     let mut sizes = dims.clone();
     let mut strides = vec![1i64; dims.len()];
-    let mut clamped = vec![];
+    let (mut clamped, mut held) = (vec![], vec![]);
     for (i, axis) in ctx.axes(&axes, dims.len())?.into_iter().enumerate() {
         if steps[i] == 0 {
             return Err(ImportError::invalid("a step of Slice is 0"));
@@ -56,6 +57,7 @@ fn slice(ctx: &mut NodeCtx) -> OpResult {
         let step = steps[i].clamp(-FAR, FAR);
         let span = span(&dims[axis], &starts[i], &ends[i], step, ctx.is_told(&dims[axis]));
         (first[axis], sizes[axis], strides[axis]) = (span.first, span.count, step);
+        held.extend((!span.is_exact).then_some(axis));
         if sizes[axis].as_const() == Some(0) {
             // Nothing is read, so any start will do.
             (first[axis], strides[axis]) = (dim(0), 1);
@@ -69,6 +71,7 @@ fn slice(ctx: &mut NodeCtx) -> OpResult {
         return Ok(vec![x]);
     }
     let y = ctx.emit(Op::Slice, attrs! { starts: first, sizes: sizes, steps: strides }, &[x])?;
+    ctx.holding.extend(held.into_iter().map(|axis| Holding::Slice(y, axis)));
     ctx.clamped.extend(clamped.into_iter().map(|(axis, clamps)| Clamped { slice: y, axis, clamps }));
     Ok(vec![y])
 }
@@ -163,7 +166,9 @@ fn split(ctx: &mut NodeCtx) -> OpResult {
     let mut parts = vec![];
     for (i, size) in sizes.into_iter().enumerate() {
         let from = if i == 0 { first.clone() } else { start.clone() };
-        parts.push(ctx.narrow(x, axis, from, size.clone())?);
+        let part = ctx.narrow(x, axis, from, size.clone())?;
+        ctx.holding.extend((part != x).then_some(Holding::Slice(part, axis)));
+        parts.push(part);
         start = start + size;
     }
     Ok(parts)

@@ -1,9 +1,10 @@
 //! Operators that ask for, change or make shapes: Shape, Reshape, Squeeze, ConstantOfShape, Range, OneHot, ...
 
 use super::emit::{dim, product, zero_tensor};
-use super::{OnnxOp, onnx};
+use super::{OWN_DOMAIN, OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
+use crate::holding::Holding;
 use egret_ir::{DType, Dim, DimOp, DimPart, Op, Tensor, ValueId};
 
 /// The operators of this file.
@@ -19,7 +20,16 @@ pub const TABLE: &[OnnxOp] = &[
     onnx("Squeeze", 1, squeeze),
     onnx("Trilu", 14, trilu),
     onnx("Unsqueeze", 1, unsqueeze),
+    OnnxOp { domain: OWN_DOMAIN, name: "Require", since: 1, import: required },
 ];
+
+/// What the conditions of a graph are exported as: its outputs go through it.
+fn required(ctx: &mut NodeCtx) -> OpResult {
+    let (x, conditions) = (ctx.input(0)?, ctx.input(1)?);
+    let dims = ctx.told_dims(conditions, "what Require holds runs to")?;
+    ctx.holding.push(Holding::Dims(dims));
+    Ok(vec![x])
+}
 
 fn shape(ctx: &mut NodeCtx) -> OpResult {
     let x = ctx.input(0)?;

@@ -60,6 +60,8 @@ pub(super) struct Span {
     pub holds: Vec<Dim>,
     /// What is clamped only for some sizes.
     pub clamps: Clamps,
+    /// Whether it is what the slice names for all sizes: for none of them it leaves the axis.
+    pub is_exact: bool,
 }
 
 /// The first element and the number of elements of `start:end:step` along an axis of `size`.
@@ -107,7 +109,7 @@ pub(super) fn span(size: &Dim, start: &Dim, end: &Dim, step: i64, told: bool) ->
         Some(n) => dim(n.max(0)),
         None => count,
     };
-    Span { first: first.at, count, holds, clamps: Clamps::default() }
+    Span { first: first.at, count, holds, clamps: Clamps::default(), is_exact: false }
 }
 
 /// As [`span`] for steps forwards, whatever the size is; nothing where a bound is on no side for certain, or stays as it is for readability.
@@ -126,7 +128,7 @@ fn forwards(size: &Dim, start: &Dim, end: &Dim, step: i64, told: bool) -> Option
     let ordered = first.as_const() == Some(0) || last == *size;
     let first = if ordered { first } else { clamps.least(&first, &last) };
     let count = (last - first.clone()).op(DimOp::CeilDiv, &dim(step));
-    Some(Span { first, count, holds: vec![], clamps })
+    Some(Span { first, count, holds: vec![], clamps, is_exact: true })
 }
 
 /// As [`span`] for steps backwards, whatever the size is; nothing where a bound is on no side for certain.
@@ -153,7 +155,7 @@ fn backwards(size: &Dim, start: &Dim, end: &Dim, step: i64) -> Option<Span> {
         }
     }
     let count = length.op(DimOp::CeilDiv, &dim(step.saturating_abs()));
-    Some(Span { first: first - dim(1), count, holds: vec![], clamps })
+    Some(Span { first: first - dim(1), count, holds: vec![], clamps, is_exact: true })
 }
 
 /// Behind which element a slice backwards begins, on an axis of a symbolic size.
@@ -383,7 +385,7 @@ mod tests {
         // What is known to lie within the axis is not clamped.
         let all = n.clone() + Dim::symbol("m");
         let of = |size: &Dim, start: &Dim, end: &Dim| {
-            let Span { first, count, holds, clamps } = span(size, start, end, 1, true);
+            let Span { first, count, holds, clamps, .. } = span(size, start, end, 1, true);
             assert!(holds.is_empty() && clamps.plain.len() <= 1, "{clamps:?}");
             format!("{first} {count}")
         };

@@ -48,10 +48,12 @@ fn applied_for(
         lengths: &mut *ctx.lengths,
         lengths_anywhere: ctx.lengths_anywhere,
         clamped: vec![],
+        holding: vec![],
     };
     let results = (row.import)(&mut inner)?;
-    let (left, clamped) = (inner.attrs, inner.clamped);
+    let (left, clamped, holding) = (inner.attrs, inner.clamped, inner.holding);
     ctx.clamped.extend(clamped);
+    ctx.holding.extend(holding);
     // What the operator does not know is for the importer to refuse.
     ctx.attrs.extend(left);
     Ok(results)

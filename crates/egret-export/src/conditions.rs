@@ -1,0 +1,94 @@
+//! The conditions of a graph: a function of the model through which its outputs go, and which fails where one does not hold.
+
+use crate::error::ExportError;
+use crate::proto;
+use crate::writer::Writer;
+use egret_ir::{DType, Dim, Graph, Tensor, Type, ValueId};
+use onnx_protobuf::{FunctionProto, NodeProto};
+
+/// The domain of Egret's own functions.
+pub(crate) const DOMAIN: &str = "egret";
+const NAME: &str = "Require";
+
+/// Whether ONNX's operators take a value through the function.
+pub(crate) fn passes(graph: &Graph, v: ValueId) -> bool {
+    let narrow = |d: DType| {
+        matches!(d, DType::I2 | DType::U2 | DType::I4 | DType::U4) || d.is_float() && d.size() == 1
+    };
+    matches!(graph.ty(v), Type::Tensor(t) if !narrow(t.dtype))
+}
+
+impl Writer<'_> {
+    /// The conditions of a graph as a vector of i64, if it has some.
+    ///
+    /// # Errors
+    /// One that cannot be computed for all sizes; no output that can go through the function.
+    pub(crate) fn conditions(&mut self, graph: &Graph) -> Result<Option<String>, ExportError> {
+        let all = graph.conditions();
+        if all.is_empty() {
+            return Ok(None);
+        }
+        if let Some(dim) = all.iter().find(|d| !d.always_has_value()) {
+            return Err(ExportError::new(format!(
+                "the graph requires that {dim} has a value, which ONNX cannot say; give its dims values (--dim)"
+            )));
+        }
+        if !graph.outputs().iter().any(|&v| passes(graph, v)) {
+            let all: Vec<String> = all.iter().map(Dim::to_string).collect();
+            return Err(ExportError::new(format!(
+                "the graph requires that {} be at least 0, and no output is a tensor of a type that can go through a check of it",
+                all.join(", ")
+            )));
+        }
+        self.frame().base = "conditions".into();
+        let vector = self.shape(all)?;
+        self.require(DOMAIN, 1);
+        self.functions.push((NAME.to_owned(), function()));
+        Ok(Some(vector))
+    }
+
+    /// An output that is a value only where the conditions hold.
+    pub(crate) fn required(&mut self, value: &str, conditions: &str, output: String) {
+        self.push(DOMAIN, NAME, &[value, conditions], vec![output], vec![]);
+    }
+}
+
+/// `y` is `x`, beginning at element `zero[worst]` of an axis of one: 1 is no place of `zero`.
+fn function() -> FunctionProto {
+    let constant = |name: &str, v: i64| {
+        let tensor = proto::tensor(name, &Tensor::new(&[1], vec![v]), true);
+        NodeProto {
+            op_type: "Constant".into(),
+            output: vec![name.to_owned()],
+            attribute: vec![proto::held("value", tensor)],
+            ..Default::default()
+        }
+    };
+    let node = |op: &str, inputs: &[&str], output: &str, attribute| NodeProto {
+        op_type: op.into(),
+        input: inputs.iter().map(|&s| s.to_owned()).collect(),
+        output: vec![output.to_owned()],
+        attribute,
+        ..Default::default()
+    };
+    FunctionProto {
+        domain: DOMAIN.into(),
+        name: NAME.into(),
+        input: vec!["x".into(), "conditions".into()],
+        output: vec!["y".into()],
+        node: vec![
+            constant("zero", 0),
+            constant("end", 1),
+            node("Less", &["conditions", "zero"], "below", vec![]),
+            node("Cast", &["below"], "broken", vec![proto::int("to", proto::code(DType::I64))]),
+            node("ReduceMax", &["broken"], "worst", vec![proto::int("keepdims", 1)]),
+            node("Gather", &["zero", "worst"], "start", vec![]),
+            node("Unsqueeze", &["x", "zero"], "one", vec![]),
+            node("Slice", &["one", "start", "end", "zero"], "all", vec![]),
+            node("Squeeze", &["all", "zero"], "y", vec![]),
+        ],
+        doc_string:
+            "x. Fails unless all conditions are at least 0: for other sizes the model has no result.".into(),
+        ..Default::default()
+    }
+}
