@@ -81,3 +81,33 @@ fn the_first_of_many_rounds_is_like_the_others() {
         recurrence("random(2)", "0.0", "%14").replace("%10 = b", "%14 = const i64[] [1]\n  %10 = b");
     assert_eq!(products(&source), [2, 0, 0]);
 }
+
+/// A state that is no row of the weights fails in the first round, too.
+#[test]
+fn a_state_of_another_depth_is_refused() {
+    let mut source = recurrence("random(2)", "0.0", "%8");
+    for (of_any, of_one) in [
+        ("%1 \"trips\": i64[]", "%1 \"z\": f32[K]"),
+        ("shape = [B, 128]", "shape = [B, K]"),
+        ("%2: f32[b, 128]", "%2: f32[b, k]"),
+        ("dims = [_, _, rounds]", "dims = [_, d, rounds]"),
+        ("f32[B, 128], i64[]", "f32[B, d], i64[]"),
+    ] {
+        assert!(source.contains(of_any), "{of_any}");
+        source = source.replace(of_any, of_one);
+    }
+    let before = text::parse(&source, &|_| None).unwrap_or_else(|e| panic!("{e}\n{source}"));
+    egret_ir::verify(&before).unwrap_or_else(|e| panic!("{e:?}\n{source}"));
+    let options = Options { passes: Some(vec!["bodies".into()]), check: true, ..Options::default() };
+    let (after, _) = optimize(before.clone(), &options).unwrap();
+    for (depth, runs) in [(128, true), (64, false)] {
+        let inputs: Vec<Value> = vec![
+            Tensor::new(&[1, 1, 40], vec![0.5f32; 40]).into(),
+            Tensor::new(&[depth], vec![0f32; depth]).into(),
+        ];
+        for graph in [&before, &after] {
+            let out = interp::run(graph, &inputs);
+            assert_eq!(out.is_ok(), runs, "{depth}: {out:?}\n{}", text::print(graph));
+        }
+    }
+}

@@ -50,3 +50,34 @@ fn a_rule_that_no_case_meets_is_an_error() {
     let found = broken("never: (add ?x ?c) => ?x if rank(?x) == 9, keeps(?x, ?c)  exact");
     assert!(matches!(&found, Failed::NoCase { guard: Some(g), .. } if g == "rank(?x) == 9"), "{found}");
 }
+
+/// What goes may hold runs to something: a run that has to fail may not succeed.
+#[test]
+fn rules_that_forget_what_runs_are_held_to_are_found() {
+    for text in [
+        "slices: (slice starts=?b sizes=?s steps=?p (slice starts=?a steps=?q ?x)) => (slice starts=added(?a, multiplied(?b, ?q)) sizes=?s steps=multiplied(?p, ?q) ?x)  exact",
+        "reshapes: (reshape shape=?s (reshape ?x)) => (reshape shape=?s ?x)  exact",
+        "around: (reshape shape=?s (neg (reshape ?x))) => (neg ?x) if shape(?x) == ?s  exact",
+        "broadcasts: (broadcast shape=?s (broadcast ?x)) => (broadcast shape=?s ?x)  exact",
+        "as-many: (broadcast shape=?s ?x) => (reshape shape=?s ?x) if product(shape(?x)) == product(?s), shape(?x) != ?s  exact",
+        "joined: (reshape shape=?s (transpose perm=?p ?y:(reshape ?x))) => (transpose perm=transposed(?x) ?x) if ?p == transposed(?y), dim(?y, -1) == dim(?x, -1), dim(?y, -2) == dim(?x, -2), ?s == permuted(shape(?x), transposed(?x))  exact",
+        "rows: (reshape shape=?s (softmax axis=?a ?y:(reshape ?x))) => (softmax axis=less(rank(?x), 1) ?x) if is_last(?a, ?y), shape(?x) == ?s, 1 <= rank(?x), dim(?x, -1) == dim(?y, -1)  exact",
+    ] {
+        let found = broken(text);
+        assert!(found.to_string().contains("only the left-hand side cannot be run"), "{text}\n{found}");
+    }
+}
+
+/// The rules that look at dims for it are met by dims that are free, and by runs that fail.
+#[test]
+fn rules_that_look_at_free_dims_are_tested_on_them() {
+    let functions = ["reshapes_through", "broadcasts_through", "slices_through"];
+    let looks = |r: &&Rule| r.guards.iter().any(|g| functions.iter().any(|f| g.text.starts_with(f)));
+    let all: Vec<&Rule> = shipped().iter().filter(looks).collect();
+    assert!(all.len() >= 6, "{}", all.len());
+    for rule in all {
+        let passed =
+            soundness::check(rule, Effort::default()).unwrap_or_else(|e| panic!("`{}`: {e}", rule.name));
+        assert!(passed.free >= 100 && passed.refused >= 5, "`{}`: {passed:?}", rule.name);
+    }
+}

@@ -1,5 +1,6 @@
 //! Symbolic dims: integer expressions over named symbols, kept in one canonical form.
 
+mod conditions;
 mod factors;
 mod quotients;
 mod rules;

@@ -163,6 +163,11 @@ impl<'a> Loop<'a> {
         let Some(weights) = self.weights(r, &product).filter(|_| first && counted && !often) else {
             return Ok(false);
         };
+        // A state of another depth the product refuses in the first round as well.
+        let depth = self.body.graph.ty(state).as_tensor().and_then(|t| t.shape.last()?.as_const());
+        if depth != i64::try_from(weights.shape()[0]).ok() {
+            return Ok(false);
+        }
         let Some(row) = product_of_zeros(&product, &weights) else { return Ok(false) };
         let Some(shape) = self.body.graph.ty(result).as_tensor().map(|t| t.shape.to_vec()) else {
             return Ok(false);

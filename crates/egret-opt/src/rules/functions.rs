@@ -1,5 +1,6 @@
 //! The functions of guards and of computed attributes: one row each.
 
+use super::through::{self, Slice};
 use crate::analysis::Facts;
 use egret_ir::{Attr, Attrs, DType, Dim};
 
@@ -296,6 +297,8 @@ functions! {
     };
     /// Whether all of a list are constants.
     constants(list) = |a| Ok(Val::Bool(list(a, 0)?.iter().all(|f| f.constant)));
+    /// Whether each of a list has one element, whatever the sizes are.
+    single(list) = |a| Ok(Val::Bool(tensors(a, 0)?.iter().all(|t| t.const_len() == Some(1))));
     /// Whether all of a list have one element type and the same dims but along an axis; negative ones count from the end.
     alike_but(list, axis) = |a| {
         let (all, axis) = (tensors(a, 0)?, int(a, 1)?);
@@ -427,6 +430,15 @@ functions! {
     };
     /// Whether x cast to the element type `via` and from there to `to` is x cast to `to`.
     casts_through(x, via, to) = |a| Ok(Val::Bool(super::casts::through(tensor(a, 0)?.dtype, dtype(a, 1)?, dtype(a, 2)?)));
+    /// Whether x reshaped to `dims` needs all of its sizes that x reshaped to those of y, and that to `dims`, needs.
+    reshapes_through(x, y, dims) = |a| Ok(Val::Bool(through::reshapes(tensor(a, 0)?, tensor(a, 1)?, dims(a, 2)?)));
+    /// Whether x broadcast to `dims` needs all of its sizes that x broadcast to those of y, and that to `dims`, needs.
+    broadcasts_through(x, y, dims) = |a| Ok(Val::Bool(through::broadcasts(tensor(a, 0)?, tensor(a, 1)?, dims(a, 2)?)));
+    /// Whether a slice of a slice (x, starts, sizes, steps) needs, as one slice of x, all of the sizes of x that it needs as two.
+    slices_through(x, starts, sizes, steps, outer_starts, outer_sizes, outer_steps) = |a| {
+        let slice = |i| Ok::<_, String>(Slice { starts: dims(a, i)?, sizes: dims(a, i + 1)?, steps: ints(a, i + 2)? });
+        Ok(Val::Bool(through::slices(tensor(a, 0)?, slice(1)?, slice(4)?)))
+    };
 }
 
 /// The entries at these places.

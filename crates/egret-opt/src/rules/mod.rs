@@ -8,6 +8,7 @@ pub mod functions;
 mod lex;
 mod numbers;
 mod parse;
+mod through;
 
 pub use ast::{
     Comparison, Expr, Guard, MultiPattern, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Spelt,

@@ -2,7 +2,7 @@
 
 use crate::analysis::scalar;
 use crate::rules::{Expr, Guard, OpPattern, Pattern, Rule, Tier};
-use egret_ir::{Attr, AttrKind, DType, Dim, Op, Tensor, TensorType, Type, interp};
+use egret_ir::{Attr, AttrKind, DType, Dim, DimEnv, DimOp, Op, Tensor, TensorType, Type, interp};
 use std::collections::BTreeSet;
 
 /// Element types by how often they are drawn.
@@ -43,6 +43,10 @@ pub(super) struct Draw {
     nan: bool,
     /// The magnitude of most values.
     size: f64,
+    /// The symbols that dims are made of, and the sizes that what is drawn fits; none where all dims are numbers.
+    sizes: DimEnv,
+    /// Shapes of values that were drawn, if dims have symbols.
+    shapes: Vec<Vec<Dim>>,
 }
 
 impl Draw {
@@ -61,6 +65,8 @@ impl Draw {
             exact: rule.tier == Tier::Exact,
             nan: false,
             size: 2.0,
+            sizes: DimEnv::new(),
+            shapes: vec![],
         };
         d.dtype = DTYPES[d.below(DTYPES.len())];
         // What stands beside a cast is mostly of the type that it gives.
@@ -81,6 +87,61 @@ impl Draw {
         d.nan = !d.special && d.below(8) == 0;
         d.size = [2.0, 2.0, 2.0, 2.0, 0.01, 20.0, 100.0, 1000.0][d.below(8)];
         d
+    }
+
+    /// The same, of a case whose dims are free: two symbols at least, two of them of one size.
+    pub fn free(seed: u64, rule: &Rule) -> Draw {
+        let mut d = Draw::new(seed, rule);
+        let twice = d.dims[0];
+        let sizes = d.dims.iter().copied().chain([twice]);
+        d.sizes = ('a'..='z').map(String::from).zip(sizes).collect();
+        d
+    }
+
+    /// The sizes of its symbols that what was drawn fits.
+    pub fn sizes(&self) -> &DimEnv {
+        &self.sizes
+    }
+
+    /// Other sizes, which it may not fit.
+    pub fn other_sizes(&mut self) -> DimEnv {
+        let own = self.sizes.clone();
+        own.into_iter().map(|(name, own)| (name, [own, self.below(7) as i64][self.below(2)])).collect()
+    }
+
+    /// An expression whose value is this, of dims that are given and the symbols; a number where there are none.
+    fn dim_of(&mut self, value: i64, given: &[Dim]) -> Dim {
+        if self.sizes.is_empty() || self.below(3) == 0 {
+            return Dim::constant(value);
+        }
+        let symbols: Vec<Dim> = self.sizes.keys().map(|s| Dim::symbol(s)).collect();
+        let mut all: Vec<Dim> = symbols.iter().chain(given).cloned().collect();
+        all.extend(given.windows(2).map(|two| two[0].clone() * two[1].clone()));
+        all.push(given.iter().fold(Dim::constant(1), |n, d| n * d.clone()));
+        let (one, other) = (self.below(all.len()), self.below(all.len()));
+        let op = [DimOp::Min, DimOp::Max, DimOp::Broadcast, DimOp::FloorDiv][self.below(4)];
+        all.push(all[one].op(op, &all[other]));
+        let any = all[self.below(all.len())].clone();
+        let equal: Vec<&Dim> = all.iter().filter(|d| d.eval(&self.sizes) == Some(value)).collect();
+        match (self.below(6), any.eval(&self.sizes)) {
+            (0, Some(is)) => any + Dim::constant(value - is),
+            (1, Some(is)) => (any - Dim::constant(is)) * Dim::constant(2) + Dim::constant(value),
+            _ if equal.is_empty() => Dim::constant(value),
+            _ => equal[self.below(equal.len())].clone(),
+        }
+    }
+
+    /// Expressions whose values these are: mostly a shape that was drawn, if one has them.
+    fn dims_of(&mut self, values: &[i64], given: &[Dim]) -> Vec<Dim> {
+        let is = |shape: &&Vec<Dim>| {
+            shape.len() == values.len()
+                && shape.iter().zip(values).all(|(d, v)| d.eval(&self.sizes) == Some(*v))
+        };
+        let known: Vec<Vec<Dim>> = self.shapes.iter().filter(is).cloned().collect();
+        if !known.is_empty() && self.below(2) == 0 {
+            return known[self.below(known.len())].clone();
+        }
+        values.iter().map(|&v| self.dim_of(v, given)).collect()
     }
 
     /// In 0..n.
@@ -126,7 +187,11 @@ impl Draw {
             let i = self.below(shape.len());
             shape[i] = 1;
         }
-        TensorType { dtype, shape: shape.into_iter().map(Dim::constant).collect() }
+        let shape = self.dims_of(&shape, &[]);
+        if !self.sizes.is_empty() {
+            self.shapes.push(shape.clone());
+        }
+        TensorType { dtype, shape: shape.into_iter().collect() }
     }
 
     /// A constant for a value that a guard asks about. `near`: the numbers that it may be compared with.
@@ -155,7 +220,7 @@ impl Draw {
             0 => vec![1],
             1 => self.batch.iter().map(|_| 1).collect(),
             2 => vec![usize::try_from(self.dim()).ok()?],
-            3 => self.ty().const_dims()?,
+            3 => self.ty().substitute(&self.sizes).const_dims()?,
             _ => vec![],
         };
         let one = match dtype {
@@ -170,7 +235,7 @@ impl Draw {
 
     /// A tensor of a type.
     pub fn tensor(&mut self, ty: &TensorType) -> Tensor {
-        let shape = ty.const_dims().unwrap_or_default();
+        let shape = ty.substitute(&self.sizes).const_dims().unwrap_or_default();
         let len: usize = shape.iter().product();
         let numbers: Vec<f64> = (0..len).map(|_| self.number()).collect();
         macro_rules! of {
@@ -231,9 +296,21 @@ impl Draw {
 
     /// An attribute for a node on these operands.
     pub fn attr(&mut self, name: &str, kind: AttrKind, operands: &[Option<&Type>]) -> Option<Attr> {
-        let of = |i: usize| operands.get(i).and_then(|t| t.and_then(Type::as_tensor));
+        let first = operands.first().and_then(|t| t.and_then(Type::as_tensor));
+        let dims = first.map_or(&[][..], |t| &t.shape);
         let shape: Vec<i64> =
-            of(0).and_then(|t| t.shape.iter().map(Dim::as_const).collect()).unwrap_or_default();
+            dims.iter().map(|d| d.eval(&self.sizes)).collect::<Option<_>>().unwrap_or_default();
+        Some(match self.attr_of(name, kind, &shape)? {
+            Attr::Dims(drawn) if !self.sizes.is_empty() => {
+                let values: Vec<i64> = drawn.iter().map(Dim::as_const).collect::<Option<_>>()?;
+                Attr::Dims(self.dims_of(&values, dims))
+            }
+            other => other,
+        })
+    }
+
+    /// An attribute for a node whose first operand has this shape; all dims are numbers.
+    fn attr_of(&mut self, name: &str, kind: AttrKind, shape: &[i64]) -> Option<Attr> {
         let rank = shape.len();
         Some(match kind {
             AttrKind::Int if name.contains("axis") => {
@@ -291,13 +368,13 @@ impl Draw {
                 })
             }
             AttrKind::Dims if name == "sizes" && self.below(3) != 0 => {
-                let mut sizes = shape.clone();
+                let mut sizes = shape.to_vec();
                 sizes.iter_mut().rev().take(1).for_each(|d| *d /= 2);
                 Attr::Dims(sizes.into_iter().map(Dim::constant).collect())
             }
             AttrKind::Ints => Attr::Ints((0..rank).map(|_| [1, 1, 2, -1][self.below(4)]).collect()),
             AttrKind::Dims if name == "shape" => {
-                Attr::Dims(self.reshaped(&shape).into_iter().map(Dim::constant).collect())
+                Attr::Dims(self.reshaped(shape).into_iter().map(Dim::constant).collect())
             }
             AttrKind::Dims => Attr::Dims(
                 shape.iter().map(|&d| Dim::constant(self.below(d.max(1) as usize + 1) as i64)).collect(),

@@ -1,22 +1,27 @@
 //! Soundness tests of rules: both sides of a rule are run by the interpreter on generated cases that meet
 //! its guards, and must agree within its tier.
+//! So they must on values whose dims are free (`free`), where a side may refuse to run: then both must.
 //! `draw` generates types, attributes and tensors, `case` builds an instance of a left-hand side from them,
 //! and this module runs both sides. Cases depend on a seed only, so that every run sees the same ones.
 
 mod case;
 mod draw;
+mod free;
 mod signs;
 
 use crate::analysis::elements;
-use crate::matching::{all_guards_hold, guards_hold, instantiate, matches};
+use crate::matching::{Match, all_guards_hold, guards_hold, instantiate, matches};
 use crate::proof::accuracy::as_good;
 use crate::proof::values::{compare, evaluate};
 use crate::rules::{Rule, Tier};
 use case::Case;
 use draw::Draw;
-use egret_ir::{Graph, Value, text};
-use std::collections::BTreeSet;
+use egret_ir::{Graph, Value, ValueId, text};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+/// Of so many draws one is of a case whose dims are free.
+const FREE_DRAWS: usize = 40;
 
 /// How many cases to try.
 #[derive(Copy, Clone, Debug)]
@@ -44,6 +49,10 @@ pub struct Passed {
     pub dtypes: BTreeSet<String>,
     /// Ranks of the results.
     pub ranks: BTreeSet<usize>,
+    /// Runs of cases whose dims are free.
+    pub free: usize,
+    /// Runs among these that both sides refuse, as a node cannot have such sizes.
+    pub refused: usize,
 }
 
 /// Why a rule failed.
@@ -112,7 +121,7 @@ fn printed(value: &Value) -> String {
 pub fn check(rule: &Rule, effort: Effort) -> Result<Passed, Failed> {
     let mut passed = Passed::default();
     let (mut instances, mut worst) = (0, None::<Counterexample>);
-    let mut failed: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
+    let mut failed: BTreeMap<String, usize> = BTreeMap::new();
     let seed = rule.text.bytes().fold(effort.seed, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)));
     for i in 0..effort.draws {
         if passed.cases >= effort.cases {
@@ -121,19 +130,7 @@ pub fn check(rule: &Rule, effort: Effort) -> Result<Passed, Failed> {
         let mut draw = Draw::new(seed.wrapping_add((i as u64) << 20), rule);
         let Some(mut case) = Case::new(rule, &mut draw) else { continue };
         instances += 1;
-        let found = matches(rule, &case.terms, case.root, 64);
-        let found = case.with_siblings(rule, found, &mut draw);
-        let mut met = None;
-        for m in found {
-            match guards_hold(rule, &case.terms, &m) {
-                Ok(()) => {
-                    met = Some(m);
-                    break;
-                }
-                Err(e) => *failed.entry(e.guard).or_default() += 1,
-            }
-        }
-        let Some(m) = met else { continue };
+        let Some(m) = met(rule, &mut case, &mut draw, &mut failed) else { continue };
         let after = instantiate(rule, &mut case.terms, &m);
         match judge(&case, after.clone(), rule) {
             Verdict::Right => {
@@ -145,16 +142,13 @@ pub fn check(rule: &Rule, effort: Effort) -> Result<Passed, Failed> {
             }
             Verdict::NotRun => {}
             Verdict::Wrong(difference) => {
-                let size = |c: &Counterexample| {
-                    c.inputs.iter().filter_map(Value::as_tensor).map(|t| t.len()).sum::<usize>()
-                };
-                let new = case.counterexample(after.ok(), difference);
                 passed.cases += 1;
-                if worst.as_ref().is_none_or(|w| size(&new) < size(w)) {
-                    worst = Some(new);
-                }
+                smaller(&mut worst, case.counterexample(after.ok(), difference));
             }
         }
+    }
+    if worst.is_none() {
+        worst = check_free(rule, effort, seed, &mut passed);
     }
     match worst {
         Some(w) => Err(Failed::Differ(Box::new(w))),
@@ -163,6 +157,57 @@ pub fn check(rule: &Rule, effort: Effort) -> Result<Passed, Failed> {
             Err(Failed::NoCase { instances, guard })
         }
         None => Ok(passed),
+    }
+}
+
+/// Tests a rule on values whose dims are free. Of most rules fewer cases meet the guards then, and of some none.
+fn check_free(rule: &Rule, effort: Effort, seed: u64, passed: &mut Passed) -> Option<Counterexample> {
+    let (mut worst, mut cases) = (None, 0);
+    for i in 0..effort.draws / FREE_DRAWS {
+        if cases >= effort.cases {
+            break;
+        }
+        let mut draw = Draw::free(seed.wrapping_add((i as u64) << 20), rule);
+        let Some(mut case) = Case::new(rule, &mut draw) else { continue };
+        let Some(m) = met(rule, &mut case, &mut draw, &mut BTreeMap::new()) else { continue };
+        // The optimiser does not apply a match that cannot be built, and reports it.
+        let Ok(after) = instantiate(rule, &mut case.terms, &m) else { continue };
+        cases += 1;
+        match free::judge(&mut case, after, rule, &mut draw) {
+            Ok(runs) => {
+                passed.free += runs.run;
+                passed.refused += runs.refused;
+            }
+            Err(difference) => smaller(&mut worst, case.counterexample(Some(after), difference)),
+        }
+    }
+    worst
+}
+
+/// The first match of a case that meets the guards. `failed` counts those that did not hold.
+fn met(
+    rule: &Rule,
+    case: &mut Case,
+    draw: &mut Draw,
+    failed: &mut BTreeMap<String, usize>,
+) -> Option<Match<ValueId>> {
+    let found = matches(rule, &case.terms, case.root, 64);
+    let found = case.with_siblings(rule, found, draw);
+    found.into_iter().find(|m| match guards_hold(rule, &case.terms, m) {
+        Ok(()) => true,
+        Err(e) => {
+            *failed.entry(e.guard).or_default() += 1;
+            false
+        }
+    })
+}
+
+/// Keeps the smaller counterexample.
+fn smaller(worst: &mut Option<Counterexample>, new: Counterexample) {
+    let size =
+        |c: &Counterexample| c.inputs.iter().filter_map(Value::as_tensor).map(|t| t.len()).sum::<usize>();
+    if worst.as_ref().is_none_or(|w| size(&new) < size(w)) {
+        *worst = Some(new);
     }
 }
 
@@ -189,7 +234,7 @@ enum Verdict {
     Wrong(String),
 }
 
-fn judge(case: &Case, after: Result<egret_ir::ValueId, String>, rule: &Rule) -> Verdict {
+fn judge(case: &Case, after: Result<ValueId, String>, rule: &Rule) -> Verdict {
     let graph = &case.terms.store.graph;
     let after = match after {
         Ok(v) => v,
