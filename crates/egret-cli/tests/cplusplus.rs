@@ -203,7 +203,7 @@ fn names_that_are_taken() {
         let file = path(&dir, "net.onnx");
         std::fs::write(&file, onnx("Add", &[], 1, (input, &n), ("out put", &n))).unwrap();
         works(&["compile", &file, "--out-dir", &out, "--name", name, "--emit", "lib,hpp"]);
-        let class = if ["x2", "m"].contains(&name) { name.to_owned() } else { format!("{name}_") };
+        let class = if ["x2", "x3", "m"].contains(&name) { name.to_owned() } else { format!("{name}_") };
         let program = format!(
             "#include \"{name}.hpp\"\nint main() {{\n    egret::models::{class} net;\n    egret::models::{class}::Arena arena;\n    \
              float y[4] = {{}};\n    const float x[4] = {{1, 2, 3, 4}};\n    egret::models::{class}::Inputs in;\n    in.{field} = x;\n    \

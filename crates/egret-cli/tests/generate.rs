@@ -209,7 +209,7 @@ fn merged() -> String {
     format!(
         r#"graph @g(%0 "input_ids": i64[1, seq], %1 "attention_mask": i64[1, total], %2 "position_ids": i64[1, seq], %3 "past_key_values.0.key": f32[1, past, 8], %4 "use_cache_branch": bool[1]) -> (%6 "present.0.key", %7 "logits") {{
   %5 = reshape(%4) {{shape = []}} : bool[]
-  %6, %7 = if(%5, %0, %2, %3) {{dims = [kept]}} : f32[1, kept, 8], f32[1, seq, 12]
+  %6, %7 = if(%5, %0, %2, %3) {{dims = [_, kept]}} : f32[1, kept, 8], f32[1, seq, 12]
 {}{}}}"#,
         branch("then", true),
         branch("else", false)
