@@ -2,7 +2,7 @@
 
 mod kit;
 
-use kit::{Dim, egret, onnx, path, refused, temp, text, works};
+use kit::{Dim, egret, model, onnx, path, refused, temp, text, works};
 use std::process::Command;
 
 /// The options that the command's error advises behind `after`, with 4 for each N, pasted into a shell behind the command.
@@ -138,6 +138,13 @@ fn no_dim_is_asked_for_where_strings_are_in_the_way() {
         let said = text(&egret(&args).stderr);
         assert!(!said.contains("--dim") && !said.contains("free dims"), "{said}");
     }
+}
+
+#[test]
+fn that_no_pass_was_run_is_said() {
+    let said = |passes: &str| text(&egret(&["opt", &model("simple_cnn"), "--passes", passes]).stderr);
+    assert_eq!(said(""), "no pass was run\n");
+    assert!(said("fold").contains("fold"), "{}", said("fold"));
 }
 
 #[test]

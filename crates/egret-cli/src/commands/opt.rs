@@ -26,7 +26,10 @@ pub fn run(args: &Args) -> Result<()> {
     let options = Options { passes, ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();
     let graph = pipeline::optimize(graph, &options, None, &mut trace)?;
-    note(trace.to_string().trim_end());
+    match trace.to_string().trim_end() {
+        "" => note("no pass was run"),
+        said => note(said),
+    }
     say_text!("{}", egret::ir::text::print(&graph));
     Ok(())
 }
