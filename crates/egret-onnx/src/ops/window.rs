@@ -2,7 +2,7 @@
 
 use super::activation::{in_f32, in_f32_of};
 use super::emit::{dim, held, product};
-use super::geometry::{Window, too_large};
+use super::geometry::{Window, at_least_none, too_large};
 use super::reduction::mean;
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OnnxAttr, OpResult};
@@ -210,26 +210,14 @@ fn global_lp_pool(ctx: &mut NodeCtx) -> OpResult {
     })
 }
 
-/// Each element where its index says, in the row-major order of the whole result, whose sizes `output_shape` gives where it is there: those of the
-/// image that MaxPool took. The window tells the sizes else, which are the least that any image has.
 fn max_unpool(ctx: &mut NodeCtx) -> OpResult {
-    let (mut x, indices) = (ctx.input(0)?, ctx.input(1)?);
+    let (x, indices) = (ctx.input(0)?, ctx.input(1)?);
     let window = read_pool(ctx, x)?;
+    let n = window.kernel.len();
     let mut shape = ctx.shape_of(x)?;
-    for i in 0..window.kernel.len() {
+    for i in 0..n {
         let axis = window.axis(ctx, i)?;
         shape[2 + i] = axis.image(&shape[2 + i]).ok_or_else(|| too_large(ctx))?;
-    }
-    if let Some(wanted) = ctx.opt_input(2) {
-        let wanted = ctx.need_dims(wanted, "the output shape of MaxUnpool")?;
-        if wanted.len() != shape.len() {
-            return Err(ImportError::invalid(
-                "the output shape of MaxUnpool has another rank than its input",
-            ));
-        }
-        let holds = no_smaller_image(&wanted, &shape)?;
-        x = ctx.fitting(x, &holds)?;
-        shape = wanted;
     }
     let dtype = ctx.dtype(x)?;
     let zero = ctx.zero(dtype);
@@ -238,34 +226,25 @@ fn max_unpool(ctx: &mut NodeCtx) -> OpResult {
     let (places, values) = (ctx.reshape(indices, count.clone())?, ctx.reshape(x, count)?);
     let filled =
         ctx.emit(Op::ScatterElements, attrs! { axis: 0i64, reduction: "none" }, &[flat, places, values])?;
-    Ok(vec![ctx.reshape(filled, shape)?])
-}
-
-/// That the dims `wanted` are those of as many images and channels as `least`, and of no fewer elements. Of free dims only a run knows it: dims that
-/// have no value in one where it is not so.
-fn no_smaller_image(wanted: &[Dim], least: &[Dim]) -> Result<Vec<Dim>, ImportError> {
-    let mut holds = vec![];
-    for i in 0..2 {
-        let more = wanted[i].clone() - least[i].clone();
-        if more.as_const().is_some_and(|more| more != 0) {
-            return Err(ImportError::invalid(format!(
-                "the output shape of MaxUnpool has {} where its input has {}: images and channels stay as many",
-                wanted[i], least[i]
-            )));
-        }
-        holds.extend([held(&more, 0), held(&(dim(0) - more), 0)]);
+    let y = ctx.reshape(filled, shape.clone())?;
+    let Some(wanted) = ctx.opt_input(2) else { return Ok(vec![y]) };
+    // A larger output has the rest as zeros at the high ends.
+    let wanted = ctx.need_dims(wanted, "the output shape of MaxUnpool")?;
+    if wanted.len() != shape.len() {
+        return Err(ImportError::invalid("the output shape of MaxUnpool has another rank than its input"));
     }
-    let more = product(&wanted[2..]) - product(&least[2..]);
-    if more.as_const().is_some_and(|more| more < 0) {
-        let sizes = |dims: &[Dim]| dims.iter().map(Dim::to_string).collect::<Vec<_>>().join(" x ");
-        return Err(ImportError::invalid(format!(
-            "the output shape of MaxUnpool has images of {}, and its windows reach over {}",
-            sizes(&wanted[2..]),
-            sizes(&least[2..])
-        )));
+    let more = |(w, s): (&Dim, Dim)| match w.clone() - s {
+        more if more.as_const().is_some() => more,
+        more => at_least_none(&more),
+    };
+    let high = wanted.iter().zip(shape).map(more).collect();
+    let low = vec![dim(0); n + 2];
+    let mut y = ctx.pad(y, low, high, "constant", None)?;
+    // Of an image of free dims only a run knows whether it is the larger one.
+    for (i, size) in wanted.into_iter().enumerate() {
+        y = ctx.narrow(y, i, dim(0), size)?;
     }
-    holds.push(held(&more, 0));
-    Ok(holds.into_iter().flatten().collect())
+    Ok(vec![y])
 }
 
 fn col2im(ctx: &mut NodeCtx) -> OpResult {
