@@ -297,8 +297,11 @@ functions! {
     };
     /// Whether all of a list are constants.
     constants(list) = |a| Ok(Val::Bool(list(a, 0)?.iter().all(|f| f.constant)));
-    /// Whether each of a list has one element, whatever the sizes are.
-    single(list) = |a| Ok(Val::Bool(tensors(a, 0)?.iter().all(|t| t.const_len() == Some(1))));
+    /// Whether each of a list has one element, whatever the sizes are, or is an operand that is left out.
+    single(list) = |a| {
+        let one = |f: &&Facts| f.tensor().is_none_or(|t| t.const_len() == Some(1));
+        Ok(Val::Bool(list(a, 0)?.iter().all(one)))
+    };
     /// Whether all of a list have one element type and the same dims but along an axis; negative ones count from the end.
     alike_but(list, axis) = |a| {
         let (all, axis) = (tensors(a, 0)?, int(a, 1)?);
