@@ -155,13 +155,10 @@ fn split(ctx: &mut NodeCtx) -> OpResult {
     if let Some(size) = sizes.iter().find(|size| size.as_const().is_some_and(|n| n < 0)) {
         return Err(ImportError::invalid(format!("Split has a part of {size} elements")));
     }
-    // A run in which they do not add up, or one of them is negative, has no value for where the first part begins.
+    // A run in which they do not add up has no value for where the first part begins; each part is held to its size by itself.
     let over = end - dims[axis].clone();
-    let holds = [held(&over, 0), held(&(dim(0) - over), 0)].into_iter();
-    let first = holds
-        .chain(sizes.iter().map(|size| held(size, 0)))
-        .flatten()
-        .fold(dim(0), |first, hold| first + hold);
+    let holds = [held(&over, 0), held(&(dim(0) - over), 0)];
+    let first = holds.into_iter().flatten().fold(dim(0), |first, hold| first + hold);
     let mut start = dim(0);
     let mut parts = vec![];
     for (i, size) in sizes.into_iter().enumerate() {
