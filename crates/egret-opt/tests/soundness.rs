@@ -60,8 +60,6 @@ fn rules_that_forget_what_runs_are_held_to_are_found() {
         "around: (reshape shape=?s (neg (reshape ?x))) => (neg ?x) if shape(?x) == ?s  exact",
         "broadcasts: (broadcast shape=?s (broadcast ?x)) => (broadcast shape=?s ?x)  exact",
         "as-many: (broadcast shape=?s ?x) => (reshape shape=?s ?x) if product(shape(?x)) == product(?s), shape(?x) != ?s  exact",
-        "joined: (reshape shape=?s (transpose perm=?p ?y:(reshape ?x))) => (transpose perm=transposed(?x) ?x) if ?p == transposed(?y), dim(?y, -1) == dim(?x, -1), dim(?y, -2) == dim(?x, -2), ?s == permuted(shape(?x), transposed(?x))  exact",
-        "rows: (reshape shape=?s (softmax axis=?a ?y:(reshape ?x))) => (softmax axis=less(rank(?x), 1) ?x) if is_last(?a, ?y), shape(?x) == ?s, 1 <= rank(?x), dim(?x, -1) == dim(?y, -1)  exact",
     ] {
         let found = broken(text);
         assert!(found.to_string().contains("only the left-hand side cannot be run"), "{text}\n{found}");
