@@ -161,7 +161,11 @@ fn what_reads_shapes_only_is_refused_too() {
                 };
                 let (dims, numbers) = wanted(&shape);
                 let want = Value::from(Tensor::new(&dims, numbers));
-                assert_eq!(told.unwrap_or_else(|e| panic!("{e}: {what}")), [want.clone()], "{what}");
+                assert_eq!(
+                    told.unwrap_or_else(|e| panic!("{e}: {what}")),
+                    std::slice::from_ref(&want),
+                    "{what}"
+                );
                 engines.iter().for_each(|e| gives(e, &inputs, std::slice::from_ref(&want), &what));
                 right += 1;
             }
@@ -263,7 +267,11 @@ fn bodies_hold_sizes_where_they_run() {
                 continue;
             }
             let want = Value::from(Tensor::scalar(count as f32 * trips as f32));
-            assert_eq!(told.unwrap_or_else(|e| panic!("{e}: {what}")), [want.clone()], "{what}");
+            assert_eq!(
+                told.unwrap_or_else(|e| panic!("{e}: {what}")),
+                std::slice::from_ref(&want),
+                "{what}"
+            );
             engine.iter().for_each(|e| gives(e, &inputs, std::slice::from_ref(&want), &what));
         }
     }
