@@ -6,6 +6,7 @@ use egret::ir::{Attrs, Builder, DType, Op, Tensor, Type, Value, attrs, interp};
 use egret::{Engine, Executable, Options, pipeline};
 use egret_workspace::guarded::Compiled;
 use egret_workspace::random::whole_numbers;
+use egret_workspace::special::bits;
 use std::collections::BTreeMap;
 
 /// What is drawn: a convolution, and how its result goes on.
@@ -49,12 +50,6 @@ fn planes(rng: &mut Rng, shape: &[usize]) -> Tensor {
         plane[plane.len() - 1] = special;
     }
     Tensor::from_f64s(DType::F32, shape, values)
-}
-
-/// The bits of each element, one NaN for all.
-fn bits(t: &Tensor) -> Vec<u64> {
-    let numbers = t.to_f64s().expect("numbers");
-    numbers.into_iter().map(|v| if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() }).collect()
 }
 
 #[test]

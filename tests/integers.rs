@@ -11,6 +11,7 @@ use egret::ir::rng::Rng;
 use egret::ir::{DType, Denormals, Graph, Op, Tensor, Value};
 use egret::{Engine, Executable, Options, pipeline};
 use egret_onnx::{ImportOptions, import_bytes};
+use egret_workspace::special::bits;
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::{AttributeProto, Message, NodeProto, TensorProto};
 use std::collections::BTreeMap;
@@ -187,11 +188,6 @@ fn image(rng: &mut Rng, shape: &[i64]) -> Value {
     let n = dims.iter().product();
     let values = (0..n).map(|_| number()).collect();
     Value::Tensor(Tensor::from_f64s(DType::F32, &dims, values))
-}
-
-fn bits(t: &Tensor) -> Vec<u64> {
-    let numbers = t.to_f64s().expect("numbers");
-    numbers.into_iter().map(|v| if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() }).collect()
 }
 
 /// Holds the targets of this machine, and the graphs of all, to one result. `functions`: whether a function is computed in it, which the

@@ -5,6 +5,7 @@ use egret::ir::rng::Rng;
 use egret::ir::{Attrs, Builder, DType, Graph, Op, Tensor, Type, Value, attrs, interp};
 use egret::{Engine, Executable, Options, pipeline};
 use egret_workspace::guarded::Compiled;
+use egret_workspace::special::bits;
 use std::collections::BTreeMap;
 
 /// What is drawn: a pool, and how many windows fit along its last axis.
@@ -71,12 +72,6 @@ fn numbers(rng: &mut Rng, drawn: &Drawn) -> Tensor {
         }
     }
     Tensor::from_f64s(drawn.dtype, &drawn.shape, values)
-}
-
-/// The bits of each element, one NaN for all.
-fn bits(t: &Tensor) -> Vec<u64> {
-    let numbers = t.to_f64s().expect("numbers");
-    numbers.into_iter().map(|v| if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() }).collect()
 }
 
 /// Holds a graph of one input to the interpreter, on every target and between pages that cannot be accessed; gives the names of its kernels.

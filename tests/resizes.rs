@@ -4,6 +4,7 @@
 use egret::ir::rng::Rng;
 use egret::ir::{Attrs, Builder, DType, Dim, Op, Tensor, Type, Value, attrs, interp};
 use egret::{Engine, Executable, Options};
+use egret_workspace::special::bits;
 use std::collections::BTreeMap;
 
 /// What is drawn: how the axes of a tensor are resized.
@@ -44,12 +45,6 @@ fn numbers(rng: &mut Rng, drawn: &Drawn) -> Tensor {
     };
     let len: usize = drawn.shape.iter().product();
     Tensor::from_f64s(drawn.dtype, &drawn.shape, (0..len).map(number).collect())
-}
-
-/// The bits of each element, one NaN for all.
-fn bits(t: &Tensor) -> Vec<u64> {
-    let numbers = t.to_f64s().expect("numbers");
-    numbers.into_iter().map(|v| if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() }).collect()
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Numbers that are special in some element type.
 
+use egret::ir::Tensor;
+
 /// Not a number, infinities, zeros of both signs, subnormal numbers, extremes, halves; conversion makes them each type's own extremes.
 pub const SPECIAL: [f64; 41] = [
     0.0,
@@ -54,3 +56,12 @@ const ABOVE_HALFWAY: [f64; 4] = [
     ((1u64 << 30) + (1 << 22) + 1) as f64,
     ((1u64 << 60) + (1 << 52) + (1 << 10)) as f64,
 ];
+
+/// The bits of each element as a f64, one NaN for all.
+///
+/// # Panics
+/// Where the elements are no numbers.
+pub fn bits(t: &Tensor) -> Vec<u64> {
+    let numbers = t.to_f64s().expect("numbers");
+    numbers.into_iter().map(|v| if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() }).collect()
+}

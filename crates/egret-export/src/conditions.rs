@@ -28,7 +28,7 @@ impl Writer<'_> {
         if all.is_empty() {
             return Ok(None);
         }
-        if let Some(dim) = all.iter().find(|d| !d.always_has_value()) {
+        if let Some(dim) = all.iter().find(|d| !d.has_value_where(&[])) {
             return Err(ExportError::new(format!(
                 "the graph requires that {dim} has a value, which ONNX cannot say; give its dims values (--dim)"
             )));

@@ -72,22 +72,7 @@ fn at_least_none(dim: &Dim) -> Option<Dim> {
 }
 
 fn always_holds(dim: &Dim) -> bool {
-    dim.at_least().is_some_and(|least| least >= 0) && dim.always_has_value()
-}
-
-impl Dim {
-    /// Whether it is known to have a value for all sizes that 64 bits hold: nothing in it is divided by what may be 0, or has to broadcast.
-    pub fn always_has_value(&self) -> bool {
-        let part = |p: &DimPart| match p {
-            DimPart::Symbol(_) => true,
-            DimPart::Op(DimOp::Min | DimOp::Max, a, b) => a.always_has_value() && b.always_has_value(),
-            DimPart::Op(DimOp::FloorDiv | DimOp::CeilDiv | DimOp::Mod, a, b) => {
-                a.always_has_value() && b.always_has_value() && b.is_positive()
-            }
-            DimPart::Op(DimOp::Broadcast, ..) => false,
-        };
-        self.as_sum().is_some_and(|terms| terms.iter().all(|(_, parts)| parts.iter().all(part)))
-    }
+    dim.at_least().is_some_and(|least| least >= 0) && dim.has_value_where(&[])
 }
 
 #[cfg(test)]

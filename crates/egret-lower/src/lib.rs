@@ -47,4 +47,5 @@ pub use geometry::size::MAX_BYTES;
 pub use kernels::{has_kernel, refusal};
 pub use options::{Held, LowerOptions};
 pub use pipeline::{Lowered, lower, lower_traced};
+pub use plan::legalize::host_value;
 pub use program::buffers::{ArenaReport, arena_report};

@@ -1,10 +1,9 @@
 //! What compiled code cannot hold: strings, sequences, optionals, maps.
 
-use egret_ir::{DType, Graph, NodeId, Type};
+use egret_ir::{Graph, NodeId, Type};
 
-/// Whether compiled code cannot hold a value of this type.
 fn is_host_value(ty: &Type) -> bool {
-    ty.as_tensor().is_none_or(|t| t.dtype == DType::String)
+    egret_lower::host_value(ty).is_some()
 }
 
 /// Whether an input or an output of a graph is such a value.

@@ -112,8 +112,8 @@ fn holdable(ty: &Type, free: &[String]) -> Result<(), String> {
     reason.map_or(Ok(()), Err)
 }
 
-/// Why a value is the host's alone.
-fn host_value(ty: &Type) -> Option<String> {
+/// Why a value of a type is the host's alone: strings, sequences, optionals, maps. Nothing for what compiled code holds.
+pub fn host_value(ty: &Type) -> Option<String> {
     match ty.as_tensor() {
         None => Some(format!("is {ty}, and compiled code holds tensors only")),
         Some(t) if t.dtype == DType::String => {
