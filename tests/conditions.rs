@@ -65,6 +65,32 @@ fn held() -> Vec<Held> {
             nodes: || vec![node("Split", &["x", "parts"], &["h", "rest"], vec![int("axis", 0)])],
             shape: |n, _| (n == 3).then(|| vec![2, 3]),
         },
+        // 0 keeps the dim of what is reshaped: [3, 0] to [0, -1] is [3, 0].
+        Held {
+            nodes: || {
+                vec![
+                    node("Transpose", &["x"], &["turned"], vec![]),
+                    node("Shape", &["x"], &["sx"], vec![int("start", 0), int("end", 1)]),
+                    node("Concat", &["sx", "less"], &["to"], vec![int("axis", 0)]),
+                    node("Reshape", &["turned", "to"], &["h"], vec![]),
+                ]
+            },
+            shape: |n, _| (n > 0).then(|| vec![n, 3]),
+        },
+        // [0, 3, 0] to [0, 0, 3] is [0, 3, 3], and [2, 3, 0] to [2, 0, 3] has no result in ONNX.
+        Held {
+            nodes: || {
+                vec![
+                    node("Unsqueeze", &["x", "less"], &["column"], vec![]),
+                    node("Mul", &["column", "y"], &["cube"], vec![]),
+                    node("Shape", &["x"], &["sx"], vec![int("start", 0), int("end", 1)]),
+                    node("Shape", &["y"], &["sy"], vec![]),
+                    node("Concat", &["sx", "sy", "three"], &["to"], vec![int("axis", 0)]),
+                    node("Reshape", &["cube", "to"], &["h"], vec![]),
+                ]
+            },
+            shape: |n, m| (n + m > 0).then(|| vec![n, m, 3]),
+        },
         // From element 1 - M on, which is taken to count from the front, as it does for M of 0 and 1.
         Held {
             nodes: || {
@@ -118,8 +144,14 @@ fn model_of(nodes: Vec<NodeProto>, output: &str, elem: i32) -> ModelProto {
     let inputs = vec![value("x", 1, &["N", "3"]), value("y", 1, &["M"]), value("trips", 7, &[])];
     let mut g = graph(inputs, vec![value(output, elem, &[])], nodes);
     g.output[0].type_ = None.into();
-    let vectors: [(&str, &[i64]); 5] =
-        [("zero", &[0]), ("one", &[1]), ("less", &[-1]), ("far", &[i64::MAX]), ("parts", &[2, 1])];
+    let vectors: [(&str, &[i64]); 6] = [
+        ("zero", &[0]),
+        ("one", &[1]),
+        ("three", &[3]),
+        ("less", &[-1]),
+        ("far", &[i64::MAX]),
+        ("parts", &[2, 1]),
+    ];
     g.initializer = vectors.iter().map(|(name, v)| ints(name, &[v.len() as i64], v)).collect();
     g.initializer.push(ints("last", &[], &[-1]));
     g.initializer.push(floats("table", &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));

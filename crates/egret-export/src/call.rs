@@ -112,7 +112,9 @@ impl Call<'_, '_> {
     /// A value with other dims, of the same elements.
     pub(crate) fn reshape(&mut self, x: &str, to: &[Dim]) -> Result<String, ExportError> {
         let shape = self.writer.shape(to)?;
-        Ok(self.op("Reshape", &[x, &shape], vec![]))
+        // A dim of 0 is meant, and not that of x.
+        let zero = to.iter().any(|d| !d.is_positive());
+        Ok(self.op("Reshape", &[x, &shape], zero.then(|| proto::int("allowzero", 1)).into_iter().collect()))
     }
 
     /// A value with its axes in another order.

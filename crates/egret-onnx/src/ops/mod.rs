@@ -32,6 +32,7 @@ mod random;
 mod range;
 mod recurrent;
 mod reduction;
+mod reshape;
 mod sampling;
 mod sequence;
 mod shape;
