@@ -308,3 +308,97 @@ fn bodies_hold_sizes_where_they_run() {
         }
     }
 }
+
+/// x, f32[N, M], without elements along one axis: what is read along the other one is there, or the run fails.
+#[test]
+fn nothing_along_one_axis_lets_no_other_go() {
+    let row = || node("Slice", &["x", "less", "far", "one"], &["h"], vec![]);
+    let squeezed = || {
+        let branch = |op: &str, inputs: &[&str]| {
+            graph(vec![], vec![value("r", 1, &[])], vec![node(op, inputs, &["r"], vec![])])
+        };
+        let branches = vec![
+            graph_attr("then_branch", branch("Squeeze", &["x", "one"])),
+            graph_attr("else_branch", branch("Identity", &["x"])),
+        ];
+        vec![
+            node("Shape", &["x"], &["sx"], vec![int("start", 1), int("end", 2)]),
+            node("Equal", &["sx", "one"], &["is"], vec![]),
+            node("If", &["is"], &["k"], branches),
+            node("ReduceSum", &["k", "zero"], &["h"], vec![int("keepdims", 0)]),
+        ]
+    };
+    let shape = || node("Shape", &["h"], &["r"], vec![]);
+    let negated = || node("Neg", &["h"], &["r"], vec![]);
+    let summed = || node("ReduceSum", &["h"], &["r"], vec![int("keepdims", 0)]);
+    type Wanted = fn(i64, i64) -> Option<Vec<usize>>;
+    let cases: [(Vec<NodeProto>, i32, Wanted); 4] = [
+        (vec![row(), negated()], 1, |n, m| (m > 0).then(|| vec![n as usize, 1])),
+        (vec![row(), summed()], 1, |_, m| (m > 0).then(Vec::new)),
+        (vec![row(), shape()], 7, |_, m| (m > 0).then(|| vec![2])),
+        ([squeezed(), vec![negated()]].concat(), 1, |_, m| (m == 1).then(Vec::new)),
+    ];
+    let mut refused = 0;
+    for (nodes, elem, wanted) in cases {
+        let other = match (elem, wanted(1, 1).expect("a shape").len()) {
+            (7, _) => "numbers",
+            (_, 0) => "number",
+            _ => "some",
+        };
+        let other = node("Identity", &[other], &["r"], vec![]);
+        let branch = |nodes| graph(vec![], vec![value("r", elem, &[])], nodes);
+        let branches =
+            vec![graph_attr("then_branch", branch(nodes)), graph_attr("else_branch", branch(vec![other]))];
+        let mut g = graph(
+            vec![value("x", 1, &["N", "M"]), value("go", 9, &[])],
+            vec![value("z", elem, &[])],
+            vec![node("If", &["go"], &["z"], branches)],
+        );
+        g.output[0].type_ = None.into();
+        g.initializer = [("zero", 0), ("one", 1), ("less", -1), ("far", i64::MAX), ("numbers", 7)]
+            .map(|(name, v)| ints(name, &[1], &[v]))
+            .into();
+        g.initializer.extend([floats("some", &[1, 1], &[0.0]), floats("number", &[], &[0.0])]);
+        let graph = import_in_memory(&model(g), &ImportOptions::default()).expect("imports");
+        verify(&graph).unwrap_or_else(|e| panic!("{e:?}\n{graph}"));
+        let portable = export::optimized(graph.clone(), &Options::default(), None).expect("optimises");
+        let file = egret_export::export(&portable, &egret_export::Options::default())
+            .unwrap_or_else(|e| panic!("{e}\n{portable}"));
+        let again = import_bytes(&file.model, None, &ImportOptions::default())
+            .unwrap_or_else(|e| panic!("{e}\n{portable}"));
+        let engines = compiled(&graph);
+        for (n, m) in (0..3).flat_map(|n| (0..3).map(move |m| (n, m))) {
+            let what = format!("{n}, {m} of\n{graph}");
+            let x = Tensor::new(&[n as usize, m as usize], vec![1f32; (n * m) as usize]);
+            let inputs = [x.into(), Tensor::from_bytes(DType::Bool, &[], &[1]).into()];
+            let told = interp::run(&graph, &inputs);
+            let back = interp::run(&again, &inputs);
+            let Some(dims) = wanted(n, m) else {
+                assert!(told.is_err() && back.is_err(), "{what}\n{again}");
+                for engine in &engines {
+                    assert_ne!(
+                        engine.run_both(&inputs).unwrap_or_else(|e| panic!("{e}: {what}")).0,
+                        0,
+                        "{what}"
+                    );
+                }
+                refused += 1;
+                continue;
+            };
+            let told = told.unwrap_or_else(|e| panic!("{e}: {what}"));
+            assert_eq!(told[0].as_tensor().expect("a tensor").shape(), dims, "{what}");
+            assert_eq!(back.unwrap_or_else(|e| panic!("{e}: {what}\n{again}")), told, "{what}");
+            engines.iter().for_each(|e| gives(e, &inputs, &told, &what));
+        }
+    }
+    assert!(refused > 10, "{refused}");
+}
+
+/// For which sizes a value would be right that no output needs does not matter.
+#[test]
+fn what_no_output_needs_refuses_nothing() {
+    let nodes = [slice("less", "far"), vec![node("Neg", &["x"], &["z"], vec![])]].concat();
+    let graph = imported(nodes, "z", 1);
+    assert!(graph.conditions().is_empty(), "{graph}");
+    assert!(interp::run(&graph, &inputs(0, 1, 0)).is_ok());
+}

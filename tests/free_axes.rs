@@ -69,6 +69,22 @@ const CASES: &[(&str, &str)] = &[
         r#"%0 "x": f64[N, 2, M], %1 "y": f64[N, 2, M]"#,
         "%2 = transpose(%1) {perm = [0, 2, 1]} : f64[N, M, 2]\n %9 = matmul(%0, %2) : f64[N, 2, 2]",
     ),
+    // Of a column of wider rows, which stands there without being copied: rows and columns of any number.
+    (
+        r#"%0 "x": f32[M, N, 4]"#,
+        "%1 = slice(%0) {sizes = [M, N, 1], starts = [0, 0, 2], steps = [1, 1, 1]}
+         %2 = transpose(%1) {perm = [0, 2, 1]}\n %9 = matmul(%1, %2) : f32[M, N, N]",
+    ),
+    (
+        r#"%0 "x": f32[M, N, 4]"#,
+        "%1 = slice(%0) {sizes = [M, N, 1], starts = [0, 0, 0], steps = [1, 1, 1]}
+         %2 = transpose(%1) {perm = [0, 2, 1]}\n %3 = matmul(%1, %2)\n %4 = softmax(%3) {axis = 2}\n %9 = matmul(%4, %1) : f32[M, N, 1]",
+    ),
+    (
+        r#"%0 "x": f64[M, N, 4]"#,
+        "%1 = slice(%0) {sizes = [M, N, 1], starts = [0, 0, 3], steps = [1, 1, 1]}
+         %2 = reshape(%1) {shape = [M, 1, N]}\n %9 = matmul(%1, %2) : f64[M, N, N]",
+    ),
     (r#"%0 "x": f16[N, M], %1 "y": f16[M, 7]"#, "%9 = matmul(%0, %1) : f16[N, 7]"),
     // Rotations.
     (

@@ -12,10 +12,11 @@ const NAME: &str = "Require";
 
 /// Whether ONNX's operators take a value through the function.
 pub(crate) fn passes(graph: &Graph, v: ValueId) -> bool {
-    let narrow = |d: DType| {
-        matches!(d, DType::I2 | DType::U2 | DType::I4 | DType::U4) || d.is_float() && d.size() == 1
-    };
-    matches!(graph.ty(v), Type::Tensor(t) if !narrow(t.dtype))
+    matches!(graph.ty(v), Type::Tensor(t) if takes(t.dtype))
+}
+
+fn takes(d: DType) -> bool {
+    !matches!(d, DType::I2 | DType::U2 | DType::I4 | DType::U4) && (!d.is_float() || d.size() > 1)
 }
 
 impl Writer<'_> {
@@ -40,11 +41,48 @@ impl Writer<'_> {
                 all.join(", ")
             )));
         }
+        self.held_dims(all).map(Some)
+    }
+
+    /// Dims that have to be at least 0, as the function takes them.
+    fn held_dims(&mut self, all: &[Dim]) -> Result<String, ExportError> {
         self.frame().base = "conditions".into();
         let vector = self.shape(all)?;
         self.require(DOMAIN, 1);
-        self.functions.push((NAME.to_owned(), function()));
-        Ok(Some(vector))
+        if !self.functions.iter().any(|(name, _)| name == NAME) {
+            self.functions.push((NAME.to_owned(), function()));
+        }
+        Ok(vector)
+    }
+
+    /// What has to be at least 0 for these dims to be, that the model's own conditions do not say.
+    pub(crate) fn not_held(&self, dims: impl IntoIterator<Item = Dim>) -> impl Iterator<Item = Dim> {
+        let mut needed = Graph::new("");
+        dims.into_iter().for_each(|d| needed.require(d));
+        let implies =
+            |d: &Dim, held: &Dim| (d.clone() - held.clone()).at_least().is_some_and(|least| least >= 0);
+        let is_held = |d: &Dim| self.conditions.iter().any(|held| implies(d, held));
+        let open: Vec<Dim> = needed.conditions().iter().filter(|d| !is_held(d)).cloned().collect();
+        open.into_iter()
+    }
+
+    /// A value within a graph that is one only where dims are at least 0.
+    ///
+    /// # Errors
+    /// Dims that cannot be computed for all sizes; a type that cannot go through the function.
+    pub(crate) fn held(&mut self, value: &str, dtype: DType, dims: &[Dim]) -> Result<String, ExportError> {
+        if dims.is_empty() {
+            return Ok(value.to_owned());
+        }
+        if let Some(dim) = dims.iter().find(|d| !takes(dtype) || !d.has_value_where(&[])) {
+            return Err(ExportError::new(format!(
+                "runs are held to `{dim}` being at least 0, which ONNX cannot say of a {dtype}; give its dims values (--dim)"
+            )));
+        }
+        let conditions = self.held_dims(dims)?;
+        let held = self.temporary();
+        self.required(value, &conditions, held.clone());
+        Ok(held)
     }
 
     /// An output that is a value only where the conditions hold.

@@ -32,6 +32,8 @@ pub(crate) struct Writer<'o> {
     /// The opsets in use, by domain.
     pub(crate) opsets: BTreeMap<&'static str, i64>,
     pub(crate) ir_version: i64,
+    /// What runs of the model are held to.
+    pub(crate) conditions: Vec<Dim>,
     /// Functions of the model, with the choice of operands and attributes that each is made for.
     pub(crate) functions: Vec<(String, FunctionProto)>,
     /// Constants that are written into a file of their own, in the order of their bytes there.
@@ -55,6 +57,7 @@ impl<'o> Writer<'o> {
             frames: vec![],
             opsets: [("", crate::OPSET)].into(),
             ir_version: crate::IR_VERSION,
+            conditions: vec![],
             functions: vec![],
             outside: vec![],
             outside_bytes: 0,

@@ -10,7 +10,7 @@ use crate::holding;
 use crate::inputs::{ImportOptions, input_types};
 use crate::names::{initialised, key, node_name, node_place, normal, opsets};
 use crate::ops::{self, gradient};
-use crate::order::in_order;
+use crate::order::{in_order, needed_names};
 use crate::scope::{Frame, Level, Scopes, Slot};
 use crate::settle::settle;
 use egret_ir::{Builder, Graph, Tensor, ValueId, advice};
@@ -215,7 +215,7 @@ impl<'m> Importer<'m> {
             let value = self.scopes.builder().constant(tensor);
             self.define(name, Slot::Value(value))?;
         }
-        self.run(&proto.node)?;
+        self.run(&proto.node, proto.output.iter().map(|o| o.name.as_str()))?;
         self.declared_types(proto)
     }
 
@@ -231,10 +231,18 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    /// Import nodes into the innermost frame.
-    fn run(&mut self, nodes: &'m [NodeProto]) -> Result<(), ImportError> {
-        for node in in_order(nodes)? {
+    /// Import nodes, of which these outputs are wanted, into the innermost frame.
+    fn run(
+        &mut self,
+        nodes: &'m [NodeProto],
+        outputs: impl Iterator<Item = &'m str>,
+    ) -> Result<(), ImportError> {
+        let order = in_order(nodes)?;
+        let needed = needed_names(&order, outputs);
+        for node in order {
             let place = node_place(&self.scopes.frame().prefix, node);
+            let level = self.scopes.frame().level;
+            let held = self.scopes.levels[level].holding.len();
             let slots = match self.node(node) {
                 Ok(slots) => slots,
                 Err(e) if e.kind == ErrorKind::NeedsValue => {
@@ -247,6 +255,10 @@ impl<'m> Importer<'m> {
                 }
                 Err(e) => return Err(e.with_remedy(&self.free_dims()).at(place)),
             };
+            // For which sizes it is right does not matter where no output needs it.
+            if !node.output.iter().any(|o| needed.contains(o.as_str())) {
+                self.scopes.levels[level].holding.truncate(held);
+            }
             for (i, name) in node.output.iter().enumerate().filter(|(_, n)| !n.is_empty()) {
                 let slot = slots.as_ref().map_or(Slot::Unknown, |s| s[i]);
                 self.define(name, slot).map_err(|e| e.at(place.clone()))?;
@@ -452,7 +464,7 @@ impl<'m> Importer<'m> {
             self.define(name, slot)?;
         }
         self.active.push(key);
-        self.run(&function.node)?;
+        self.run(&function.node, function.output.iter().map(String::as_str))?;
         self.active.pop();
         let mut slots = vec![];
         for name in &function.output {

@@ -48,6 +48,20 @@ pub(crate) fn in_order(nodes: &[NodeProto]) -> Result<Vec<&NodeProto>, ImportErr
     }
 }
 
+/// The names that the outputs of a graph need, of those that its nodes compute and around it; `order` as of [`in_order`].
+pub(crate) fn needed_names<'n>(
+    order: &[&'n NodeProto],
+    outputs: impl Iterator<Item = &'n str>,
+) -> BTreeSet<&'n str> {
+    let mut needed: BTreeSet<&str> = outputs.collect();
+    for node in order.iter().rev() {
+        if node.output.iter().any(|o| needed.contains(o.as_str())) {
+            needed.extend(used_names(node));
+        }
+    }
+    needed
+}
+
 /// The names that a node uses: its inputs, and what its sub-graphs capture. The names that a sub-graph defines are its own,
 /// also where an outer node computes something of the same name.
 pub(crate) fn used_names(node: &NodeProto) -> BTreeSet<&str> {

@@ -132,7 +132,8 @@ pub(crate) fn pairs(graph: &Graph) -> BTreeSet<(Dim, Dim)> {
             }
             // Its dims need not be those before it, one by one: the numbers of elements are.
             Op::Reshape => {
-                if let [Some(before), Some(after)] = [operands[0], shape(node.results[0])].map(elements) {
+                if let [Some(before), Some(after)] = [operands[0], shape(node.results[0])].map(Dim::product)
+                {
                     add(&before, &after);
                 }
             }
@@ -151,19 +152,6 @@ pub(crate) fn pairs(graph: &Graph) -> BTreeSet<(Dim, Dim)> {
         }
     }
     out
-}
-
-/// Products of more terms are not compared.
-const MAX_TERMS: usize = 64;
-const MAX_PARTS: usize = 256;
-
-/// How many elements there are of so many along each axis; nothing where that is no number, or too long.
-fn elements(shape: &[Dim]) -> Option<Dim> {
-    shape.iter().try_fold(Dim::constant(1), |all, d| {
-        let short = all.term_count().saturating_mul(d.term_count()) <= MAX_TERMS;
-        let all = short.then(|| all * d.clone())?;
-        (all.is_within(MAX_PARTS) && !all.is_saturated()).then_some(all)
-    })
 }
 
 /// Holds runs to what a slice along an axis supposes.

@@ -4,7 +4,7 @@ use super::Spelling::{self, Nodes, Same};
 use crate::call::{Call, Written};
 use crate::proto;
 use egret_ir::families::Movement as M;
-use egret_ir::{DType, Dim, Graph, Op, ValueId};
+use egret_ir::{DType, Dim, DimOp, Graph, Op, ValueId};
 
 pub(super) fn spelling(op: M) -> Spelling {
     match op {
@@ -112,14 +112,30 @@ fn slice(c: &mut Call<'_, '_>) -> Written {
     let axes = c.ints(&axes);
     let steps = if steps.iter().all(|&s| s == 1) { String::new() } else { c.ints(&steps) };
     let y = c.op("Slice", &[&x, &from, &to, &axes, &steps], vec![]);
-    let all_there =
-        dims.iter().enumerate().all(|(i, dim)| is_within(&starts[i], &sizes[i], all_steps[i], dim));
-    if all_there {
+    let beyond = |&i: &usize| !is_within(&starts[i], &sizes[i], all_steps[i], &dims[i]);
+    let beyond: Vec<usize> = (0..dims.len()).filter(beyond).collect();
+    if beyond.is_empty() {
         return Ok(vec![y]);
     }
     // ONNX takes what there is of a slice, here another size is an error: that of another number of elements.
     let shape = c.writer.shape(&sizes)?;
-    Ok(vec![c.op("Reshape", &[&y, &shape], vec![proto::int("allowzero", 1)])])
+    let y = c.op("Reshape", &[&y, &shape], vec![proto::int("allowzero", 1)]);
+    if sizes.iter().all(Dim::is_positive) {
+        return Ok(vec![y]);
+    }
+    // Where an axis has none, so many of others are no other number.
+    let mut held = vec![];
+    for i in beyond {
+        let one = || Dim::constant(1);
+        let last = starts[i].clone() + (sizes[i].clone() - one()) * Dim::constant(all_steps[i]);
+        let first = starts[i].clone();
+        let (low, high) = if all_steps[i] > 0 { (first, last) } else { (last, first) };
+        let ends = [low, dims[i].clone() - one() - high];
+        let some = sizes[i].op(DimOp::Min, &one());
+        held.extend(c.writer.not_held(ends).map(|d| d * some.clone()));
+    }
+    let dtype = c.ty(0)?.dtype;
+    Ok(vec![c.writer.held(&y, dtype, &held)?])
 }
 
 /// Whether a dim is 0 or more whatever its symbols are.

@@ -17,6 +17,7 @@ impl Writer<'_> {
     /// A node that cannot be said in ONNX.
     pub(crate) fn model_graph(&mut self, graph: &Graph) -> Result<GraphProto, ExportError> {
         let own: Vec<Option<String>> = vec![None; graph.inputs().len()];
+        self.conditions = graph.conditions().to_vec();
         self.graph(graph, &own, true)
     }
 

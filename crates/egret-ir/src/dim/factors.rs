@@ -20,6 +20,10 @@ impl DimPart<'_> {
     }
 }
 
+/// Products of more terms, or of more parts in all, are not made.
+const MAX_TERMS: usize = 64;
+const MAX_PARTS: usize = 256;
+
 impl Dim {
     /// A constant and factors whose product it is: what all terms have in common, and the sum that is left of them. `64*past + 64*seq`
     /// is 64 and `[past + seq]`, `12*batch*seq` is 12 and `[batch, seq]`. Sorted; a factor may stand there more than once. Nothing for what overflowed.
@@ -62,6 +66,15 @@ impl Dim {
         }
         factors.sort();
         Some((coefficient, factors))
+    }
+
+    /// How many elements there are of so many along each axis; nothing where that is no number, or a longer sum than is worth comparing.
+    pub fn product(shape: &[Dim]) -> Option<Dim> {
+        shape.iter().try_fold(Dim::constant(1), |all, d| {
+            let short = all.term_count().saturating_mul(d.term_count()) <= MAX_TERMS;
+            let all = short.then(|| all * d.clone())?;
+            (all.is_within(MAX_PARTS) && !all.is_saturated()).then_some(all)
+        })
     }
 
     /// Its terms: for each its coefficient and factors. Nothing for what overflowed.

@@ -82,19 +82,18 @@ fn slice(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
         return fail(format!("the slice has another number of axes than {}", x.ty()));
     }
     count(&shape, x.dtype().size())?;
-    if !shape.contains(&0) {
-        for i in 0..x.rank() {
-            let last = (shape[i] as i64 - 1).checked_mul(steps[i]).and_then(|l| l.checked_add(starts[i]));
-            for at in [Some(starts[i]), last] {
-                if !at.is_some_and(|v| (0..x.shape()[i] as i64).contains(&v)) {
-                    return fail(format!(
-                        "the slice from {} by {} of size {} leaves axis {i} of {}",
-                        starts[i],
-                        steps[i],
-                        shape[i],
-                        x.ty()
-                    ));
-                }
+    // Of an axis along which nothing is taken nothing is needed; of the others it is, also where there is nothing to read.
+    for i in (0..x.rank()).filter(|&i| shape[i] > 0) {
+        let last = (shape[i] as i64 - 1).checked_mul(steps[i]).and_then(|l| l.checked_add(starts[i]));
+        for at in [Some(starts[i]), last] {
+            if !at.is_some_and(|v| (0..x.shape()[i] as i64).contains(&v)) {
+                return fail(format!(
+                    "the slice from {} by {} of size {} leaves axis {i} of {}",
+                    starts[i],
+                    steps[i],
+                    shape[i],
+                    x.ty()
+                ));
             }
         }
     }

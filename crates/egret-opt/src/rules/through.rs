@@ -2,12 +2,9 @@
 
 use egret_ir::{Dim, TensorType};
 
-/// More terms than this are not multiplied.
-const MAX_TERMS: usize = 64;
-
 /// Of x reshaped to the dims of y, and that to `dims`.
 pub(super) fn reshapes(x: &TensorType, y: &TensorType, dims: &[Dim]) -> bool {
-    let (from, by, to) = (count(&x.shape), count(&y.shape), count(dims));
+    let (from, by, to) = (Dim::product(&x.shape), Dim::product(&y.shape), Dim::product(dims));
     by.is_some() && (by == from || by == to) && are_sizes(&y.shape, &[&x.shape, dims])
 }
 
@@ -63,24 +60,12 @@ pub(super) fn slices(x: &TensorType, inner: Slice, outer: Slice) -> bool {
             || outer.is_whole(i, some)
             || outer.is_within(i, some) && inner.is_within(i, all)
     };
-    // What is empty along one axis reads nothing, and needs nothing of the others.
-    let is_within = |i: usize| inner.is_whole(i, &x.shape[i]) || inner.is_within(i, &x.shape[i]);
-    let empties = |i: usize| outer.sizes[i] != inner.sizes[i] && !outer.sizes[i].is_positive();
-    let reads = (0..rank).all(is_within) || !(0..rank).any(empties);
     let starts = (0..rank).all(|i| {
         let start = inner.starts[i].clone() + outer.starts[i].clone() * Dim::constant(inner.steps[i]);
         let by: Vec<&Dim> = x.shape.iter().chain(outer.sizes).chain([&start]).collect();
         [inner, outer].iter().all(|slice| slice.starts[i].has_value_where(&by))
     });
-    (0..rank).all(fits) && reads && starts && are_sizes(inner.sizes, &[&x.shape, outer.sizes])
-}
-
-/// How many elements there are; nothing where that cannot be counted.
-fn count(dims: &[Dim]) -> Option<Dim> {
-    dims.iter().try_fold(Dim::constant(1), |n, d| {
-        let few = n.term_count().checked_mul(d.term_count()).is_some_and(|terms| terms <= MAX_TERMS);
-        few.then(|| n * d.clone()).filter(|n| !n.is_saturated())
-    })
+    (0..rank).all(fits) && starts && are_sizes(inner.sizes, &[&x.shape, outer.sizes])
 }
 
 /// Whether dims are sizes in every run in which all of the others are.

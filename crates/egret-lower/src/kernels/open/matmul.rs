@@ -6,6 +6,7 @@ use super::{Writer, along, indices, place, volume, whole_dims};
 use crate::error::Unsupported;
 use crate::expr::{decode, encode};
 use crate::geometry::dtypes::compute_elem;
+use crate::plan::units::Units;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Dim, Graph, NodeId, ValueId};
 use egret_loop::{Access, Elem, KernelBuilder, Param, Ty, V};
@@ -15,7 +16,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let node = graph.node(n);
     let (a, b, result) = (node.operand(0), node.operand(1), node.results[0]);
     let out = graph.tensor_ty(result).shape.to_vec();
-    let (left, right) = (matrices(ctx, a)?, matrices(ctx, b)?);
+    let (left, right) = (matrices(ctx, a)?, rows_of_neighbours(ctx, b)?);
     let ([left_batch @ .., rows, depth], [right_batch @ .., deep, columns]) = (&left[..], &right[..])
     else {
         return Err(Unsupported::new("is no product of matrices"));
@@ -96,6 +97,18 @@ fn matrices(ctx: &mut Ctx, v: ValueId) -> Result<Vec<Dim>, Unsupported> {
     let (dims, stored) = (units.dims(v), units.stored(v));
     let axes = dims.len().saturating_sub(2);
     if dims[axes..] == stored[axes..] { Ok(stored) } else { whole_dims(ctx, v) }
+}
+
+/// The same of the right operand, of whose rows whole vectors are read: one that is a column of wider rows is copied.
+fn rows_of_neighbours(ctx: &mut Ctx, v: ValueId) -> Result<Vec<Dim>, Unsupported> {
+    let stands = |units: &Units| units.views.contains_key(&v) || ctx.copies.contains_key(&v);
+    if !ctx.units.as_ref().is_some_and(stands) {
+        let (_, strides) = ctx.layout(v)?;
+        if strides.last().is_none_or(|s| s.as_const() != Some(1)) {
+            return whole_dims(ctx, v);
+        }
+    }
+    matrices(ctx, v)
 }
 
 /// The operands of the sums of a row, and what they are summed as.
