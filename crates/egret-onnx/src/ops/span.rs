@@ -71,6 +71,7 @@ pub(super) struct Span {
 /// whether it counts from the end is held to the side that it is on for most sizes. `told`: whether the dims of inputs tell the size; one that data decides may
 /// well be 0, and is clamped by 1 and -1 too.
 pub(super) fn span(size: &Dim, start: &Dim, end: &Dim, step: i64, told: bool) -> Span {
+    let [start, end] = &[start, end].map(|bound| from_end_alike(size, bound, step));
     let clamped = match size.as_const() {
         Some(_) => None,
         None if step > 0 => forwards(size, start, end, step, told),
@@ -110,6 +111,15 @@ pub(super) fn span(size: &Dim, start: &Dim, end: &Dim, step: i64, told: bool) ->
         None => count,
     };
     Span { first: first.at, count, holds, clamps: Clamps::default(), is_exact: false }
+}
+
+/// `size - 1` is what -1 is on an axis of any size, and forwards `size - 2` what -2 is: of one element both are its begin.
+fn from_end_alike(size: &Dim, bound: &Dim, step: i64) -> Dim {
+    let most = if step > 0 { 2 } else { 1 };
+    match (bound.clone() - size.clone()).as_const() {
+        Some(back) if (-most..0).contains(&back) => dim(back),
+        _ => bound.clone(),
+    }
 }
 
 /// As [`span`] for steps forwards, whatever the size is; nothing where a bound is on no side for certain, or stays as it is for readability.
@@ -259,6 +269,9 @@ mod tests {
             none.clone() - m.clone(),
             m.clone() - dim(2),
             dim(1) - m.clone(),
+            n.clone() - dim(1),
+            n.clone() - dim(2),
+            n.clone() - dim(3),
             n.clone() - m.clone(),
             m.clone() - n.clone(),
             dim(1) - m.clone() - n.clone(),
@@ -324,10 +337,19 @@ mod tests {
         let consts = [-9, -4, -2, -1, 0, 2, 3, 9, i64::MAX, i64::MIN].map(dim);
         let all: Vec<Dim> = symbols.into_iter().chain(consts).collect();
         let (mut plain, mut clamped) = (0, 0);
-        for (size, start, end, step) in [n.clone(), n + m].iter().flat_map(|size| {
-            let pairs = all.iter().flat_map(|start| all.iter().map(move |end| (start, end)));
-            pairs.flat_map(move |(start, end)| [1, 2, -1, -2].map(|step| (size, start, end, step)))
+        let all = &all[..];
+        let near_end = |size: &Dim, step: i64| -> Vec<Dim> {
+            (1..=if step > 0 { 2 } else { 1 }).map(|c| size.clone() - dim(c)).collect()
+        };
+        for (size, start, end, step) in [n.clone(), n + m].into_iter().flat_map(|size| {
+            [1, 2, -1, -2].into_iter().flat_map(move |step| {
+                let all: Vec<Dim> = [all, &near_end(&size, step)[..]].concat();
+                let pairs =
+                    all.iter().flat_map(|start| all.iter().map(move |end| (start.clone(), end.clone())));
+                pairs.map(|(start, end)| (size.clone(), start, end, step)).collect::<Vec<_>>()
+            })
         }) {
+            let (size, start, end) = (&size, &start, &end);
             let span = span(size, start, end, step, false);
             assert!(span.holds.is_empty(), "{start}:{end}:{step} of {size}");
             let without = |d: &Dim| span.clamps.without(d);
@@ -372,6 +394,8 @@ mod tests {
         };
         assert_eq!(of(-1, &far, 1), "n - 1 1");
         assert_eq!(of(0, &dim(-1), 1), "0 n - 1");
+        assert_eq!(of(0, &(n.clone() - dim(1)), 1), "0 n - 1");
+        assert_eq!(of(0, &(n.clone() - dim(2)), 1), "0 n - min(2, n)");
         assert_eq!(of(1, &far, 1), "1 n - 1");
         assert_eq!(of(0, &far, 2), "0 floordiv(n + 1, 2)");
         assert_eq!(of(-1, &dim(i64::MIN), -1), "n - 1 n");
