@@ -12,8 +12,14 @@ use egret_workspace::fixture;
 use std::collections::BTreeMap;
 
 fn model(name: &str, dims: &[(&str, i64)]) -> Graph {
+    model_by(name, dims, &[])
+}
+
+/// A model of which derivatives by these weights are asked.
+fn model_by(name: &str, dims: &[(&str, i64)], weights: &[String]) -> Graph {
     let dims = dims.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
-    let options = ImportOptions { dims, ..ImportOptions::default() };
+    let options =
+        ImportOptions { dims, apart: weights.iter().cloned().collect(), ..ImportOptions::default() };
     let file = ModelFile::open(&fixture(&format!("models/{name}.onnx"))).expect("a model");
     file.import(&options).expect("it imports")
 }
@@ -127,6 +133,7 @@ fn compiled_gradients_are_those_of_the_interpreter() {
         let weights: Vec<String> =
             weights.map(|v| graph.value(v).name.clone()).filter(|n| !n.is_empty()).collect();
         assert!(!weights.is_empty(), "{name}: {weights:?}");
+        let graph = model_by(name, dims, &weights);
         let wrt: Vec<String> = wrt.iter().map(|n| (*n).to_owned()).chain(weights).collect();
         let request = Request { of: "logits[5]".into(), wrt: wrt.clone(), seeded: false };
         let gradient = gradient(&graph, &request).expect("a gradient");

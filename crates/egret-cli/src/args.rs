@@ -152,8 +152,7 @@ impl GivenArgs {
             at_most: once("--at-most", &self.at_most)?,
             inputs: Inputs { named: self.input.clone(), files: self.inputs.clone(), ..Inputs::default() },
             bind: self.bind.clone(),
-            random: None,
-            default_dim: None,
+            ..Request::default()
         })
     }
 }

@@ -1,7 +1,16 @@
 //! Why a gradient cannot be had.
 
-use egret_ir::{Graph, NodeId, Op, TypeError};
+use egret_ir::{Graph, NodeId, Op, TypeError, ValueId};
 use std::fmt;
+
+/// What a value is called in messages and outputs.
+pub(crate) fn name_of(graph: &Graph, value: ValueId) -> String {
+    match graph.outputs().iter().position(|&v| v == value) {
+        Some(i) => graph.output_names()[i].clone(),
+        None if graph.value(value).name.is_empty() => value.to_string(),
+        None => graph.value(value).name.clone(),
+    }
+}
 
 /// A node, and what about it stands in the way.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,9 +1,9 @@
 //! Jacobian-vector products, from vector-Jacobian products: a vjp is linear in its seed, and the transpose of a linear map is its vjp.
 
 use crate::emit::Emit;
-use crate::error::GradError;
+use crate::error::{GradError, name_of};
 use crate::inline::copy_into;
-use crate::reverse::{Of, find, grad, grad_with, name_of};
+use crate::reverse::{Of, find, grad, grad_with};
 use egret_ir::{Builder, Graph, Op, ValueId};
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! The backward sweep: gradients flow from the scalar against the order of the graph.
 
 use crate::emit::{Emit, Refusal, is_real};
-use crate::error::{GradError, Place};
+use crate::error::{GradError, Place, name_of};
 use crate::inline::capture;
 use crate::rules::{Call, Derivative, Within, derivative, rule};
 use egret_ir::{Builder, Dim, Graph, NodeId, Type, ValueId};
@@ -39,20 +39,14 @@ pub fn find(graph: &Graph, name: &str) -> Option<ValueId> {
     input.or(output).or_else(|| graph.value_ids().find(|v| named(v) && alive(v)))
 }
 
-/// What a value is called in messages and outputs.
-pub(crate) fn name_of(graph: &Graph, value: ValueId) -> String {
-    match graph.outputs().iter().position(|&v| v == value) {
-        Some(i) => graph.output_names()[i].clone(),
-        None if graph.value(value).name.is_empty() => value.to_string(),
-        None => graph.value(value).name.clone(),
-    }
-}
-
 /// The graph that computes a scalar and its gradient by each of `wrt`. It has the inputs of `graph` (and `seed`) and the
 /// outputs `NAME` of the scalar's value and `grad.NAME` of each of `wrt`, which may be inputs, intermediates or constants.
 ///
+/// Equal constants are one value of a graph, and an import computes what only depends on constants. A constant has a gradient where its uses
+/// are its own: as it is apart ([`Graph::is_apart`]: the import was told so), or as nothing equal was added and nothing computed of it.
+///
 /// # Errors
-/// What the request gets wrong; the nodes without a derivative; a value on which the scalar does not depend.
+/// What the request gets wrong; a constant whose uses may not be its own; the nodes without a derivative; a value on which the scalar does not depend.
 pub fn grad(graph: &Graph, of: &Of, wrt: &[ValueId]) -> Result<Graph, GradError> {
     grad_with(graph, of, wrt, &[])
 }
@@ -67,7 +61,7 @@ pub(crate) fn grad_with(
     let target = of.value();
     check_real(graph, target, wrt)?;
     let mut graph = graph.clone();
-    capture(&mut graph, wrt);
+    capture(&mut graph, wrt)?;
     let graph = &graph;
     let order = graph.topological().map_err(|n| GradError::Request(format!("{n} lies on a cycle")))?;
     let mut e = Emit { b: Builder::from_graph(graph.clone()) };
@@ -114,7 +108,7 @@ pub fn gradients(
     held: &[ValueId],
 ) -> Result<Vec<ValueId>, GradError> {
     check_real(&builder.graph, of, wrt)?;
-    capture(&mut builder.graph, wrt);
+    capture(&mut builder.graph, wrt)?;
     let graph = builder.graph.clone();
     let order = graph.topological().map_err(|n| GradError::Request(format!("{n} lies on a cycle")))?;
     let activity = activity(&graph, &order, wrt, held);
@@ -241,8 +235,7 @@ fn no_path(graph: &Graph, order: &[NodeId], target: ValueId, wrt: ValueId) -> Gr
     }
     if graph.as_const(wrt).is_some() && graph.users(wrt).is_empty() {
         return GradError::Request(format!(
-            "`{}` is not in the graph any more: a node that only changed its form was folded into another constant; differentiate by \
-             another weight, or by the result of the node that uses it",
+            "`{}` is a constant that nothing uses; differentiate by another one",
             name_of(graph, wrt)
         ));
     }

@@ -79,17 +79,17 @@ fn what_a_branch_finds_has_dims_of_its_own() {
     assert_eq!(slope(text, &[1.0, -2.0, 2.0, 0.5]), [4.0, 0.0, 32.0, 0.5]);
 }
 
-/// A weight is one value, wherever its constant stands: here at the top, in a body, in a branch of that, and in another branch.
+/// A weight is one value, wherever a constant of its name stands: here at the top, in a body, in a branch of that, and in another branch.
 #[test]
 fn weights_within_regions() {
     let w = "const f64[2] [0.5, -0.25]";
     let text = format!(
         "graph @g(%0 \"x\": f64[2]) -> (%9 \"y\") {{ %1 \"w\" = {w} %2 = const i64[] [3] %3 = const f64[] [0.0] %4 = mul(%0, %1) \
          %5 = loop(%2, _, %4) {{carried = 1, has_cond = 0, has_trip_count = 1}} : f64[2] \
-         body graph @b(%0: i64[], %1: bool[], %2: f64[2]) -> (%1, %8) {{ %3 = {w} %4 = const i64[] [2] %5 = less(%0, %4) %6 = add(%2, %3) \
-         %8 = if(%5, %6) : f64[2] then graph @t(%0: f64[2]) -> (%2) {{ %1 = {w} %2 = mul(%0, %1) }} else graph @e(%0: f64[2]) -> (%0) {{ }} }} \
+         body graph @b(%0: i64[], %1: bool[], %2: f64[2]) -> (%1, %8) {{ %3 \"w\" = {w} %4 = const i64[] [2] %5 = less(%0, %4) %6 = add(%2, %3) \
+         %8 = if(%5, %6) : f64[2] then graph @t(%0: f64[2]) -> (%2) {{ %1 \"w\" = {w} %2 = mul(%0, %1) }} else graph @e(%0: f64[2]) -> (%0) {{ }} }} \
          %6 = const bool[] [true] \
-         %7 = if(%6, %5) : f64[2] then graph @t(%0: f64[2]) -> (%2) {{ %1 = {w} %2 = mul(%0, %1) }} else graph @e(%0: f64[2]) -> (%0) {{ }} \
+         %7 = if(%6, %5) : f64[2] then graph @t(%0: f64[2]) -> (%2) {{ %1 \"w\" = {w} %2 = mul(%0, %1) }} else graph @e(%0: f64[2]) -> (%0) {{ }} \
          %9 = add(%7, %3) }}"
     );
     let graph = parse(&text);
@@ -104,6 +104,48 @@ fn weights_within_regions() {
         let got = out[1].as_tensor().expect("a tensor").data::<f64>()[i];
         assert!((got - want).abs() < 1e-8, "{got}, not {want}\n{g}");
     }
+}
+
+/// A constant that holds the same numbers as a weight is another one, or nobody can tell.
+#[test]
+fn equal_constants_are_not_taken_for_one() {
+    let by = |text: &str, wrt: &str| {
+        let graph = parse(text);
+        let wrt = find(&graph, wrt).expect("it has that name");
+        let g =
+            grad(&graph, &Of::Element(graph.outputs()[0], vec![]), &[wrt]).map_err(|e| e.to_string())?;
+        verify(&g).expect("a sound graph");
+        let out = interp::run(&g, &[Tensor::new(&[2], vec![3.0, 5.0]).into()]).expect("it runs");
+        Ok::<_, String>(out[1].as_tensor().expect("a tensor").data::<f64>().to_vec())
+    };
+    // Two of two names are two.
+    let named = "graph @g(%0 \"x\": f64[2]) -> (%4 \"y\") { %1 \"a\" = const f64[2] [1.0, 1.0] %2 \"b\" = const f64[2] [1.0, 1.0] \
+                 %3 = mul(%0, %1) %5 = exp(%2) %4 = mul(%3, %5) }";
+    let e = std::f64::consts::E;
+    assert_eq!((by(named, "a"), by(named, "b")), (Ok(vec![3.0 * e, 5.0 * e]), Ok(vec![3.0 * e, 5.0 * e])));
+    assert_eq!(text::print(&parse(&text::print(&parse(named)))), text::print(&parse(named)));
+    let one = "graph @g(%0 \"x\": f64[2]) -> (%4 \"y\") { %1 \"a\" = const f64[2] [1.0, 1.0] %2 = const f64[2] [1.0, 1.0] \
+               %3 = mul(%0, %1) %4 = mul(%3, %2) }";
+    let refused = by(one, "a").expect_err("which use is that of a?");
+    assert!(refused.starts_with("`a` is one value with constants that are equal to it"), "{refused}");
+    // One in a branch: of its name, of another one, and of none.
+    let branch = |name: &str, outer: &str| {
+        format!(
+            "graph @g(%0 \"x\": f64[2]) -> (%4 \"y\") {{ {outer} %2 = const bool[] [true] %3 = if(%2, %0) : f64[2] from \"If:/i\" \
+             then graph @t(%0: f64[2]) -> (%2) {{ %1 {name} = const f64[2] [1.0, 1.0] %2 = mul(%0, %1) }} \
+             else graph @e(%0: f64[2]) -> (%0) {{ }} %4 = mul(%3, %1) }}"
+        )
+    };
+    let w = "%1 \"w\" = const f64[2] [1.0, 1.0]";
+    assert_eq!(by(&branch("\"w\"", w), "w"), Ok(vec![6.0, 10.0]));
+    for (name, called) in [("\"lit\"", "`lit`"), ("", "%1")] {
+        let refused = by(&branch(name, w), "w").expect_err("is it w?");
+        let part =
+            format!("whether `w` and the constant {called} in n0 if (If:/i) are one value cannot be told");
+        assert!(refused.starts_with(&part), "{refused}");
+    }
+    let apart = format!("%5 \"v\" = const f64[2] [1.0, 1.0] {w}");
+    assert_eq!(by(&branch("\"lit\"", &apart), "w"), Ok(vec![3.0, 5.0]));
 }
 
 fn refusal(text: &str, index: Vec<i64>) -> GradError {

@@ -149,6 +149,7 @@ impl Builder {
         // What declares symbols stays: others use them.
         let declares = !attrs.declared().is_empty();
         if !declares && let Some(folded) = self.fold(op, &attrs, operands, &inferred) {
+            self.graph.spread(operands);
             return Ok(folded.into_iter().map(|t| self.constant(t)).collect());
         }
         let known = symbolic::eval(op, &attrs, operands, &self.graph, &|v| self.known_dims(v));

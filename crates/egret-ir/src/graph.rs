@@ -94,6 +94,8 @@ pub struct Graph {
     outputs: Vec<ValueId>,
     output_names: Vec<String>,
     interned: HashMap<ContentHash, ValueId>,
+    /// Constants that were added more than once, or of which others were computed.
+    spread: BTreeSet<ValueId>,
     pub(crate) conditions: Vec<Dim>,
 }
 
@@ -120,11 +122,48 @@ impl Graph {
     pub fn add_const(&mut self, tensor: Tensor) -> ValueId {
         let hash = tensor.content_hash();
         if let Some(&id) = self.interned.get(&hash) {
+            self.spread.insert(id);
             return id;
         }
         let id = self.new_value(Type::Tensor(tensor.ty()), Def::Const(tensor), "");
         self.interned.insert(hash, id);
         id
+    }
+
+    /// The constant that an equal one would be if it were added.
+    pub fn equal_const(&self, tensor: &Tensor) -> Option<ValueId> {
+        self.interned.get(&tensor.content_hash()).copied()
+    }
+
+    /// Add a constant that is a value of its own, whatever equal ones there are or will be: see [`Graph::is_apart`].
+    pub fn add_const_apart(&mut self, tensor: Tensor) -> ValueId {
+        self.new_value(Type::Tensor(tensor.ty()), Def::Const(tensor), "")
+    }
+
+    /// Make an input a constant, which is apart from all others. Panics if the value is no input.
+    pub fn fix_input(&mut self, input: ValueId, tensor: Tensor) {
+        let at = self.inputs.iter().position(|&v| v == input).expect("it is an input");
+        self.inputs.remove(at);
+        for (i, &v) in self.inputs.iter().enumerate().skip(at) {
+            self.values[v.0 as usize].def = Def::Input(i);
+        }
+        self.values[input.0 as usize].def = Def::Const(tensor);
+    }
+
+    /// Whether a constant stands for nothing but itself: no equal one that was added is the same value.
+    pub fn is_apart(&self, constant: ValueId) -> bool {
+        self.as_const(constant).is_some_and(|t| self.equal_const(t) != Some(constant))
+    }
+
+    /// Whether the uses of a constant may be more or fewer than those of what somebody called so: it was added more than once, and stands for
+    /// several that are equal, or others were computed of it when nodes were added.
+    pub fn is_spread(&self, constant: ValueId) -> bool {
+        self.spread.contains(&constant)
+    }
+
+    /// Note that other constants are computed of these values.
+    pub(crate) fn spread(&mut self, values: &[Option<ValueId>]) {
+        self.spread.extend(values.iter().flatten());
     }
 
     /// Add a node whose result types are known; returns it. Use [`crate::Builder`] to have them inferred.

@@ -59,6 +59,11 @@ pub(crate) struct Importer<'m> {
     clamped: Vec<Clamped>,
     /// Whether dims are made of any data ([`ImportOptions::computed_dims`]).
     lengths_anywhere: bool,
+    /// Names whose constants are values of their own ([`ImportOptions::apart`]), and whether the model's own graph has them: functions and
+    /// branches may, which become part of it.
+    pub(crate) apart: BTreeMap<String, bool>,
+    /// Those constants: inputs while the model is imported.
+    pub(crate) held_apart: Vec<(ValueId, Tensor)>,
     /// What the first If of the model's own graph gives that leaves an axis out where data says so.
     pub(crate) by_data: Rc<OnceCell<String>>,
 }
@@ -77,6 +82,8 @@ impl<'m> Importer<'m> {
             nodes: 0,
             clamped: vec![],
             lengths_anywhere: false,
+            apart: BTreeMap::new(),
+            held_apart: vec![],
             by_data: Rc::default(),
         }
     }
@@ -118,6 +125,11 @@ impl<'m> Importer<'m> {
             };
             self.define(&info.name, Slot::Value(value))?;
         }
+        let by_nodes = proto.node.iter().flat_map(gradient::named).map(str::to_owned);
+        let mut own = initialised(proto);
+        own.extend(proto.node.iter().flat_map(|n| &n.output).map(String::as_str));
+        let asked = options.apart.iter().cloned().chain(by_nodes);
+        self.apart = asked.map(|name| (name.clone(), own.contains(name.as_str()))).collect();
         self.body(proto, &given)?;
         let outputs = self.outputs(proto)?;
         if outputs.contains(&None) {
@@ -130,6 +142,7 @@ impl<'m> Importer<'m> {
         holding::require(&mut builder.graph, &holding)?;
         holding::lengthen(&mut builder, &holding, 0, true)?;
         let mut graph = builder.graph;
+        self.held_apart.into_iter().for_each(|(value, tensor)| graph.fix_input(value, tensor));
         graph.remove_dead();
         let settled = settle(&mut graph, self.clamped);
         holding::require(&mut graph, &settled)?;
@@ -163,6 +176,13 @@ impl<'m> Importer<'m> {
             lines.push(format!("and {} more", self.needs.len() - 5));
         }
         let names: Vec<String> = inputs.iter().map(|n| format!("`{n}`")).collect();
+        if let Some(name) = inputs.iter().find(|n| self.apart.contains_key(*n)) {
+            let lines = lines.join("; ");
+            return ImportError::new(
+                ErrorKind::NeedsValue,
+                format!("{lines}; there is no derivative by `{name}`, whose value has to be known"),
+            );
+        }
         let example = advice::word(inputs.first().map_or("NAME", String::as_str));
         let mut e = ImportError::new(
             ErrorKind::NeedsValue,
@@ -179,6 +199,7 @@ impl<'m> Importer<'m> {
 
     /// Define a name in the innermost frame.
     pub(crate) fn define(&mut self, name: &str, slot: Slot) -> Result<(), ImportError> {
+        let slot = self.apart(name, slot)?;
         if self.scopes.frame().names.insert(name.to_owned(), slot).is_some() {
             return Err(ImportError::invalid(format!("the name `{name}` is defined twice")));
         }

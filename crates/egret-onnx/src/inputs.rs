@@ -19,6 +19,9 @@ pub struct ImportOptions {
     pub bind: BTreeMap<String, Tensor>,
     /// Dims that depend on contents of inputs are dims of the run: nothing has to be bound for them.
     pub computed_dims: bool,
+    /// Names of the model's own graph that derivatives are asked by. Where one is a constant of floats (a weight, or what is computed of weights
+    /// alone), it is a value of its own: no equal constant is the same one, nothing is computed of it at import, and sub-graphs capture it.
+    pub apart: BTreeSet<String>,
 }
 
 /// The types of a graph's inputs under the options; also the dims that the options bind.

@@ -25,6 +25,7 @@
 //!
 //! The crate knows nothing of e-graphs or of machine code.
 
+mod apart;
 mod attribute;
 mod clamps;
 pub mod context;

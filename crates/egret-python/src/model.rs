@@ -192,7 +192,7 @@ impl Model {
             ))
         };
         let input_shapes = shapes.into_iter().map(shape).collect::<egret::Result<_>>()?;
-        let options = ImportOptions { dims, input_shapes, bind, computed_dims: false };
+        let options = ImportOptions { dims, input_shapes, bind, ..ImportOptions::default() };
         let (mut graph, options) = match feeds {
             Some(feeds) => self.file.import_beside(options, &feeds)?,
             None => (self.file.import(&options)?, options),

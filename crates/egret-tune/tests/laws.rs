@@ -4,7 +4,7 @@ mod kit;
 
 use egret::ir::Tensor;
 use egret_tune::{Loss, Optimizer, Request};
-use kit::{data, digits, fixture, linear, numbers, random, request, tuned};
+use kit::{data, digits, fixture, linear, node, numbers, port, random, request, save, tuned, weight};
 use onnx_protobuf::{Message, ModelProto};
 use std::path::Path;
 
@@ -65,6 +65,49 @@ fn a_linear_model_ends_at_the_least_squares_solution() {
         assert!(report.after.loss < report.before.loss && report.after.accuracy.is_none());
         assert_eq!((report.steps, report.numbers()), (epochs as u64, 8));
     }
+}
+
+/// Weights that start equal, beside one that stays: each has its own gradient, is written in its own place, and starts nothing else anew.
+#[test]
+fn equal_weights_are_tuned_apart() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let model = |bs: &[f32]| {
+        let nodes = vec![
+            node("Mul", &["x", "a"], "p"),
+            node("Add", &["p", "b"], "q"),
+            node("Mul", &["q", "c"], "r"),
+            node("Exp", &["c"], "e"),
+            node("Sub", &["r", "e"], "y"),
+        ];
+        let weights =
+            vec![weight("a", &[2], &[1.0; 2]), weight("b", &[2], bs), weight("c", &[2], &[1.0; 2])];
+        let path = dir.path().join(format!("{}.onnx", bs[0]));
+        save(&path, nodes, weights, vec![port("x", 1, &[0, 2])], vec![port("y", 1, &[0, 2])])
+    };
+    let file = data(&dir.path().join("d.npz"), &[("x", random(&[8, 2], 1)), ("t", random(&[8, 2], 2))]);
+    let r = Request {
+        optimizer: Optimizer::Sgd,
+        rate: Some(0.1),
+        momentum: 0.0,
+        decay: Some(0.0),
+        epochs: 1,
+        batch: 8,
+        ..request(Loss::Mse, &file, &["a", "b"])
+    };
+    let [(_, one, _), (_, near, _)] = [1.0, 1.0 + 1e-3].map(|b| tuned(&model(&[b; 2]), &r));
+    assert_eq!(numbers(&one, "c"), [1.0, 1.0]);
+    for (name, start) in [("a", [1.0, 1.0]), ("b", [1.0, 1.0 + 1e-3])] {
+        let step = |proto, start: f64| numbers(proto, name).iter().map(|v| v - start).collect::<Vec<f64>>();
+        let (one, near) = (step(&one, start[0]), step(&near, f64::from(start[1] as f32)));
+        // A step is as large as it is for weights that nearly start equal.
+        for (one, near) in one.iter().zip(&near) {
+            assert!(
+                one.abs() > 1e-3 && (one - near).abs() < 2e-2 * one.abs() + 2e-4,
+                "{name}: {one}, not {near}"
+            );
+        }
+    }
+    assert_ne!(numbers(&one, "a"), numbers(&one, "b"));
 }
 
 #[test]

@@ -11,7 +11,8 @@ pub use egret_grad::{Of, find};
 pub struct Request {
     /// `logits[3]`: the element at an index of the last axes, summed over the others; `loss`: the sum of all elements.
     pub of: String,
-    /// The values to differentiate by; if there are none, every float input that the model uses.
+    /// The values to differentiate by. Weights among them have to be named when the model is imported, by [`crate::ImportOptions::apart`] or
+    /// [`crate::source::Request::apart`], to be told from equal constants. If there are none, every float input that the model uses.
     pub wrt: Vec<String>,
     /// Whether a further input `seed` weighs the elements of `of`, which then has no index: the vector-Jacobian product.
     pub seeded: bool,

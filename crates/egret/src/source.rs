@@ -75,6 +75,8 @@ pub struct Request {
     pub random: Option<u64>,
     /// The value of free dims that nothing else decides.
     pub default_dim: Option<i64>,
+    /// Values of the model that derivatives are asked by: [`ImportOptions::apart`].
+    pub apart: BTreeSet<String>,
 }
 
 impl Imported {
@@ -148,6 +150,7 @@ impl Request {
             input_shapes: self.shapes.clone(),
             bind: fixed,
             computed_dims: false,
+            apart: self.apart.clone(),
         };
         let (mut graph, mut options) = file.import_beside(said.clone(), &inputs)?;
         let mut defaulted = vec![];

@@ -78,6 +78,7 @@ fn source(args: &Args) -> Result<source::Request> {
     let mut request = source::Request {
         random: args.random,
         default_dim: args.random.map(|_| 1),
+        apart: args.wrt.iter().cloned().collect(),
         ..args.model.request()?
     };
     if args.seeded {

@@ -159,6 +159,26 @@ pub fn onnx_with_default(name: &str, value: &[f32]) -> Vec<u8> {
     [number(1, 8), field(7, &graph), field(8, &number(2, 17))].concat()
 }
 
+/// A model that gives `y` of its input `x`, two floats, by nodes (operation, inputs, output) and weights of two floats.
+pub fn onnx_of_two(nodes: &[(&str, &[&str], &str)], weights: &[(&str, [f32; 2])]) -> Vec<u8> {
+    let node = |(op, inputs, output): &(&str, &[&str], &str)| {
+        let inputs: Vec<u8> = inputs.iter().flat_map(|i| field(1, i.as_bytes())).collect();
+        field(1, &[inputs, field(2, output.as_bytes()), field(4, op.as_bytes())].concat())
+    };
+    let weight = |(name, values): &(&str, [f32; 2])| {
+        field(5, &[tensor_pb(&[2], values), field(8, name.as_bytes())].concat())
+    };
+    let graph = [
+        nodes.iter().flat_map(node).collect(),
+        field(2, b"g"),
+        weights.iter().flat_map(weight).collect(),
+        field(11, &value_info("x", 1, &[Dim::Is(2)])),
+        field(12, &value_info("y", 1, &[Dim::Is(2)])),
+    ]
+    .concat();
+    [number(1, 8), field(7, &graph), field(8, &number(2, 17))].concat()
+}
+
 /// A model that adds to its input `x` the `n` floats of an external file, to `y`.
 pub fn onnx_beside(file: &str, n: u64) -> Vec<u8> {
     let entry = field(13, &[field(1, b"location"), field(2, file.as_bytes())].concat());

@@ -130,7 +130,13 @@ impl Cursor<'_> {
                 return self.fail_at(at, "`const` defines one value");
             };
             let tensor = self.tensor()?;
-            let id = graph.add_const(tensor);
+            // Constants of two names are two, however equal.
+            let named = graph.equal_const(&tensor).map(|v| graph.value(v).name.as_str());
+            let two = |name: &str| ![name, &definition.name].contains(&"") && name != definition.name;
+            let id = match named.is_some_and(two) {
+                true => graph.add_const_apart(tensor),
+                false => graph.add_const(tensor),
+            };
             if !definition.name.is_empty() {
                 graph.set_value_name(id, &definition.name);
             }

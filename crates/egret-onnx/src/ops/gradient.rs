@@ -46,6 +46,12 @@ fn gradient(ctx: &mut NodeCtx) -> OpResult {
             )));
         }
     }
+    if let Some((name, _)) = xs.iter().zip(&xs_of).find(|(_, v)| ctx.builder.graph.as_const(**v).is_some())
+    {
+        return Err(ImportError::unsupported(format!(
+            "Gradient by `{name}`, a constant here, of which other constants may be made; make it an input of the model"
+        )));
+    }
     egret_grad::gradients(ctx.builder, y, &xs_of, &zs_of).map_err(|e| match e {
         GradError::NotDifferentiable(_) | GradError::Rule(..) => ImportError::unsupported(e.to_string()),
         GradError::Request(_) | GradError::NoPath { .. } => ImportError::invalid(e.to_string()),

@@ -53,9 +53,11 @@ pub fn of(request: &Request) -> Result<(Key, Vec<PathBuf>)> {
         given.iter().chain(&request.read).try_for_each(|path| parts.file(path, path))?;
         // Every option counts, one that is added later too, but for the number of threads, on which no output depends.
         parts.add(format!("{:?}", Options { threads: 1, ..request.options.clone() }).as_bytes());
-        let source::Request { model: _, dims, shapes, at_most, inputs, bind, random, default_dim } =
+        let source::Request { model: _, dims, shapes, at_most, inputs, bind, random, default_dim, apart } =
             &request.source;
-        parts.add(format!("{:?}", (dims, shapes, at_most, inputs, bind, random, default_dim)).as_bytes());
+        parts.add(
+            format!("{:?}", (dims, shapes, at_most, inputs, bind, random, default_dim, apart)).as_bytes(),
+        );
         // `native` is another target on another machine.
         parts.add(pipeline::target_name(&request.options)?.as_bytes());
         let mut emit = request.emit.clone();
