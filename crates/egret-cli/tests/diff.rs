@@ -69,3 +69,26 @@ fn a_difference_is_shown_where_it_begins_and_on_inputs() {
     assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("different inputs: x: f32[2, 3] against w: f32[2, 3]"), "{text}");
 }
+
+/// The same nodes, but one of the models refuses runs that the other one takes.
+#[test]
+fn conditions_are_compared() {
+    let graph = |conditions: &str| {
+        format!(
+            "graph @g(%0 \"x\": f32[N, M]) -> (%1 \"y\") {{\n{conditions}  %1 = neg(%0) : f32[N, M]\n}}\n"
+        )
+    };
+    let (one, two, other) = ("  require N - 1\n", "  require N - 2\n", "  require M - N\n");
+    let said = |a: &str, b: &str| diff(&graph(a), &graph(b), &[]);
+    let equal = "y: equal, the same nodes\n";
+    let needs =
+        |which: &str, dim: &str| format!("conditions: {which} alone needs `{dim}` to be at least 0\n");
+    assert_eq!(said(one, ""), (Some(3), needs("A", "N - 1") + equal));
+    assert_eq!(said("", one), (Some(3), needs("B", "N - 1") + equal));
+    assert_eq!(said(one, two), (Some(3), needs("B", "N - 2") + equal));
+    let parts = needs("A", "N - 1") + &needs("B", "M - N") + equal;
+    assert_eq!(said(one, other), (Some(3), parts));
+    // In another order, and with one that another one tells.
+    assert_eq!(said(&[two, other].concat(), &[other, one, two].concat()), (Some(0), equal.into()));
+    assert_eq!(diff(&graph(one), &graph(""), &["--dim", "N=3"]), (Some(0), equal.into()));
+}

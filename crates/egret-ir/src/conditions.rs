@@ -26,6 +26,14 @@ impl Graph {
         old.iter().for_each(|dim| self.require(map(dim)));
     }
 
+    /// The conditions that may be broken in a run that fulfils those of another graph of the same inputs, as far as one of those tells.
+    pub fn conditions_beyond(&self, other: &Graph) -> Vec<Dim> {
+        let told = |dim: &Dim| {
+            other.conditions.iter().any(|o| o == dim || always_holds(&(dim.clone() - o.clone())))
+        };
+        self.conditions.iter().filter(|dim| !told(dim)).cloned().collect()
+    }
+
     /// Forget the conditions: those of a graph that is run as part of another one, which has them.
     pub fn clear_conditions(&mut self) {
         self.conditions.clear();

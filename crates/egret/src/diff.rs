@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::{pipeline, source};
 use egret_ir::text::Spelling;
-use egret_ir::{Def, Graph, Value, ValueId, interp};
+use egret_ir::{Def, Dim, Graph, Value, ValueId, interp};
 use egret_opt::proof::{Compared, compare_outputs};
 use egret_opt::rules::Tier;
 use std::collections::BTreeMap;
@@ -51,17 +51,26 @@ pub enum Seen {
 pub struct Difference {
     /// By output: its name, and how it compares.
     pub outputs: Vec<(String, Output)>,
+    /// Which runs one of the models takes and the other one refuses: the dims that A, and that B, needs to be at least 0, and the other one
+    /// does not.
+    pub conditions: [Vec<Dim>; 2],
 }
 
 impl Difference {
-    /// Whether inputs were found on which an output differs, or a value that cannot be compared.
+    /// Whether inputs were found on which an output differs, or a value that cannot be compared, or one of the models needs what the other one does not.
     pub fn differs(&self) -> bool {
-        self.outputs.iter().any(|(_, o)| matches!(o, Output::Open { seen: Seen::Differs(..), .. }))
+        self.conditions.iter().any(|c| !c.is_empty())
+            || self.outputs.iter().any(|(_, o)| matches!(o, Output::Open { seen: Seen::Differs(..), .. }))
     }
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (which, only) in ["A", "B"].iter().zip(&self.conditions) {
+            for dim in only {
+                writeln!(f, "conditions: {which} alone needs `{dim}` to be at least 0")?;
+            }
+        }
         for (name, output) in &self.outputs {
             match output {
                 Output::Same => writeln!(f, "{name}: equal, the same nodes")?,
@@ -141,7 +150,8 @@ pub fn diff(
             Output::Open { at: (spelt(a, &in_a, *x), spelt(b, &in_b, *y)), seen: seen(runs, i) }
         }
     });
-    Ok(Difference { outputs: a.output_names().iter().cloned().zip(outputs).collect() })
+    let outputs = a.output_names().iter().cloned().zip(outputs).collect();
+    Ok(Difference { outputs, conditions: [a.conditions_beyond(b), b.conditions_beyond(a)] })
 }
 
 /// A value as the statement that makes it.

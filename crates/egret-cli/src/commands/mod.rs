@@ -111,7 +111,7 @@ pub enum Command {
     /// Find the application of a rewrite rule that makes a model's outputs wrong
     #[command(after_help = EXIT_CODES)]
     Bisect(bisect::Args),
-    /// Tell whether two models compute the same: outputs that are proven equal, where the others part, and inputs that tell them apart
+    /// Tell whether two models compute the same: outputs that are proven equal, where the others part, inputs that tell them apart, and sizes that one alone refuses
     #[command(after_help = EXIT_CODES)]
     Diff(diff::Args),
 }
