@@ -4,7 +4,7 @@ use crate::error::ExportError;
 use crate::proto;
 use crate::writer::Writer;
 use egret_ir::{DType, Dim, Graph, Tensor, Type, ValueId};
-use onnx_protobuf::{FunctionProto, NodeProto};
+use onnx_protobuf::{AttributeProto, FunctionProto, NodeProto};
 
 /// The domain of Egret's own functions.
 pub(crate) const DOMAIN: &str = "egret";
@@ -91,24 +91,30 @@ impl Writer<'_> {
     }
 }
 
-/// `y` is `x`, beginning at element `zero[worst]` of an axis of one: 1 is no place of `zero`.
-fn function() -> FunctionProto {
-    let constant = |name: &str, v: i64| {
-        let tensor = proto::tensor(name, &Tensor::new(&[1], vec![v]), true);
-        NodeProto {
-            op_type: "Constant".into(),
-            output: vec![name.to_owned()],
-            attribute: vec![proto::held("value", tensor)],
-            ..Default::default()
-        }
-    };
-    let node = |op: &str, inputs: &[&str], output: &str, attribute| NodeProto {
+/// A vector of one integer in a function.
+pub(crate) fn constant(name: &str, v: i64) -> NodeProto {
+    let tensor = proto::tensor(name, &Tensor::new(&[1], vec![v]), true);
+    NodeProto {
+        op_type: "Constant".into(),
+        output: vec![name.to_owned()],
+        attribute: vec![proto::held("value", tensor)],
+        ..Default::default()
+    }
+}
+
+/// A node of a function.
+pub(crate) fn node(op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
+    NodeProto {
         op_type: op.into(),
         input: inputs.iter().map(|&s| s.to_owned()).collect(),
         output: vec![output.to_owned()],
         attribute,
         ..Default::default()
-    };
+    }
+}
+
+/// `y` is `x`, beginning at element `zero[worst]` of an axis of one: 1 is no place of `zero`.
+fn function() -> FunctionProto {
     FunctionProto {
         domain: DOMAIN.into(),
         name: NAME.into(),

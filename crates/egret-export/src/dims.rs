@@ -1,9 +1,14 @@
 //! Symbolic dims as values of the running model: read off shapes, and computed with.
 
+use crate::conditions::{DOMAIN, constant, node};
 use crate::error::ExportError;
 use crate::proto;
 use crate::writer::Writer;
-use egret_ir::{Dim, DimOp, DimPart};
+use egret_ir::{DType, Dim, DimOp, DimPart};
+use onnx_protobuf::FunctionProto;
+
+/// What a broadcast dim is written as.
+const BROADCAST: &str = "Broadcast";
 
 impl Writer<'_> {
     /// Dims as a vector of i64: a constant where all are known.
@@ -131,14 +136,21 @@ impl Writer<'_> {
                     DimOp::Mod => self.emit("Mod", &[&x, &y], vec![]),
                     DimOp::Max => self.emit("Max", &[&x, &y], vec![]),
                     DimOp::Min => self.emit("Min", &[&x, &y], vec![]),
-                    DimOp::Broadcast => {
-                        let one = self.ints(&[1]);
-                        let is_one = self.emit("Equal", &[&x, &one], vec![]);
-                        self.emit("Where", &[&is_one, &y, &x], vec![])
-                    }
+                    DimOp::Broadcast => self.broadcast(&x, &y),
                 })
             }
         }
+    }
+
+    /// The dim that two broadcast to, by a function of the model that fails where they do not fit each other.
+    fn broadcast(&mut self, a: &str, b: &str) -> String {
+        self.require(DOMAIN, 1);
+        if self.functions.iter().all(|(name, _)| name != BROADCAST) {
+            self.functions.push((BROADCAST.to_owned(), broadcast()));
+        }
+        let both = self.temporary();
+        self.push(DOMAIN, BROADCAST, &[a, b], vec![both.clone()], vec![]);
+        both
     }
 
     /// The quotient rounded down: (x - x mod y) / y, where the remainder has the sign of y.
@@ -146,5 +158,32 @@ impl Writer<'_> {
         let remainder = self.emit("Mod", &[x, y], vec![]);
         let multiple = self.emit("Sub", &[x, &remainder], vec![]);
         self.emit("Div", &[&multiple, y], vec![])
+    }
+}
+
+/// `y` is `b` where `a` is 1, else `a`, and element 0 of a vector of one is added: element 1, which is not there, where they do not fit each
+/// other. (The shape of an Expand would be known to who infers shapes, as ONNX Runtime does, and its condition be lost.)
+fn broadcast() -> FunctionProto {
+    FunctionProto {
+        domain: DOMAIN.into(),
+        name: BROADCAST.into(),
+        input: vec!["a".into(), "b".into()],
+        output: vec!["y".into()],
+        node: vec![
+            constant("zero", 0),
+            constant("one", 1),
+            node("Equal", &["a", "one"], "a_is_one", vec![]),
+            node("Equal", &["b", "one"], "b_is_one", vec![]),
+            node("Equal", &["a", "b"], "same", vec![]),
+            node("Or", &["a_is_one", "b_is_one"], "one_is_one", vec![]),
+            node("Or", &["one_is_one", "same"], "fit", vec![]),
+            node("Not", &["fit"], "broken", vec![]),
+            node("Cast", &["broken"], "at", vec![proto::int("to", proto::code(DType::I64))]),
+            node("Gather", &["zero", "at"], "nothing", vec![]),
+            node("Where", &["a_is_one", "b", "a"], "both", vec![]),
+            node("Add", &["both", "nothing"], "y", vec![]),
+        ],
+        doc_string: "The dim that two dims broadcast to. Fails where they do not.".into(),
+        ..Default::default()
     }
 }

@@ -84,6 +84,70 @@ fn computed_dims_mean_the_same() {
     }
 }
 
+/// A model whose own functions are of a domain that Egret does not know, so that it reads their bodies.
+fn elsewhere(model: &[u8]) -> Vec<u8> {
+    use onnx_protobuf::Message;
+    let mut model = egret_onnx::parse_model(model).expect("a model");
+    let elsewhere = |domain: &mut String| {
+        if domain == "egret" {
+            *domain = "elsewhere".into();
+        }
+    };
+    model.opset_import.iter_mut().for_each(|o| elsewhere(&mut o.domain));
+    for function in &mut model.functions {
+        elsewhere(&mut function.domain);
+        function.opset_import.iter_mut().for_each(|o| elsewhere(&mut o.domain));
+    }
+    model.graph.mut_or_insert_default().node.iter_mut().for_each(|n| elsewhere(&mut n.domain));
+    model.write_to_bytes().expect("bytes")
+}
+
+/// A dim that two dims broadcast to has a value where they fit each other: for other sizes the exported model fails, as the graph does.
+#[test]
+fn a_dim_of_a_broadcast_keeps_its_condition() {
+    let (n, m) = (Dim::symbol("n"), Dim::symbol("m"));
+    let both = |a: &Dim, b: &Dim| a.op(egret_ir::DimOp::Broadcast, b);
+    let (one, three) = (Dim::constant(1), Dim::constant(3));
+    let all = [
+        both(&n, &m),
+        both(&n, &three),
+        both(&both(&n, &m), &three),
+        both(&(n.clone() + one.clone()), &(m.clone() * Dim::constant(2))),
+        both(&n, &m) * Dim::constant(2) + one,
+    ];
+    for dim in all {
+        let mut b = Builder::new("broadcast");
+        b.input("x", Type::tensor(DType::F32, vec![n.clone(), m.clone()]));
+        let iota = attrs! { to: DType::I32, shape: vec![dim.clone()], axis: 0i64 };
+        let y = b.emit(Op::Iota, iota, &[]).expect("a node");
+        b.output("y", y);
+        let exported = export(&b.graph, &Options::default()).unwrap_or_else(|e| panic!("{dim}: {e}"));
+        let again = import_bytes(&exported.model, None, &ImportOptions::default()).expect("imports");
+        if dim == both(&n, &m) {
+            assert_eq!(again.tensor_ty(again.outputs()[0]).shape, [dim.clone()], "read as the same dim");
+        }
+        for (n, m) in (0..=4usize).flat_map(|n| (0..=4usize).map(move |m| (n, m))) {
+            let x: Value = Tensor::new(&[n, m], vec![0f32; n * m]).into();
+            let ran = |g: &Graph| {
+                let values = run(g, std::slice::from_ref(&x)).ok()?;
+                values[0].as_tensor().map(|t| t.shape().to_vec())
+            };
+            // Where the sizes are known, what the model computes of them is computed while it is read.
+            let dims = [("n".to_owned(), n as i64), ("m".to_owned(), m as i64)].into();
+            let options = ImportOptions { dims, ..ImportOptions::default() };
+            let known = import_bytes(&exported.model, None, &options).ok();
+            let body = import_bytes(&elsewhere(&exported.model), None, &options).ok();
+            let want = ran(&b.graph);
+            assert_eq!(ran(&again), want, "{dim} at {n} and {m}");
+            assert_eq!(known.as_ref().and_then(ran), want, "{dim} at the known {n} and {m}");
+            // What its body looks up beyond an end is an error where it runs, not while it is read.
+            if want.is_some() {
+                assert_eq!(body.as_ref().and_then(ran), want, "{dim} at {n} and {m}, by the body");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_free_dim_is_scaled_by_fractions() {
     let n = Dim::symbol("n");

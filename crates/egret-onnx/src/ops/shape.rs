@@ -5,7 +5,7 @@ use super::{OWN_DOMAIN, OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
 use crate::holding::Holding;
-use egret_ir::{DType, Dim, Op, Tensor, ValueId};
+use egret_ir::{DType, Dim, DimOp, Op, Tensor, ValueId};
 
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
@@ -20,6 +20,7 @@ pub const TABLE: &[OnnxOp] = &[
     onnx("Squeeze", 1, squeeze),
     onnx("Trilu", 14, trilu),
     onnx("Unsqueeze", 1, unsqueeze),
+    OnnxOp { domain: OWN_DOMAIN, name: "Broadcast", since: 1, import: broadcast_shape },
     OnnxOp { domain: OWN_DOMAIN, name: "Require", since: 1, import: required },
 ];
 
@@ -29,6 +30,29 @@ fn required(ctx: &mut NodeCtx) -> OpResult {
     let dims = ctx.told_dims(conditions, "what Require holds runs to")?;
     ctx.holding.push(Holding::Dims(dims));
     Ok(vec![x])
+}
+
+/// What a dim is exported as that two dims broadcast to: it has no value where they do not, whatever is made of it.
+fn broadcast_shape(ctx: &mut NodeCtx) -> OpResult {
+    let what = "a shape that Broadcast takes";
+    let (a, b) = (ctx.need_dims(ctx.input(0)?, what)?, ctx.need_dims(ctx.input(1)?, what)?);
+    if a.len() != b.len() {
+        return Err(ImportError::invalid(format!(
+            "Broadcast takes shapes of one rank, not {} and {}",
+            a.len(),
+            b.len()
+        )));
+    }
+    let both: Vec<Dim> = a.iter().zip(&b).map(|(a, b)| a.op(DimOp::Broadcast, b)).collect();
+    let known = |((a, b), both): &((&Dim, &Dim), &Dim)| {
+        a.as_const().is_some() && b.as_const().is_some() && both.as_const().is_none()
+    };
+    if let Some(((a, b), _)) = a.iter().zip(&b).zip(&both).find(known) {
+        return Err(ImportError::invalid(format!("sizes of {a} and {b} do not broadcast")));
+    }
+    let zero = ctx.builder.constant(Tensor::from_bools(&[], &[false]));
+    let x = ctx.broadcast(zero, both)?;
+    Ok(vec![ctx.dims_value(x)?])
 }
 
 fn shape(ctx: &mut NodeCtx) -> OpResult {
