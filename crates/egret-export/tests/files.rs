@@ -191,6 +191,31 @@ fn a_free_dim_is_scaled_by_fractions() {
     assert!(below && export(&b.graph, &Options::default()).is_err(), "a scale that gives another size");
 }
 
+/// What is cut off exactly, and by ONNX Runtime behind a rounding to f32, has no scale that both take for the same size.
+#[test]
+fn scales_of_two_meanings_are_refused() {
+    let made = |from: i64, scale: f32, size: i64| {
+        let mut b = Builder::new("scaled");
+        let x = b.input("x", Type::tensor(DType::F32, vec![Dim::constant(from)]));
+        let resize = attrs! {
+            sizes: vec![Dim::constant(size)], scales: vec![f64::from(scale)], mode: "linear", coordinate: "half_pixel", nearest: "floor",
+            cubic_a: -0.75, exclude_outside: 0i64, antialias: 0i64, extrapolation: 0.0
+        };
+        let y = b.emit_node(Op::Resize, resize, &[Some(x), None], vec![]).expect("a node")[0];
+        b.output("y", y);
+        export(&b.graph, &Options::default())
+    };
+    for (from, scale, size) in [(5, 1.4, 6), (10, 1.3, 12), (20, 2.3, 45)] {
+        assert_eq!((scale * from as f32).floor() as i64, size + 1, "the rounded product is another");
+        let Err(error) = made(from, scale, size) else { panic!("{from} by {scale}") };
+        let says = format!("{from} times the scale {scale} is {size} cut off");
+        assert!(error.to_string().contains(&says), "{error}");
+    }
+    for (from, scale, size) in [(5, 1.5, 7), (10, 1.25, 12), (5, 1.3, 6), (7, 0.6, 4)] {
+        made(from, scale, size).unwrap_or_else(|e| panic!("{from} by {scale}: {e}"));
+    }
+}
+
 /// ONNX's Loop has two inputs or more, left out or not.
 #[test]
 fn a_loop_names_its_condition_where_there_is_none() {

@@ -20,9 +20,17 @@ pub(super) fn spelling(op: S) -> Spelling {
 fn scale_gives(size: &Dim, from: &Dim, scale: f64, extent: f64) -> bool {
     f64::from(scale as f32) == scale
         && match (size.as_const(), from.as_const()) {
-            (Some(size), Some(from)) => (from as f64 * (scale * extent)).floor() as i64 == size,
+            (Some(size), Some(from)) => {
+                (from as f64 * (scale * extent)).floor() as i64 == size
+                    && rounded(from, scale, extent) == size
+            }
             _ => extent == 1.0 && whole_scale_gives(size, from, scale),
         }
+}
+
+/// The size that ONNX Runtime gives an axis by a scale: it rounds the product to f32 before it cuts off, so that 5 times the f32 next to 1.4 is 7.
+fn rounded(from: i64, scale: f64, extent: f64) -> i64 {
+    (scale as f32 * from as f32 * extent as f32).floor() as i64
 }
 
 /// A free dim times a scale: a whole number, a fraction of small numbers, or the f32 next to 1 / q and not below it, where q divides the
@@ -85,6 +93,18 @@ fn resize(c: &mut Call<'_, '_>) -> Written {
     } else if all(size_gives) {
         by_size = c.writer.shape(&sizes)?;
     } else {
+        let differs = (0..sizes.len()).filter_map(each).find_map(|(size, from, scale, extent)| {
+            let (size, from) = (size.as_const()?, from.as_const()?);
+            let other = rounded(from, scale, extent);
+            let exact = (from as f64 * (scale * extent)).floor() as i64 == size;
+            (exact && other != size).then_some((from, scale as f32, size, other))
+        });
+        if let Some((from, scale, size, other)) = differs {
+            return Err(ExportError::new(format!(
+                "an axis of {from} times the scale {scale} is {size} cut off, as ONNX says, and {other} in ONNX Runtime, which rounds the \
+                 product to f32 before; keep the original model for this part, or give its Resize sizes instead of scales"
+            )));
+        }
         return Err(ExportError::new(format!(
             "the scales {scales:?} do not give its sizes, nor the sizes the scales, and ONNX has only one of them; keep the original model for this part"
         )));
