@@ -118,6 +118,31 @@ fn no_dim_is_asked_for_where_none_helps() {
     );
 }
 
+/// A loop that stacks what a loop stacks. What the inner one decides has no option, and limits of the outer one do not help.
+#[test]
+fn a_stack_of_stacks_is_refused_by_name() {
+    let body = r#"graph @g(%0 "n": i64[], %1 "m": i64[], %2 "x": f32[s]) -> (%3 "y") {
+  %3 = loop(%0, _, %1, %2) {carried = 0, dims = [rows, inner], has_cond = 0, has_trip_count = 1} : f32[rows, inner, s] from "Loop:/outer"
+    body graph @body(%0 "i": i64[], %1 "go": bool[], %2 "m": i64[], %3 "x": f32[s]) -> (%1, %4) {
+      %4 = loop(%2, _, %3) {carried = 0, dims = [u0], has_cond = 0, has_trip_count = 1} : f32[u0, s] from "Loop:/inner"
+        body graph @round(%0 "j": i64[], %1 "go": bool[], %2 "x": f32[s]) -> (%1, %3) {
+          %3 = add(%2, %2) : f32[s]
+        }
+    }
+}"#;
+    let dir = temp();
+    let (ir, out) = (path(&dir, "model.egret"), path(&dir, "out"));
+    std::fs::write(&ir, body).unwrap();
+    let compile = ["compile", &ir, "--out-dir", &out];
+    for limits in [&[][..], &["--at-most", "rows=9"], &["--at-most", "rows=9", "--at-most", "u0=9"]] {
+        let args = [&compile[..], limits].concat();
+        refused(&args, 2, &["`inner`", "within the rounds of Loop:/outer", "cannot be compiled yet"]);
+        assert!(!text(&egret(&args).stderr).contains("--at-most"), "no option is advised");
+    }
+    let said = works(&["run", &ir, "--input", "n=2", "--input", "m=1", "--input", "x=[1,2]"]);
+    assert!(said.contains("y: f32[2, 1, 2] = 2 4 2 4"), "{said}");
+}
+
 /// Strings beside numbers of free dims: no size of theirs lets them be compiled.
 #[test]
 fn no_dim_is_asked_for_where_strings_are_in_the_way() {

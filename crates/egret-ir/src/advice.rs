@@ -49,6 +49,9 @@ pub fn to_have_room<'a>(
     let mut symbols = vec![];
     of.clone().into_iter().for_each(|d| d.collect_symbols(&mut symbols));
     symbols.retain(|s| !free.contains(s));
+    if let Some(says) = symbols.iter().find_map(|s| stacked(graph, s)) {
+        return says;
+    }
     let options = lacking(graph, &symbols, within);
     let Some(s) = symbols.iter().find(|s| !lacking(graph, std::slice::from_ref(s), within).is_empty())
     else {
@@ -73,6 +76,19 @@ pub fn to_have_room<'a>(
         says += &format!(", or what it is computed from, {}", binds.join(" "));
     }
     says
+}
+
+/// Of a dim of what a loop stacks that data decides in its rounds: no room is enough for it.
+fn stacked(graph: &Graph, dim: &str) -> Option<String> {
+    let node = graph.node(*graph.declarations().get(dim)?);
+    if !matches!(node.op, Op::Loop | Op::Scan) || graph.counted(dim).is_some() {
+        return None;
+    }
+    let by = node.sources.first().cloned().unwrap_or_else(|| format!("a {}", node.op));
+    Some(format!(
+        "`{dim}` {TOLD_BY_RUNS}: data decides it within the rounds of {by}, which stacks what they give, and a stack of what has such a size \
+         (of other stacks, for one) cannot be compiled yet"
+    ))
 }
 
 /// The options that limit those of these dims that loops and ranges decide and nothing limits; of an If's, those of its branches.
