@@ -3,7 +3,7 @@
 
 mod kit;
 
-use kit::{Dim, egret, model, onnx, path, refused, temp, tensor_pb, text, works};
+use kit::{Dim, egret, model, onnx, onnx_of, path, refused, temp, tensor_pb, text, works};
 use std::process::Command;
 
 const CNN: &str = "simple_cnn";
@@ -321,4 +321,27 @@ fn what_is_measured_has_a_file_of_its_own() {
     let text = path(&dir, "mine.txt");
     refused(&["doctor", "--measure", "-o", &text], 1, &["mine.txt", "NAME.toml"]);
     refused(&["doctor", "-o", &path(&dir, "mine.toml")], 1, &["--measure"]);
+}
+
+/// What a model says of its outputs is not needed to run it; what it says of its inputs is.
+#[test]
+fn only_inputs_need_a_type() {
+    let dir = temp();
+    let file = path(&dir, "model.onnx");
+    let typed = |from: Option<u64>, to: Option<u64>| {
+        let dims = [Dim::Free("n")];
+        std::fs::write(&file, onnx_of("Add", &[], [from, to], ("x", &dims), ("y", &dims))).unwrap();
+    };
+    for none in [None, Some(0)] {
+        typed(Some(1), none);
+        assert!(works(&["run", &file, "--input", "x=[1,2]"]).contains("y: f32[2] = 2 4"));
+        works(&["check", &file, "--input", "x=[1,2]"]);
+        let said = works(&["inspect", &file]);
+        assert!(said.contains("output   y: f32[n]"), "{said}");
+        typed(none, Some(1));
+        let says = [&*file, "input `x`", "its type is not declared", "make_tensor_value_info"];
+        refused(&["run", &file, "--input", "x=[1,2]"], 1, &says);
+        refused(&["inspect", &file], 1, &says);
+        refused(&["compile", &file, "--out-dir", &path(&dir, "out")], 1, &says);
+    }
 }

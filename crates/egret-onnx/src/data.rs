@@ -190,6 +190,23 @@ pub(crate) fn decode_sparse(
     Ok(Tensor::from_bytes(values.dtype(), &shape, &bytes))
 }
 
+/// That a type says something, if only an element type.
+///
+/// # Errors
+/// It says nothing, with what to do.
+pub fn has_type(proto: &TypeProto) -> Result<(), ImportError> {
+    let says = match &proto.value {
+        Some(type_proto::Value::TensorType(t)) => t.elem_type != 0,
+        value => value.is_some(),
+    };
+    match says {
+        true => Ok(()),
+        false => Err(ImportError::invalid(
+            "its type is not declared; write its element type and dims into the model (`onnx.helper.make_tensor_value_info`)",
+        )),
+    }
+}
+
 /// A type; `dim` gives the dim of an axis that has no value: its parameter's name (may be empty) and its number.
 /// `None` if the rank of a tensor is not given.
 ///
@@ -209,6 +226,7 @@ pub fn decode_type(
             };
             shape.dim.iter().enumerate().map(one).collect()
         };
+    has_type(proto)?;
     Ok(match &proto.value {
         Some(type_proto::Value::TensorType(t)) => {
             let dtype = dtype(t.elem_type)?;
@@ -234,7 +252,7 @@ pub fn decode_type(
         Some(type_proto::Value::SparseTensorType(_)) => {
             return Err(ImportError::unsupported("sparse tensors as inputs or outputs are not supported"));
         }
-        _ => return Err(ImportError::invalid("a value has no type")),
+        _ => return Err(ImportError::unsupported("opaque types are not supported")),
     })
 }
 

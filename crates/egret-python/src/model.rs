@@ -66,7 +66,8 @@ impl Model {
     #[getter]
     fn outputs<'py>(&self, py: Python<'py>) -> PyResult<Vec<Declared<'py>>> {
         let declared = self.file.declared().map_err(|e| raise(py, &e))?;
-        declared.outputs.iter().map(|o| self.declared(py, o)).collect()
+        let output = |o: egret::Result<DeclaredInput>| self.declared(py, &o.map_err(|e| raise(py, &e))?);
+        declared.outputs.into_iter().map(output).collect()
     }
 
     /// Compile it, to a module, or a module with host steps where it has strings, sequences or optionals. `feeds`: values whose shapes, and

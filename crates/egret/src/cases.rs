@@ -103,13 +103,14 @@ impl Case {
 
     fn sets_of(&self, model: &ModelFile) -> Result<Vec<DataSet>> {
         let declared = model.declared()?;
+        let outputs: Vec<DeclaredInput> = declared.outputs.into_iter().collect::<Result<_>>()?;
         let mut out = vec![];
         for n in 0.. {
             let dir = self.dir.join(format!("test_data_set_{n}"));
             if !dir.is_dir() {
                 break;
             }
-            let expected = read_all(&dir, "output", &declared.outputs)?;
+            let expected = read_all(&dir, "output", &outputs)?;
             if expected.is_empty() {
                 return Err(Error::user(format!(
                     "{} has no output_0.pb: there is nothing to compare with",

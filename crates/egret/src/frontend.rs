@@ -51,8 +51,8 @@ impl DeclaredInput {
 pub struct Declared {
     /// Inputs; the caller must give those without a default.
     pub inputs: Vec<DeclaredInput>,
-    /// Outputs.
-    pub outputs: Vec<DeclaredInput>,
+    /// Outputs. Nothing needs what a model declares of them, but who reads values for them: of some it says nothing, or what Egret does not know.
+    pub outputs: Vec<Result<DeclaredInput>>,
 }
 
 /// A model file, read and parsed once: what it declares, which files it consists of, and the graphs that it becomes.
@@ -115,13 +115,13 @@ impl ModelFile {
     /// What the model declares.
     ///
     /// # Errors
-    /// A type that Egret does not know.
+    /// An input whose type is not declared, or not known to Egret.
     pub fn declared(&self) -> Result<Declared> {
         let graph = &self.proto.graph;
         let sparse = graph.sparse_initializer.iter().map(|t| t.values.get_or_default().name.as_str());
         let initialised: BTreeSet<&str> =
             graph.initializer.iter().map(|t| t.name.as_str()).chain(sparse).collect();
-        let port = |v: &onnx_protobuf::ValueInfoProto| {
+        let port = |what: &str, v: &onnx_protobuf::ValueInfoProto| {
             declared_type(&v.type_)
                 .map(|ty| DeclaredInput {
                     name: v.name.clone(),
@@ -129,11 +129,12 @@ impl ModelFile {
                     rank: declared_rank(&v.type_),
                     ty,
                 })
-                .map_err(|e| e.at(format!("`{}`", v.name)))
+                .map_err(|e| e.at(format!("{what} `{}`", v.name)))
+                .map_err(|e| self.path.iter().fold(e, |e, path| e.at(path.display())))
         };
         Ok(Declared {
-            inputs: graph.input.iter().map(port).collect::<Result<_>>()?,
-            outputs: graph.output.iter().map(port).collect::<Result<_>>()?,
+            inputs: graph.input.iter().map(|v| port("input", v)).collect::<Result<_>>()?,
+            outputs: graph.output.iter().map(|v| port("output", v)).collect(),
         })
     }
 
@@ -424,6 +425,7 @@ fn declared_rank(ty: &TypeProto) -> Option<usize> {
 
 // Only the kind and the dtype count here, so a tensor of unknown rank may pass for a scalar.
 fn declared_type(ty: &TypeProto) -> Result<Type> {
+    egret_onnx::data::has_type(ty)?;
     match &ty.value {
         Some(type_proto::Value::TensorType(t)) => {
             Ok(Type::Tensor(TensorType::new(egret_onnx::data::dtype(t.elem_type)?, Shape::new())))

@@ -156,7 +156,10 @@ fn declared(path: &Path, file: &ModelFile) -> Result<()> {
         say!("input    {}", port(file, input));
     }
     for output in &declared.outputs {
-        say!("output   {}", port(file, output));
+        match output {
+            Ok(output) => say!("output   {}", port(file, output)),
+            Err(e) => say!("output   {e}"),
+        }
     }
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for node in &file.proto().graph.node {

@@ -91,7 +91,9 @@ pub enum Dim {
     Free(&'static str),
 }
 
-fn value_info(name: &str, elem: u64, dims: &[Dim]) -> Vec<u8> {
+/// A value of an element type (0: of none), or of which nothing is said.
+fn value_info(name: &str, elem: impl Into<Option<u64>>, dims: &[Dim]) -> Vec<u8> {
+    let Some(elem) = elem.into() else { return field(1, name.as_bytes()) };
     let dim = |d: &Dim| match d {
         Dim::Is(n) => field(1, &number(1, *n)),
         Dim::Free(name) => field(1, &field(2, name.as_bytes())),
@@ -107,6 +109,17 @@ pub fn onnx(
     op: &str,
     ints: &[(&str, &[u64])],
     elem: u64,
+    from: (&str, &[Dim]),
+    to: (&str, &[Dim]),
+) -> Vec<u8> {
+    onnx_of(op, ints, [Some(elem); 2], from, to)
+}
+
+/// The same, with an element type for the input and one for the output, or none.
+pub fn onnx_of(
+    op: &str,
+    ints: &[(&str, &[u64])],
+    elem: [Option<u64>; 2],
     from: (&str, &[Dim]),
     to: (&str, &[Dim]),
 ) -> Vec<u8> {
@@ -126,8 +139,8 @@ pub fn onnx(
     let graph = [
         field(1, &node),
         field(2, b"g"),
-        field(11, &value_info(from.0, elem, from.1)),
-        field(12, &value_info(to.0, elem, to.1)),
+        field(11, &value_info(from.0, elem[0], from.1)),
+        field(12, &value_info(to.0, elem[1], to.1)),
     ]
     .concat();
     [number(1, 8), field(7, &graph), field(8, &number(2, 17))].concat()
