@@ -20,6 +20,15 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     &rest[..rest.find(to).unwrap_or_else(|| panic!("no {to} in {rest}"))]
 }
 
+/// That a model is not there is said before what is not asked of it.
+#[test]
+fn a_model_that_is_not_there_is_no_lack_of_a_file_of_gates() {
+    let dir = temp();
+    let file = path(&dir, "nope.onnx");
+    refused(&["gate", &file], 1, &["cannot read", "nope.onnx"]);
+    assert!(!text(&egret(&["gate", &file]).stderr).contains("egret.toml"));
+}
+
 #[test]
 fn a_model_within_its_budgets_passes() {
     let (_dir, m) = with_file(

@@ -161,6 +161,7 @@ fn asked<'a>(args: &Args, given: &Rules, model: &'a Path) -> Result<Asked<'a>> {
     if !rules.gates.is_empty() {
         return Ok(Asked { model, rules });
     }
+    std::fs::metadata(&file).map_err(|e| Error::io("read", &file, &e))?;
     let remedy = "budgets, `expect` and `deny` are shown by `egret help gate`";
     Err(Error::user(match &found {
         Some(found) => {
