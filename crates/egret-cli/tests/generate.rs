@@ -235,6 +235,29 @@ fn a_model_may_have_a_branch_for_the_first_step() {
     }
 }
 
+/// A value for what each step has its own of would be that of all steps.
+#[test]
+fn what_generate_gives_itself_is_given_by_nobody_else() {
+    let dir = temp();
+    let file = path(&dir, "model.egret");
+    std::fs::write(&file, heads(true, false)).expect("a file");
+    for (input, value) in [
+        ("position_ids", "[[0]]"),
+        ("cache_position", "[0]"),
+        ("token_type_ids", "[[0]]"),
+        ("attention_mask", "[[1]]"),
+    ] {
+        for option in ["--input", "--bind"] {
+            let given = format!("{input}={value}");
+            let args = ["generate", &file, "--tokens", "3", "--count", "2", option, &given];
+            refused(&args, 1, &[&format!("`{input}`")]);
+        }
+        let given = format!("{input}={value}");
+        let args = ["generate", &file, "--tokens", "3", "--count", "2", "--input", &given];
+        refused(&args, 1, &[&format!("gives the input `{input}` itself"), "give no value for it"]);
+    }
+}
+
 #[test]
 fn what_is_no_decoder_is_refused() {
     let dir = temp();

@@ -144,6 +144,20 @@ pub fn roles(graph: &Graph, given: &BTreeMap<String, Value>) -> Result<(Vec<(Por
             }
         }));
     };
+    let others = |role: Role| out.iter().any(|(_, r)| *r == role);
+    for (port, _) in out.iter().filter(|(_, role)| *role == Role::Held) {
+        let what = match told(port) {
+            Some(Role::Positions) => "the positions of the tokens",
+            Some(Role::Types) => "0 for each token",
+            Some(Role::Mask) if !others(Role::Mask) => "a mask of ones for the tokens",
+            _ => continue,
+        };
+        return Err(Error::user(format!(
+            "generate gives the input `{}` itself, in each step {what}: give no value for it, which would be the same in all steps; \
+             `egret run` takes values for all inputs",
+            port.name
+        )));
+    }
     let length = tokens.ty.shape.last().filter(|d| d.as_const().is_none());
     if let Some(port) = unknown.iter().find(|port| length.is_some_and(|d| port.ty.shape.contains(d))) {
         return Err(Error::unsupported(format!(
