@@ -345,3 +345,16 @@ fn only_inputs_need_a_type() {
         refused(&["compile", &file, "--out-dir", &path(&dir, "out")], 1, &says);
     }
 }
+
+/// Infinities and NaN have no words in JSON.
+#[test]
+fn lists_hold_what_floats_are() {
+    let dir = temp();
+    let file = path(&dir, "model.onnx");
+    let dims = [Dim::Free("n")];
+    std::fs::write(&file, onnx("Abs", &[], 1, ("x", &dims), ("y", &dims))).unwrap();
+    works(&["check", &file, "--input", "x=[nan, -inf,Inf ,-2.5]"]);
+    let said = works(&["run", &file, "--input", "x=[NaN, -inf,Inf ,-2.5]"]);
+    assert!(said.to_lowercase().contains("y: f32[4] = nan inf inf 2.5"), "{said}");
+    refused(&["run", &file, "--input", "x=[1, none]"], 1, &["`none` is neither a number", "-inf"]);
+}

@@ -4,6 +4,7 @@
 use crate::cases::Case;
 use crate::error::{Error, Result};
 use crate::frontend::{self, DeclaredInput};
+use crate::literal::Literal;
 use crate::npz;
 use egret_ir::{DType, Tensor, Type, Value, advice};
 use serde_json::Value as Json;
@@ -14,10 +15,8 @@ use std::path::{Path, PathBuf};
 /// What is given as the value of one input.
 #[derive(Clone, Debug)]
 pub enum Given {
-    /// Numbers, or lists of them, as they are written: `3`, `[[1, 2], [3, 4]]`, `true`, `"text"`.
-    Literal(Json),
-    /// A number that JSON has no word for: `nan`, `inf`, `-inf`.
-    Special(f64),
+    /// Numbers, or lists of them, as they are written: `3`, `[[1, 2], [-inf, nan]]`, `true`, `"text"`.
+    Literal(Literal),
     /// A file.
     File(PathBuf),
 }
@@ -36,9 +35,7 @@ impl fmt::Display for Given {
     /// As [`Given::named`] reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Given::Literal(json) => write!(f, "{json}"),
-            Given::Special(v) if v.is_nan() => f.write_str("nan"),
-            Given::Special(v) => write!(f, "{v}"),
+            Given::Literal(literal) => write!(f, "{literal}"),
             Given::File(path) => write!(f, "{}", path.display()),
         }
     }
@@ -54,30 +51,14 @@ impl Given {
             .split_once('=')
             .filter(|(name, value)| !name.is_empty() && !value.is_empty())
             .ok_or("write NAME=VALUE, e.g. image=x.npy, image=x.pb or rate=16000")?;
-        let given = match value.to_ascii_lowercase().as_str() {
-            "nan" => Given::Special(f64::NAN),
-            "inf" | "+inf" => Given::Special(f64::INFINITY),
-            "-inf" => Given::Special(f64::NEG_INFINITY),
-            _ => match serde_json::from_str(value) {
-                Ok(json @ (Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_))) => {
-                    Given::Literal(json)
-                }
-                Err(e) if value.starts_with('[') => return Err(format!("`{value}` is no list: {e}")),
-                _ => Given::File(value.into()),
-            },
-        };
+        let given = Literal::read(value)?.map_or_else(|| Given::File(value.into()), Given::Literal);
         Ok((name.to_owned(), given))
     }
 
     /// The value for an input of a model.
     fn read(&self, declared: &DeclaredInput) -> Result<Value> {
-        let literal = |json: &Json| literal(json, declared).map(Value::from);
         match self {
-            Given::Literal(json) => literal(json),
-            Given::Special(v) => {
-                let tensor = float_tensor(dtype(declared)?, &declared.ones(), &[*v]);
-                tensor.map(Value::from).ok_or_else(|| misfit(declared, &v.to_string()))
-            }
+            Given::Literal(literal) => tensor(literal, declared).map(Value::from),
             Given::File(path) => read_one(path, declared),
         }
     }
@@ -301,25 +282,26 @@ fn misfit(declared: &DeclaredInput, what: &str) -> Error {
 }
 
 /// A tensor as it is written. A lone number has the rank that the model declares, all dims 1.
-fn literal(json: &Json, declared: &DeclaredInput) -> Result<Tensor> {
+fn tensor(literal: &Literal, declared: &DeclaredInput) -> Result<Tensor> {
     let dtype = dtype(declared)?;
     let (mut shape, mut leaves) = (vec![], vec![]);
-    flatten(json, 0, &mut shape, &mut leaves).ok_or_else(|| {
-        Error::user(format!("`{json}` for the input `{}` has ragged rows", declared.name))
+    flatten(literal, 0, &mut shape, &mut leaves).ok_or_else(|| {
+        Error::user(format!("`{literal}` for the input `{}` has ragged rows", declared.name))
     })?;
     if shape.is_empty() {
         shape = declared.ones();
     }
     let bad = || {
-        let at = leaves.iter().find(|j| element(dtype, j).is_none()).map_or(json, |j| *j);
+        let at = leaves.iter().find(|leaf| element(dtype, leaf).is_none()).map_or(literal, |leaf| *leaf);
         misfit(declared, &at.to_string())
     };
     if dtype == DType::String {
-        let texts: Option<Vec<String>> = leaves.iter().map(|j| j.as_str().map(str::to_owned)).collect();
+        let texts: Option<Vec<String>> =
+            leaves.iter().map(|leaf| Some(leaf.as_json()?.as_str()?.to_owned())).collect();
         return Ok(Tensor::from_strings(&shape, texts.ok_or_else(bad)?));
     }
     if matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64) {
-        let values: Option<Vec<f64>> = leaves.iter().map(|j| j.as_f64()).collect();
+        let values: Option<Vec<f64>> = leaves.iter().map(|leaf| leaf.as_f64()).collect();
         return values.and_then(|v| float_tensor(dtype, &shape, &v)).ok_or_else(bad);
     }
     if integer_range(dtype).is_none() {
@@ -366,11 +348,12 @@ fn integer_range(dtype: DType) -> Option<(i128, i128)> {
 }
 
 /// An element of a type as an integer, or 0 for a float or a text that fits; `None` where it is none of the type.
-fn element(dtype: DType, json: &Json) -> Option<i128> {
+fn element(dtype: DType, leaf: &Literal) -> Option<i128> {
     if dtype == DType::String {
-        return json.as_str().map(|_| 0);
+        return leaf.as_json()?.as_str().map(|_| 0);
     }
-    let Some((low, high)) = integer_range(dtype) else { return json.as_f64().map(|_| 0) };
+    let Some((low, high)) = integer_range(dtype) else { return leaf.as_f64().map(|_| 0) };
+    let json = leaf.as_json()?;
     let value = match json {
         Json::Bool(b) if dtype == DType::Bool => i128::from(*b),
         _ => json.as_i64().map(i128::from).or_else(|| json.as_u64().map(i128::from))?,
@@ -380,13 +363,13 @@ fn element(dtype: DType, json: &Json) -> Option<i128> {
 
 /// The leaves of nested lists of equal lengths, and these lengths.
 fn flatten<'a>(
-    json: &'a Json,
+    literal: &'a Literal,
     depth: usize,
     shape: &mut Vec<usize>,
-    leaves: &mut Vec<&'a Json>,
+    leaves: &mut Vec<&'a Literal>,
 ) -> Option<()> {
-    let Json::Array(list) = json else {
-        leaves.push(json);
+    let Literal::List(list) = literal else {
+        leaves.push(literal);
         return (depth == shape.len()).then_some(());
     };
     match shape.get(depth) {
@@ -429,6 +412,12 @@ mod tests {
         ok("x=[1, 2.5]", DType::F64, Some(1), Tensor::new(&[2], vec![1.0, 2.5]));
         ok("x=[[1],[2],[3]]", DType::U8, None, Tensor::new(&[3, 1], vec![1u8, 2, 3]));
         ok("x=-inf", DType::F32, Some(0), Tensor::scalar(f32::NEG_INFINITY));
+        ok(
+            "x=[[-Inf],[1]]",
+            DType::F16,
+            None,
+            Tensor::from_f64s(DType::F16, &[2, 1], vec![f64::NEG_INFINITY, 1.0]),
+        );
         ok("x=true", DType::Bool, Some(0), Tensor::from_bools(&[], &[true]));
         ok(
             "x=[\"a\",\"b\"]",
@@ -468,7 +457,8 @@ mod tests {
         refused("x=-1", DType::U64, "`-1` is none");
         refused("x=[1, 2.5]", DType::I64, "`2.5` is none");
         refused("x=true", DType::F32, "`true` is none");
-        refused("x=nan", DType::I32, "`NaN` is none");
+        refused("x=nan", DType::I32, "`nan` is none");
+        refused("x=[1, inf]", DType::I64, "`inf` is none");
         refused("x=[[1,2],[3]]", DType::F32, "ragged");
         refused("x=[[1,2],3]", DType::F32, "ragged");
         refused("x=[1,2", DType::F32, "is no list");

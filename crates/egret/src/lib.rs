@@ -46,6 +46,7 @@ mod kernels;
 mod known;
 pub mod limits;
 pub mod link;
+pub mod literal;
 pub mod machine;
 mod native;
 mod near;

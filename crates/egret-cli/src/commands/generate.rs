@@ -12,9 +12,9 @@ use crate::{say, say_text};
 use egret::frontend::ModelFile;
 use egret::generate::{BRANCH, Choice, Decoder, Settings};
 use egret::inputs::Given;
+use egret::literal::Literal;
 use egret::source::{Request, is_text, locate};
 use egret::{Engine, Error, Executable, Result};
-use serde_json::Value as Json;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -191,7 +191,8 @@ fn branches(request: &Request) -> Result<Option<[Request; 2]>> {
     let Some(input) = declared.iter().find(|input| input.name == BRANCH) else { return Ok(None) };
     let of = |is: bool| {
         let mut request = request.clone();
-        let value = (0..input.rank.unwrap_or(0)).fold(Json::Bool(is), |value, _| Json::Array(vec![value]));
+        let value = (0..input.rank.unwrap_or(0))
+            .fold(Literal::One(is.into()), |value, _| Literal::List(vec![value]));
         request.bind.push((BRANCH.to_owned(), Given::Literal(value)));
         request
     };
