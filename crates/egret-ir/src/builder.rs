@@ -51,7 +51,7 @@ fn constant_of(dims: &[Dim], types: &[Type]) -> Option<Tensor> {
 pub struct Builder {
     /// The graph so far.
     pub graph: Graph,
-    /// Contents of small integer tensors (rank 0 or 1) as dims, where they are known symbolically.
+    /// Contents of small integer tensors as dims, where they are known symbolically: their elements in row-major order.
     known: HashMap<ValueId, Vec<Dim>>,
     sources: BTreeSet<String>,
     /// The number of the next fresh symbol.
@@ -152,7 +152,10 @@ impl Builder {
             self.graph.spread(operands);
             return Ok(folded.into_iter().map(|t| self.constant(t)).collect());
         }
-        let known = symbolic::eval(op, &attrs, operands, &self.graph, &|v| self.known_dims(v));
+        let known = match &inferred[..] {
+            [ty] => symbolic::eval(op, &attrs, operands, ty, &self.graph, &|v| self.known_elements(v)),
+            _ => None,
+        };
         if !declares && let Some(constant) = known.as_deref().and_then(|dims| constant_of(dims, &inferred))
         {
             return Ok(vec![self.constant(constant)]);
@@ -247,17 +250,23 @@ impl Builder {
         op == Op::Cast && of.is_some() && (attrs.dtype("to") == DType::I32 || attrs.dtype("to").is_float())
     }
 
-    /// The content of a small integer tensor of rank 0 or 1, if it is known, symbolically or as a constant.
-    pub fn known_dims(&self, value: ValueId) -> Option<Vec<Dim>> {
+    /// The elements of a small integer tensor of any rank in row-major order, if they are known, symbolically or as a constant.
+    pub fn known_elements(&self, value: ValueId) -> Option<Vec<Dim>> {
         if let Some(dims) = self.known.get(&value) {
             return Some(dims.clone());
         }
         symbolic::of_constant(&self.graph, value)
     }
 
-    /// State the content of an integer tensor of rank 0 or 1 that this builder cannot see: a sub-graph's captured shape.
-    pub fn set_known_dims(&mut self, value: ValueId, dims: Vec<Dim>) {
-        self.known.insert(value, dims);
+    /// The elements of a small integer tensor that is a vector or a scalar, if they are known.
+    pub fn known_dims(&self, value: ValueId) -> Option<Vec<Dim>> {
+        let line = self.graph.ty(value).as_tensor().is_some_and(|t| t.rank() <= 1);
+        if line { self.known_elements(value) } else { None }
+    }
+
+    /// State the elements of an integer tensor that this builder cannot see: a sub-graph's captured shape.
+    pub fn set_known_elements(&mut self, value: ValueId, elements: Vec<Dim>) {
+        self.known.insert(value, elements);
     }
 
     /// Make the fresh symbols of this builder differ from those that `other` has, has made or has to stay clear of.

@@ -56,7 +56,7 @@ impl Lengths {
     /// Whether only the running model knows a value: it depends on what changes from round to round of a loop, or on nothing that could be bound.
     pub(crate) fn only_at_run_time(&self, builder: &Builder, value: ValueId) -> bool {
         let depends = builder.graph.inputs_read_for(value);
-        builder.known_dims(value).is_none()
+        builder.known_elements(value).is_none()
             && (depends.is_empty() || depends.iter().any(|d| self.at_run_time.contains(d)))
     }
 }
@@ -144,7 +144,14 @@ impl NodeCtx<'_> {
 
     /// The dims in an integer tensor of rank 0 or 1 that dims of inputs decide.
     pub fn told_dims(&self, value: ValueId, what: &str) -> Result<Vec<Dim>, ImportError> {
-        self.builder.known_dims(value).ok_or_else(|| self.needs_value(value, what))
+        match self.builder.known_elements(value) {
+            Some(dims) if self.rank(value)? <= 1 => Ok(dims),
+            Some(_) => {
+                let ty = self.tensor(value)?;
+                Err(ImportError::invalid(format!("{what}: a vector is needed, not {ty}")))
+            }
+            None => Err(self.needs_value(value, what)),
+        }
     }
 
     /// The error that `what` (in `value`) must be known at compile time.

@@ -1,8 +1,8 @@
 //! Dims that a model computes from data: each is the number of elements of a `range`, a dim of the graph that only a run knows.
 
-use crate::context::NodeCtx;
+use crate::context::{Element, NodeCtx};
 use crate::error::ImportError;
-use egret_ir::{AT_MOST, Attr, Attrs, DType, Dim, DimOp, Graph, Node, Op, ValueId};
+use egret_ir::{AT_MOST, Attr, Attrs, DType, Dim, DimOp, Graph, Node, Op, ValueId, attrs, symbolic};
 use std::collections::BTreeSet;
 
 /// Sums and products are followed through so many operations at most; what is behind them is computed by the run.
@@ -37,7 +37,7 @@ impl NodeCtx<'_> {
     /// Whether dims are made of a value that is not known before a run: where binding an input would fix the network's own results, where there is
     /// nothing to bind, and where whoever imports the model wants nothing bound.
     pub(crate) fn is_computed(&self, value: ValueId) -> bool {
-        self.builder.known_dims(value).is_none()
+        self.builder.known_elements(value).is_none()
             && self.builder.graph.as_const(value).is_none()
             && (self.lengths_anywhere
                 || self.only_at_run_time(value)
@@ -86,8 +86,8 @@ impl NodeCtx<'_> {
     }
 
     /// Where an element comes from that only moves.
-    pub(crate) fn origin(&self, value: ValueId, i: usize) -> (ValueId, usize) {
-        let known = |v: ValueId| self.builder.known_dims(v);
+    pub(crate) fn origin(&self, value: ValueId, i: usize) -> Element {
+        let known = |v: ValueId| self.builder.known_elements(v);
         let mut at = (value, i);
         while known(at.0).is_none() {
             let Some(from) = moved(&self.builder.graph, &known, at.0, at.1) else { break };
@@ -100,7 +100,7 @@ impl NodeCtx<'_> {
     /// ones do. What was not taken for a dim itself may be below 0, and is not made one for what is made of it.
     fn known_element(&self, value: ValueId, i: usize, depth: usize) -> Option<Dim> {
         let (value, i) = self.origin(value, i);
-        if let Some(known) = self.builder.known_dims(value) {
+        if let Some(known) = self.builder.known_elements(value) {
             return known.get(if known.len() == 1 { 0 } else { i }).cloned();
         }
         if let Some(made) = self.lengths.made.get(&(value, i)) {
@@ -112,10 +112,7 @@ impl NodeCtx<'_> {
             return None;
         }
         let left = depth.checked_sub(1)?;
-        let one = |v: ValueId| {
-            let single = self.tensor(v).ok()?.const_len() == Some(1);
-            self.known_element(v, if single { 0 } else { i }, left)
-        };
+        let one = |v: ValueId| self.known_element(v, self.aligned(v, value, i)?, left);
         if !matches!(node.op, Op::Add | Op::Sub | Op::Mul | Op::Div) {
             return None;
         }
@@ -145,7 +142,7 @@ impl NodeCtx<'_> {
     fn counted(&mut self, value: ValueId, i: usize, most: Option<&Dim>) -> Result<Dim, ImportError> {
         let said =
             self.limit(value, i).into_iter().chain(most.cloned()).reduce(|a, b| a.op(DimOp::Min, &b));
-        let one = if self.rank(value)? == 0 { value } else { self.pick(value, 0, i as i64)? };
+        let one = self.one_of(value, i)?;
         let range = self.range(one, said)?;
         Ok(self.shape_of(range)?[0].clone())
     }
@@ -162,7 +159,7 @@ impl NodeCtx<'_> {
 
     /// What an element is at most, as a minimum of it and what is known says.
     pub(crate) fn limit(&self, value: ValueId, i: usize) -> Option<Dim> {
-        let known = |v: ValueId| self.builder.known_dims(v);
+        let known = |v: ValueId| self.builder.known_elements(v);
         let (mut value, mut i, mut least) = (value, i, 0);
         loop {
             if let Some((from, at)) = moved(&self.builder.graph, &known, value, i) {
@@ -171,20 +168,39 @@ impl NodeCtx<'_> {
             }
             let node = self.producer(value)?;
             let [Some(a), Some(b)] = node.operands[..] else { return None };
-            let (open, dims) = match (known(a), known(b)) {
-                (None, Some(dims)) => (a, dims),
-                (Some(dims), None) => (b, dims),
+            let (open, told, dims) = match (known(a), known(b)) {
+                (None, Some(dims)) => (a, b, dims),
+                (Some(dims), None) => (b, a, dims),
                 _ => return None,
             };
-            let dim = dims.get(if dims.len() == 1 { 0 } else { i })?.clone();
+            let dim = dims.get(self.aligned(told, value, i)?)?.clone();
             match node.op {
                 Op::Min => return Some(dim.op(DimOp::Max, &Dim::constant(least))),
                 // At least that much, whatever limits the other one.
                 Op::Max => least = least.max(dim.as_const()?),
                 _ => return None,
             }
-            (value, i) = (open, if self.tensor(open).ok()?.const_len() == Some(1) { 0 } else { i });
+            (value, i) = (open, self.aligned(open, value, i)?);
         }
+    }
+
+    /// The number that element `i` of `to` has in a value that is broadcast to it.
+    fn aligned(&self, from: ValueId, to: ValueId, i: usize) -> Option<usize> {
+        symbolic::broadcast_source(&self.tensor(from).ok()?.shape, &self.tensor(to).ok()?.shape, i)
+    }
+
+    /// Element `i` of a value as a scalar.
+    fn one_of(&mut self, value: ValueId, i: usize) -> Result<ValueId, ImportError> {
+        let ty = self.tensor(value)?;
+        if ty.rank() == 0 {
+            return Ok(value);
+        }
+        let at = symbolic::coordinates(i, &ty.shape)
+            .ok_or_else(|| ImportError::invalid(format!("{ty} has no element {i}")))?;
+        let starts = at.into_iter().map(Dim::from).collect();
+        let (sizes, steps) = (vec![Dim::constant(1); ty.rank()], vec![1i64; ty.rank()]);
+        let one = self.emit(Op::Slice, attrs! { starts: Attr::Dims(starts), sizes: sizes, steps: steps }, &[value])?;
+        self.single(one)
     }
 
     fn producer(&self, value: ValueId) -> Option<Node> {
@@ -198,39 +214,18 @@ fn moved(
     known: &dyn Fn(ValueId) -> Option<Vec<Dim>>,
     value: ValueId,
     i: usize,
-) -> Option<(ValueId, usize)> {
+) -> Option<Element> {
     let node = graph.node(graph.producer(value)?);
-    let first = node.operands.first().copied().flatten()?;
-    let of = graph.ty(first).as_tensor().filter(|t| t.rank() <= 1 && t.dtype.is_int())?;
-    let to = graph.ty(value).as_tensor().filter(|t| t.rank() <= 1)?;
+    let to = graph.ty(value).as_tensor()?.dtype;
+    let int = |v: ValueId| graph.ty(v).as_tensor().map(|t| t.dtype).filter(|d| d.is_int());
     match node.op {
-        Op::Reshape | Op::Transpose => Some((first, i)),
-        Op::Broadcast => Some((first, if of.const_len()? == 1 { 0 } else { i })),
         // What is narrower may be another number.
-        Op::Cast if to.dtype == DType::I64 || to.dtype == of.dtype => Some((first, i)),
-        Op::Slice => {
-            let start = node.attrs.dims("starts").first()?.as_const()?;
-            let step = node.attrs.ints("steps").first()?;
-            Some((first, usize::try_from(start + i as i64 * step).ok()?))
+        Op::Cast => {
+            let first = node.operand(0);
+            let same = |of: &DType| to == DType::I64 || to == *of;
+            int(first).filter(same).map(|_| (first, i))
         }
-        Op::Gather => {
-            let indices = known(node.operand(1))?;
-            let index = indices.get(if indices.len() == 1 { 0 } else { i })?.as_const()?;
-            let count = of.const_len()? as i64;
-            Some((first, usize::try_from(if index < 0 { index + count } else { index }).ok()?))
-        }
-        Op::Concat => {
-            let mut i = i;
-            for &v in node.operands.iter().flatten() {
-                let len = graph.ty(v).as_tensor()?.const_len()?;
-                if i < len {
-                    return Some((v, i));
-                }
-                i -= len;
-            }
-            None
-        }
-        _ => None,
+        _ => symbolic::source(graph, node, i, known).filter(|(from, _)| int(*from).is_some()),
     }
 }
 

@@ -135,8 +135,8 @@ impl Scopes {
         if below[level - 1].lengths.only_at_run_time(outside, outer) {
             inside.lengths.at_run_time.insert(inside.builder.graph.value(value).name.clone());
         }
-        if let Some(dims) = outside.known_dims(outer) {
-            inside.builder.set_known_dims(value, dims);
+        if let Some(elements) = outside.known_elements(outer) {
+            inside.builder.set_known_elements(value, elements);
         }
         inside.captures.push(outer);
         inside.by_outer.insert(outer, value);

@@ -108,7 +108,7 @@ struct Sum {
 impl Sum {
     fn add(&mut self, ctx: &NodeCtx, value: ValueId, times: i64, depth: usize) {
         let (value, i) = ctx.origin(value, 0);
-        if let Some(dims) = ctx.builder.known_dims(value)
+        if let Some(dims) = ctx.builder.known_elements(value)
             && let Some(dim) = dims.get(if dims.len() == 1 { 0 } else { i })
         {
             self.dim = self.dim.clone() + dim.clone() * Dim::constant(times);
