@@ -313,6 +313,37 @@ fn pads_around_may_be_negative() {
     assert!(right > 200, "{right} runs right");
 }
 
+/// Numbers that PyTorch pads by, turned round as a matrix, of free dims: one compilation has room for them without being told how much.
+#[test]
+fn pads_by_free_dims_have_their_room() {
+    let mut right = 0;
+    for mode in ["constant", "edge", "reflect"] {
+        let mut nodes = vec![
+            node("Shape", &["x"], &["s"], &[]),
+            node("Neg", &["s"], &["back"], &[]),
+            node("Mod", &["back", "four"], &["more"], &[]),
+            node("Gather", &["more", "rows"], &["above"], &[]),
+            node("Gather", &["more", "columns"], &["behind"], &[]),
+            node("Concat", &["one", "behind", "above"], &["pads"], &[int("axis", 0)]),
+            node("Mul", &["x", "x"], &["q"], &[]),
+        ];
+        nodes.extend(build::torch_pad("q", "pads", 3, 4, mode, "y"));
+        let model = Model {
+            inputs: vec![input("x", &["N", "3", "H", "W"])],
+            nodes,
+            constants: vec![
+                whole("four", &[4]),
+                whole("rows", &[2]),
+                whole("columns", &[3]),
+                whole("one", &[1]),
+            ],
+            outputs: vec!["y"],
+        };
+        right += model.hold(mode, &images(&[1, 3, 4, 6, 17]))[0];
+    }
+    assert!(right > 40, "{right} runs right");
+}
+
 /// Heads of free channels, whose size the table of angles says.
 #[test]
 fn heads_of_free_channels_are_turned() {

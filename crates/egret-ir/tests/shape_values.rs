@@ -40,7 +40,8 @@ impl Chain {
         let mut chain = Chain { builder, values: vec![x, line], rng: Rng::new(seed) };
         // A start of rank 1, 2 or 3.
         let shape = chain.rng.pick(&[&[6usize][..], &[2, 3], &[3, 1, 2], &[1, 6]]);
-        let start = chain.builder.emit(Op::Reshape, attrs! { shape: dims(shape) }, &[line]).expect("a start");
+        let start =
+            chain.builder.emit(Op::Reshape, attrs! { shape: dims(shape) }, &[line]).expect("a start");
         chain.values.push(start);
         chain
     }
@@ -239,7 +240,8 @@ fn compare(mut chain: Chain, told: &mut Told, what: &str) {
     for _ in 0..5 {
         let sizes = [0; 3].map(|_| chain.rng.below(8));
         let [a, b, c] = sizes;
-        let env: DimEnv = ["a", "b", "c"].iter().zip(sizes).map(|(n, v)| ((*n).to_owned(), v as i64)).collect();
+        let env: DimEnv =
+            ["a", "b", "c"].iter().zip(sizes).map(|(n, v)| ((*n).to_owned(), v as i64)).collect();
         let inputs: Vec<Value> = vec![
             Tensor::new(&[a, b, 3], vec![0f32; a * b * 3]).into(),
             Tensor::new(&[c], vec![0f32; c]).into(),
@@ -328,13 +330,21 @@ fn sources_are_where_elements_come_from() {
         let graph = &b.graph;
         let numbers = |n: i64, from: i64| (from..from + n).collect::<Vec<i64>>();
         let (in_x, in_y) = (numbers(2 * n, 10), numbers(4, 100));
-        let inputs: Vec<Value> =
-            vec![Tensor::new(&[n as usize, 2], in_x.clone()).into(), Tensor::new(&[2, 2], in_y.clone()).into()];
+        let inputs: Vec<Value> = vec![
+            Tensor::new(&[n as usize, 2], in_x.clone()).into(),
+            Tensor::new(&[2, 2], in_y.clone()).into(),
+        ];
         let have = interp::run(graph, &inputs).expect("runs")[0].as_tensor().and_then(Tensor::to_i64s);
         let node = graph.node(graph.producer(v).expect("a node"));
         for (i, have) in have.expect("integers").into_iter().enumerate() {
             let (from, at) = symbolic::source(graph, node, i, &|v| b.known_elements(v)).expect("a source");
-            let of = if from == x { in_x[at] } else if from == y { in_y[at] } else { 0 };
+            let of = if from == x {
+                in_x[at]
+            } else if from == y {
+                in_y[at]
+            } else {
+                0
+            };
             assert_eq!(of, have, "element {i} of\n{graph}");
             compared += 1;
         }

@@ -199,7 +199,11 @@ impl NodeCtx<'_> {
             .ok_or_else(|| ImportError::invalid(format!("{ty} has no element {i}")))?;
         let starts = at.into_iter().map(Dim::from).collect();
         let (sizes, steps) = (vec![Dim::constant(1); ty.rank()], vec![1i64; ty.rank()]);
-        let one = self.emit(Op::Slice, attrs! { starts: Attr::Dims(starts), sizes: sizes, steps: steps }, &[value])?;
+        let one = self.emit(
+            Op::Slice,
+            attrs! { starts: Attr::Dims(starts), sizes: sizes, steps: steps },
+            &[value],
+        )?;
         self.single(one)
     }
 

@@ -380,3 +380,71 @@ fn inputs_tell_dims_in_sub_graphs_whatever_is_captured() {
     assert_eq!(starts(true), ["N - 1", "N - 1"]);
     assert_eq!(starts(false), starts(true));
 }
+
+/// Numbers that PyTorch pads by are followed through the matrix that it turns them round in: those of free dims are dims, and only what data
+/// gives is a number of a run. In a branch too, whether the matrix is made there or around it.
+#[test]
+fn pads_by_free_dims_are_dims() {
+    // Up to a multiple of 4 at the end of the last axis, and as many as the other axis has before that one.
+    let numbers = |first: &str| {
+        vec![
+            node("Shape", &["x"], &["s"], vec![]),
+            node("Neg", &["s"], &["back"], vec![]),
+            node("Mod", &["back", "four"], &["most"], vec![]),
+            node("Gather", &["most", "one"], &["end"], vec![]),
+            node("Gather", &["s", "zero"], &["size"], vec![]),
+            node("Concat", &[first, "end", "size"], &["pads"], vec![int("axis", 0)]),
+        ]
+    };
+    let padded = |first| [numbers(first), torch_pad("x", "pads", 3, 2, "constant", "z")].concat();
+    // The last of the nodes in both branches of an If.
+    let branched = |inside: usize| {
+        let mut nodes = padded("zero");
+        let of_branch = nodes.split_off(nodes.len() - inside);
+        let branch =
+            |name: &str| graph_attr(name, graph(vec![], vec![value("z", 1, &[])], of_branch.clone()));
+        let branches = vec![branch("then_branch"), branch("else_branch")];
+        nodes.push(node("If", &["go"], &["w"], branches));
+        nodes
+    };
+    // Of all graphs how many ranges there are, and the pads.
+    fn found(graph: &Graph) -> (usize, Vec<String>) {
+        let (mut ranges, mut pads) = (0, vec![]);
+        for n in graph.node_ids() {
+            let node = graph.node(n);
+            ranges += usize::from(node.op == Op::Range);
+            if node.op == Op::Pad {
+                let sides = ["low", "high"].map(|side| node.attrs.dims(side).to_vec());
+                pads.push(sides.concat().iter().map(Dim::to_string).collect::<Vec<_>>().join(", "));
+            }
+            for region in &node.regions {
+                let (more, inside) = found(region);
+                ranges += more;
+                pads.extend(inside);
+            }
+        }
+        (ranges, pads)
+    }
+    let told = ["n, 0, 0, mod(3*m, 4)"];
+    let cases = [
+        (padded("zero"), 0, told.to_vec()),
+        (padded("k"), 1, vec!["n, u0, 0, mod(3*m, 4)"]),
+        // All of it, what is behind the matrix, and what is behind the vector.
+        (branched(13), 0, [told, told].concat()),
+        (branched(6), 0, [told, told].concat()),
+        (branched(1), 0, [told, told].concat()),
+    ];
+    for (nodes, ranges, pads) in cases {
+        let last = nodes.last().map_or(String::new(), |n| n.output[0].clone());
+        let inputs = vec![value("x", 1, &["n", "m"]), value("k", 7, &["1"]), value("go", 9, &[])];
+        let mut g = graph(inputs, vec![value(&last, 1, &[])], nodes);
+        g.output[0].type_ = None.into();
+        g.initializer = [("zero", 0), ("one", 1), ("four", 4)].map(|(n, v)| whole(n, &[1], &[v])).into();
+        let options = ImportOptions { computed_dims: true, ..ImportOptions::default() };
+        let graph = import(&model(g), &options).expect("imports");
+        let (have, made) = found(&graph);
+        assert_eq!(made, pads, "{graph}");
+        // What is below 0 takes away, which is another one.
+        assert!(have == if ranges == 0 { 0 } else { 2 }, "{have} ranges in\n{graph}");
+    }
+}

@@ -36,8 +36,7 @@ pub fn content(graph: &Graph, value: ValueId) -> Option<Vec<Dim>> {
         let node = graph.node(id);
         if let [result] = node.results[..]
             && seen.contains(&result)
-            && let Some(dims) =
-                eval(node.op, &node.attrs, &node.operands, graph.ty(result), graph, &known)
+            && let Some(dims) = eval(node.op, &node.attrs, &node.operands, graph.ty(result), graph, &known)
         {
             found.borrow_mut().insert(result, dims);
         }
@@ -112,9 +111,7 @@ pub fn eval(
         _ => context.moved()?,
     };
     let computed = is_binary(op) || matches!(op, Op::Neg | Op::Abs | Op::Reduce);
-    let fits = |d: &Dim| {
-        d.is_within(MAX_PARTS) && !d.is_saturated() && (!computed || holds(ty.dtype, d))
-    };
+    let fits = |d: &Dim| d.is_within(MAX_PARTS) && !d.is_saturated() && (!computed || holds(ty.dtype, d));
     (out.len() == len && (op == Op::Shape || out.iter().all(fits))).then_some(out)
 }
 
@@ -240,7 +237,8 @@ impl<'a> Context<'a> {
 
     /// The content of a result whose elements are only moved.
     fn moved(&self) -> Option<Vec<Dim>> {
-        let source = places::sources(self.op, self.attrs, self.operands, self.shape, self.graph, self.known)?;
+        let source =
+            places::sources(self.op, self.attrs, self.operands, self.shape, self.graph, self.known)?;
         let mut contents = vec![None; self.operands.len()];
         let mut out = vec![];
         for i in 0..self.len {

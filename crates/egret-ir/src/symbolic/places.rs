@@ -82,8 +82,10 @@ pub(super) fn sources<'a>(
         }
         Op::Gather => {
             let (axis, of) = (axis()?, dims(1)?);
-            let indices: Vec<i64> =
-                known(operands.get(1).copied().flatten()?)?.iter().map(Dim::as_const).collect::<Option<_>>()?;
+            let indices: Vec<i64> = known(operands.get(1).copied().flatten()?)?
+                .iter()
+                .map(Dim::as_const)
+                .collect::<Option<_>>()?;
             Some(Box::new(move |i| {
                 let at = coordinates(i, result)?;
                 let (before, rest) = at.split_at_checked(axis)?;

@@ -42,6 +42,43 @@ fn reshape_target_of_attention_heads() {
     assert_eq!(shown(&b, halves), ["floordiv(batch, 2)", "floordiv(seq, 2)"]);
 }
 
+/// Pads as exported: pairs of them, the last axis first, become all begins and then all ends.
+#[test]
+fn pads_are_turned_round_as_a_matrix() {
+    let (mut b, shape) = start();
+    let seven = ints(&mut b, &[7]);
+    let more = b.emit(Op::Mul, attrs! {}, &[shape, seven]).unwrap();
+    let line = b.emit(Op::Concat, attrs! { axis: 0i64 }, &[shape, more]).unwrap();
+    let shaped = |d: &[i64]| attrs! { shape: d.iter().map(|&d| Dim::constant(d)).collect::<Vec<_>>() };
+    let plane = b.emit(Op::Reshape, shaped(&[3, 2]), &[line]).unwrap();
+    // What holds more than a line is no vector of dims.
+    assert_eq!((b.known_dims(plane), b.known_elements(plane).map(|e| e.len())), (None, Some(6)));
+    let of = |v: &[i64]| v.iter().map(|&d| Dim::constant(d)).collect::<Vec<_>>();
+    let turned = attrs! { starts: of(&[2, 0]), sizes: of(&[3, 2]), steps: vec![-1i64, 1] };
+    let turned = b.emit(Op::Slice, turned, &[plane]).unwrap();
+    let columns = b.emit(Op::Transpose, attrs! { perm: vec![1i64, 0] }, &[turned]).unwrap();
+    let sums =
+        b.emit(Op::Reduce, attrs! { kind: "sum", axes: vec![0i64], keepdims: 1i64 }, &[turned]).unwrap();
+    let pads = b.emit(Op::Reshape, shaped(&[6]), &[columns]).unwrap();
+    assert_eq!(shown(&b, pads), ["7*seq", "64", "batch", "448", "7*batch", "seq"]);
+    let sums = b.emit(Op::Reshape, shaped(&[2]), &[sums]).unwrap();
+    assert_eq!(shown(&b, sums), ["batch + 7*seq + 64", "7*batch + seq + 448"]);
+}
+
+/// Narrow integers wrap, which dims do not.
+#[test]
+fn what_would_wrap_is_not_followed() {
+    let (mut b, shape) = start();
+    let to = |to| attrs! { to: to, saturate: 1i64, round: "nearest" };
+    let three = ints(&mut b, &[3]);
+    let less = b.emit(Op::Less, attrs! {}, &[shape, three]).unwrap();
+    let truths = b.emit(Op::Cast, to(DType::U8), &[less]).unwrap();
+    assert_eq!(shown(&b, truths)[2], "0");
+    let one = b.constant(Tensor::new(&[1], vec![1u8]));
+    let below = b.emit(Op::Sub, attrs! {}, &[truths, one]).unwrap();
+    assert_eq!(b.known_elements(below), None);
+}
+
 /// Expand as exported: where(equal(shape, -1), ones, shape).
 #[test]
 fn expand_pattern_is_decided() {

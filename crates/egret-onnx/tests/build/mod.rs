@@ -49,6 +49,12 @@ pub fn int(name: &str, v: i64) -> AttributeProto {
     a
 }
 
+pub fn ints_attr(name: &str, v: &[i64]) -> AttributeProto {
+    let mut a = attribute(name, AttributeType::INTS);
+    a.ints = v.to_vec();
+    a
+}
+
 pub fn float(name: &str, v: f32) -> AttributeProto {
     let mut a = attribute(name, AttributeType::FLOAT);
     a.f = v;
@@ -196,4 +202,34 @@ pub fn tensor_attr(name: &str, t: TensorProto) -> AttributeProto {
     let mut a = attribute(name, AttributeType::TENSOR);
     a.t = Some(t).into();
     a
+}
+
+/// `y = F.pad(x, pads)` as PyTorch exports it for an x of this rank: `pads` is a vector of `count` numbers, of the last axis first, its
+/// begin before its end. They are filled up with 0, and turned round as a matrix.
+pub fn torch_pad(x: &str, pads: &str, count: usize, rank: usize, mode: &str, y: &str) -> Vec<NodeProto> {
+    let constant = |name: &str, data: &[i64]| {
+        let value = ints("", &[data.len() as i64], data);
+        node("Constant", &[], &[name], vec![tensor_attr("value", value)])
+    };
+    let zero = || vec![tensor_attr("value", ints("", &[1], &[0]))];
+    let name = |part: &str| format!("{y}_{part}");
+    let [left, rest, all, pairs, plane, last, first, zeros] =
+        ["left", "rest", "all", "pairs", "plane", "last", "first", "zeros"].map(name);
+    let [turned, columns, line, flat, vector] = ["turned", "columns", "line", "flat", "vector"].map(name);
+    vec![
+        constant(&left, &[(2 * rank - count) as i64]),
+        node("ConstantOfShape", &[&left], &[&rest], zero()),
+        node("Concat", &[pads, &rest], &[&all], vec![int("axis", 0)]),
+        constant(&pairs, &[-1, 2]),
+        node("Reshape", &[&all, &pairs], &[&plane], vec![]),
+        constant(&last, &[-1]),
+        constant(&first, &[-i64::MAX]),
+        constant(&zeros, &[0]),
+        node("Slice", &[&plane, &last, &first, &zeros, &last], &[&turned], vec![]),
+        node("Transpose", &[&turned], &[&columns], vec![ints_attr("perm", &[1, 0])]),
+        constant(&line, &[-1]),
+        node("Reshape", &[&columns, &line], &[&flat], vec![]),
+        node("Cast", &[&flat], &[&vector], vec![int("to", 7)]),
+        node("Pad", &[x, &vector], &[y], vec![string("mode", mode)]),
+    ]
 }
