@@ -332,10 +332,13 @@ fn nothing_along_one_axis_lets_no_other_go() {
     let negated = || node("Neg", &["h"], &["r"], vec![]);
     let summed = || node("ReduceSum", &["h"], &["r"], vec![int("keepdims", 0)]);
     type Wanted = fn(i64, i64) -> Option<Vec<usize>>;
-    let cases: [(Vec<NodeProto>, i32, Wanted); 4] = [
+    let zeros =
+        || vec![node("Shape", &["h"], &["s"], vec![]), node("ConstantOfShape", &["s"], &["r"], vec![])];
+    let cases: [(Vec<NodeProto>, i32, Wanted); 5] = [
         (vec![row(), negated()], 1, |n, m| (m > 0).then(|| vec![n as usize, 1])),
         (vec![row(), summed()], 1, |_, m| (m > 0).then(Vec::new)),
         (vec![row(), shape()], 7, |_, m| (m > 0).then(|| vec![2])),
+        ([vec![row()], zeros()].concat(), 1, |n, m| (m > 0).then(|| vec![n as usize, 1])),
         ([squeezed(), vec![negated()]].concat(), 1, |_, m| (m == 1).then(Vec::new)),
     ];
     let mut refused = 0;

@@ -74,9 +74,15 @@ impl Writer<'_> {
         if dims.is_empty() {
             return Ok(value.to_owned());
         }
-        if let Some(dim) = dims.iter().find(|d| !takes(dtype) || !d.has_value_where(&[])) {
+        if let Some(dim) = dims.iter().find(|d| !d.has_value_where(&[])) {
             return Err(ExportError::new(format!(
-                "runs are held to `{dim}` being at least 0, which ONNX cannot say of a {dtype}; give its dims values (--dim)"
+                "runs are held to `{dim}` having a value, which ONNX cannot say; give its dims values (--dim)"
+            )));
+        }
+        if !takes(dtype) {
+            return Err(ExportError::new(format!(
+                "runs are held to `{}` being at least 0, and a {dtype} cannot go through a check of it; give its dims values (--dim)",
+                dims[0]
             )));
         }
         let conditions = self.held_dims(dims)?;

@@ -265,3 +265,41 @@ fn what_onnx_cannot_say_is_refused_with_the_node_and_what_to_do() {
     let Err(error) = export(&b.graph, &Options::default()) else { panic!("no shape tells n") };
     assert!(error.to_string().contains("--dim n=N"), "{error}");
 }
+
+/// Sizes that a movement refuses are refused of what is exported: none of them comes out as another shape.
+#[test]
+fn movements_keep_what_they_hold_runs_to() {
+    let cases = [
+        ("f32[N, 4]", "reshape(%0) {shape = [M, 4]} : f32[M, 4]"),
+        ("f32[N, 4]", "reshape(%0) {shape = [2, M, 2]} : f32[2, M, 2]"),
+        ("f32[N]", "broadcast(%0) {shape = [2, M]} : f32[2, M]"),
+        ("f32[3, N]", "broadcast(%0) {shape = [3, M]} : f32[3, M]"),
+        ("f32[N, 3]", "slice(%0) {sizes = [0, M - 1], starts = [0, 1], steps = [1, 1]} : f32[0, M - 1]"),
+        ("f32[N, 3]", "slice(%0) {sizes = [N - 2, 1], starts = [2, 0], steps = [1, 1]} : f32[N - 2, 1]"),
+        ("f32[N, 3]", "slice(%0) {sizes = [N, M], starts = [0, 1], steps = [1, 1]} : f32[N, M]"),
+    ];
+    let (mut right, mut refused) = (0, 0);
+    for (x, node) in cases {
+        let source = format!(
+            "graph @g(%0 \"x\": {x}, %1 \"y\": f32[M]) -> (%2 \"z\", %1 \"same\") {{\n %2 = {node}\n}}"
+        );
+        let graph = egret_ir::text::parse(&source, &|_| None).unwrap_or_else(|e| panic!("{e}\n{source}"));
+        let file = export(&graph, &Options::default()).unwrap_or_else(|e| panic!("{e}\n{source}"));
+        let again = import_bytes(&file.model, None, &ImportOptions::default()).expect("imports");
+        for (n, m) in (0..4).flat_map(|n| (0..5).map(move |m| (n, m))) {
+            let shape: Vec<usize> = graph
+                .tensor_ty(graph.inputs()[0])
+                .shape
+                .iter()
+                .map(|d| d.as_const().map_or(n, |d| d as usize))
+                .collect();
+            let count = shape.iter().product();
+            let x = Tensor::new(&shape, (0..count).map(|i| i as f32).collect());
+            let inputs: [Value; 2] = [x.into(), Tensor::new(&[m], vec![0f32; m]).into()];
+            let [want, got] = [&graph, &again].map(|g| run(g, &inputs).ok());
+            assert_eq!(got, want, "{n}, {m} of {source}\n{again}");
+            *if want.is_some() { &mut right } else { &mut refused } += 1;
+        }
+    }
+    assert!(right > 20 && refused > 60, "{right} right, {refused} refused");
+}

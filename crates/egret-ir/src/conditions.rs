@@ -55,6 +55,18 @@ impl Graph {
     }
 }
 
+impl Dim {
+    /// What it is with 1 in place of each quotient of a dim by itself, and what has to be at least 0 for these to have a value.
+    pub fn without_own_quotients(&self) -> (Dim, Vec<Dim>) {
+        let (mut plain, mut held) = (self.clone(), vec![]);
+        while let Some([less, some]) = apart(&plain) {
+            plain = less;
+            held.push(some);
+        }
+        (plain, held)
+    }
+}
+
 /// Two conditions that hold together where a dim is a sum with `floordiv(max(x, 0), max(x, 0))` in it: `x` is at least 1, and what is left with 1 in
 /// its place.
 fn apart(dim: &Dim) -> Option<[Dim; 2]> {
@@ -67,15 +79,16 @@ fn apart(dim: &Dim) -> Option<[Dim; 2]> {
     Some([dim.replace_op(&quotient, &Dim::constant(1)), some - Dim::constant(1)])
 }
 
-/// What a dim is the larger of beside 0.
+/// What a dim is the larger of beside 0: it itself where it is never less.
 fn at_least_none(dim: &Dim) -> Option<Dim> {
+    let own = || dim.at_least().is_some_and(|least| least >= 0).then(|| dim.clone());
     match dim.as_sum()?[..] {
         [(1, ref parts)] => match parts[..] {
             [DimPart::Op(DimOp::Max, a, b)] if b.as_const() == Some(0) => Some(a.clone()),
             [DimPart::Op(DimOp::Max, a, b)] if a.as_const() == Some(0) => Some(b.clone()),
-            _ => None,
+            _ => own(),
         },
-        _ => None,
+        _ => own(),
     }
 }
 
@@ -107,6 +120,9 @@ mod tests {
     fn what_has_no_value_is_said_plainly() {
         let graph = parse("%0: f32[N, M]", "  require M - 3 + floordiv(max(N - 2, 0), max(0, N - 2))\n");
         assert_eq!(graph.conditions().iter().map(Dim::to_string).collect::<Vec<_>>(), ["N - 3", "M - 2"]);
+        let graph =
+            parse("%0: f32[N, M]", "  require floordiv(N, N) - 1\n  require M - floordiv(M + 2, M + 2)\n");
+        assert_eq!(graph.conditions().iter().map(Dim::to_string).collect::<Vec<_>>(), ["N - 1", "M - 1"]);
         let kept = parse("%0: f32[N, M]", "  require floordiv(N, M)\n  require broadcast(N, M)\n");
         assert_eq!(kept.conditions().len(), 2);
     }

@@ -23,6 +23,7 @@ impl Literal {
     /// # Errors
     /// A list that does not end, or with something else in it.
     pub fn read(text: &str) -> Result<Option<Literal>, String> {
+        let text = text.trim();
         if !text.starts_with('[') {
             return Ok(leaf(text));
         }
@@ -146,7 +147,7 @@ mod tests {
             let read = Literal::read(text).expect("a list").expect("a literal");
             assert_eq!(read.to_string(), text);
         }
-        let any_case = Literal::read("[ NaN , +Inf,\t-INF ]").expect("a list").expect("a literal");
+        let any_case = Literal::read(" [ NaN , +Inf,\t-INF ] ").expect("a list").expect("a literal");
         assert_eq!(any_case.to_string(), "[nan,inf,-inf]");
         assert_eq!(Literal::read("x.npy"), Ok(None));
     }

@@ -2,6 +2,7 @@
 
 use super::Spelling::{self, Nodes, Same};
 use crate::call::{Call, Written};
+use crate::error::ExportError;
 use crate::proto;
 use egret_ir::families::Movement as M;
 use egret_ir::{DType, Dim, DimOp, Graph, Op, ValueId};
@@ -11,7 +12,9 @@ pub(super) fn spelling(op: M) -> Spelling {
         M::BitCast => Nodes("BitCast (opset 26)", bit_cast),
         M::Shape => Same("Shape"),
         M::Reshape => Nodes("Reshape", reshape),
-        M::Broadcast => Nodes("Expand", broadcast),
+        M::Broadcast => {
+            Nodes("Expand, and Reshape where dims do not tell that it only repeats x", broadcast)
+        }
         M::Transpose => Nodes("Transpose", transpose),
         M::Slice => Nodes("Slice, and Reshape where dims do not tell that all of it is there", slice),
         M::Pad => Nodes("Pad", pad),
@@ -44,7 +47,7 @@ fn reshape(c: &mut Call<'_, '_>) -> Written {
             c.ints(&known(0))
         }
         open if !zero && open.iter().all(|&i| kept(i)) => c.ints(&known(0)),
-        [_] if !zero => c.ints(&known(-1)),
+        [_] if !zero && is_as_many(&from, &to) => c.ints(&known(-1)),
         _ => {
             // A dim of 0 is meant, as numbers are computed.
             attributes.push(proto::int("allowzero", 1));
@@ -54,17 +57,32 @@ fn reshape(c: &mut Call<'_, '_>) -> Written {
     Ok(vec![c.op("Reshape", &[&x, &shape], attributes)])
 }
 
+/// Whether both have as many elements for all sizes: else a dim that is left open would be what comes out.
+fn is_as_many(from: &[Dim], to: &[Dim]) -> bool {
+    let counts = [from, to].map(Dim::product);
+    counts[0].is_some() && counts[0] == counts[1]
+}
+
 /// A dim of 1 in the shape keeps that of x.
 fn broadcast(c: &mut Call<'_, '_>) -> Written {
     let (x, from, mut to) = (c.opt(0), c.ty(0)?.shape, c.attrs().dims("shape").to_vec());
     let front = to.len() - from.len();
+    let wanted = to.clone();
+    // ONNX also repeats along what is 1 in the shape, here that is an error: another number of elements.
+    let is_told = |(have, want): (&Dim, &Dim)| have == want || have.as_const() == Some(1);
+    let is_told = from.iter().zip(&to[front..]).all(is_told);
     for (have, want) in from.iter().zip(&mut to[front..]) {
         if have == want && want.as_const().is_none() {
             *want = Dim::constant(1);
         }
     }
     let shape = c.writer.shape(&to)?;
-    Ok(vec![c.op("Expand", &[&x, &shape], vec![])])
+    let y = c.op("Expand", &[&x, &shape], vec![]);
+    if is_told {
+        return Ok(vec![y]);
+    }
+    let shape = c.writer.shape(&wanted)?;
+    Ok(vec![c.op("Reshape", &[&y, &shape], vec![proto::int("allowzero", 1)])])
 }
 
 fn transpose(c: &mut Call<'_, '_>) -> Written {
@@ -76,8 +94,11 @@ fn transpose(c: &mut Call<'_, '_>) -> Written {
 fn slice(c: &mut Call<'_, '_>) -> Written {
     let (x, dims) = (c.opt(0), c.ty(0)?.shape);
     let attrs = c.attrs();
-    let (starts, sizes) = (attrs.dims("starts").to_vec(), attrs.dims("sizes").to_vec());
+    let sizes = attrs.dims("sizes").to_vec();
     let all_steps = attrs.ints("steps").to_vec();
+    // What only says for which sizes a start has a value is said by Require.
+    let (starts, valued): (Vec<Dim>, Vec<_>) =
+        attrs.dims("starts").iter().map(Dim::without_own_quotients).unzip();
     let (mut from, mut to, mut axes, mut steps) = (vec![], vec![], vec![], vec![]);
     for (axis, dim) in dims.iter().enumerate() {
         let (start, size) = (&starts[axis], &sizes[axis]);
@@ -98,34 +119,20 @@ fn slice(c: &mut Call<'_, '_>) -> Written {
         axes.push(axis as i64);
         steps.push(step);
     }
-    if axes.is_empty() {
-        return Ok(vec![c.op("Identity", &[&x], vec![])]);
-    }
-    let may_be_negative = from.iter().zip(&steps).any(|(d, step)| *step > 0 && !never_negative(d));
-    let (mut from, to) = (c.writer.shape(&from)?, c.writer.shape(&to)?);
-    if may_be_negative {
-        // For ONNX that would be a place from the end; here it is an error, as what is beyond the end.
-        let (zero, beyond) = (c.ints(&[0]), c.ints(&[i64::MAX]));
-        let negative = c.op("Less", &[&from, &zero], vec![]);
-        from = c.op("Where", &[&negative, &beyond, &from], vec![]);
-    }
-    let axes = c.ints(&axes);
-    let steps = if steps.iter().all(|&s| s == 1) { String::new() } else { c.ints(&steps) };
-    let y = c.op("Slice", &[&x, &from, &to, &axes, &steps], vec![]);
+    let mut y = match axes.is_empty() {
+        true => c.op("Identity", &[&x], vec![]),
+        false => sliced(c, &x, (&from, &to), (&axes, &steps))?,
+    };
     let beyond = |&i: &usize| !is_within(&starts[i], &sizes[i], all_steps[i], &dims[i]);
     let beyond: Vec<usize> = (0..dims.len()).filter(beyond).collect();
-    if beyond.is_empty() {
-        return Ok(vec![y]);
-    }
-    // ONNX takes what there is of a slice, here another size is an error: that of another number of elements.
-    let shape = c.writer.shape(&sizes)?;
-    let y = c.op("Reshape", &[&y, &shape], vec![proto::int("allowzero", 1)]);
-    if sizes.iter().all(Dim::is_positive) {
-        return Ok(vec![y]);
+    let mut held: Vec<Dim> = c.writer.not_held(valued.concat()).collect();
+    if !beyond.is_empty() {
+        // ONNX takes what there is of a slice, here another size is an error: that of another number of elements.
+        let shape = c.writer.shape(&sizes)?;
+        y = c.op("Reshape", &[&y, &shape], vec![proto::int("allowzero", 1)]);
     }
     // Where an axis has none, so many of others are no other number.
-    let mut held = vec![];
-    for i in beyond {
+    for i in beyond.into_iter().filter(|_| !sizes.iter().all(Dim::is_positive)) {
         let one = || Dim::constant(1);
         let last = starts[i].clone() + (sizes[i].clone() - one()) * Dim::constant(all_steps[i]);
         let first = starts[i].clone();
@@ -133,9 +140,31 @@ fn slice(c: &mut Call<'_, '_>) -> Written {
         let ends = [low, dims[i].clone() - one() - high];
         let some = sizes[i].op(DimOp::Min, &one());
         held.extend(c.writer.not_held(ends).map(|d| d * some.clone()));
+        held.extend(c.writer.not_held([sizes[i].clone()]));
     }
     let dtype = c.ty(0)?.dtype;
     Ok(vec![c.writer.held(&y, dtype, &held)?])
+}
+
+/// The elements from `from` to `to` along axes.
+fn sliced(
+    c: &mut Call<'_, '_>,
+    x: &str,
+    (from, to): (&[Dim], &[Dim]),
+    (axes, steps): (&[i64], &[i64]),
+) -> Result<String, ExportError> {
+    let mut forwards = from.iter().zip(steps).filter(|(_, step)| **step > 0).map(|(d, _)| d);
+    let may_be_negative = forwards.any(|d| c.writer.not_held([d.clone()]).next().is_some());
+    let (mut from, to) = (c.writer.shape(from)?, c.writer.shape(to)?);
+    if may_be_negative {
+        // For ONNX that would be a place from the end; here it is an error, as what is beyond the end.
+        let (zero, beyond) = (c.ints(&[0]), c.ints(&[i64::MAX]));
+        let negative = c.op("Less", &[&from, &zero], vec![]);
+        from = c.op("Where", &[&negative, &beyond, &from], vec![]);
+    }
+    let axes = c.ints(axes);
+    let steps = if steps.iter().all(|&s| s == 1) { String::new() } else { c.ints(steps) };
+    Ok(c.op("Slice", &[x, &from, &to, &axes, &steps], vec![]))
 }
 
 /// Whether a dim is 0 or more whatever its symbols are.
@@ -152,7 +181,7 @@ fn is_within(start: &Dim, size: &Dim, step: i64, dim: &Dim) -> bool {
     let last = start.clone() + (size.clone() - one()) * Dim::constant(step);
     let (low, high) = if step > 0 { (start.clone(), last) } else { (last, start.clone()) };
     // With a size of 0 the last element is before the first, within the axis or one before it.
-    never_negative(&low) && never_negative(&(dim.clone() - one() - high))
+    never_negative(size) && never_negative(&low) && never_negative(&(dim.clone() - one() - high))
 }
 
 fn pad(c: &mut Call<'_, '_>) -> Written {
