@@ -5,7 +5,7 @@
 //! have none, and of what data decides, the outputs go through slices that say the same.
 
 use crate::error::ImportError;
-use egret_ir::{Builder, Dim, DimOp, Graph, Op, Type, ValueId, attrs};
+use egret_ir::{Builder, Dim, DimOp, Graph, Op, Tensor, Type, ValueId, attrs};
 use std::collections::BTreeMap;
 
 /// What runs are held to.
@@ -107,8 +107,12 @@ pub(crate) fn lengthen(
         let open = holding.dims(graph).into_iter().filter(|d| d.as_const().is_none());
         open.filter(|d| !conditions || !is_told(graph, d)).collect()
     };
+    // What does not hold for known sizes either fails where the graph runs.
+    let is_below = |d: &Dim| d.as_const().is_some_and(|v| v < 0);
+    let never =
+        !conditions && all.iter().any(|h| matches!(h, Holding::Dims(dims) if dims.iter().any(is_below)));
     let open: Vec<_> = all.iter().map(|h| (h, open(h))).filter(|(_, dims)| !dims.is_empty()).collect();
-    if open.is_empty() {
+    if open.is_empty() && !never {
         return Ok(());
     }
     let mut left = graph.clone();
@@ -117,16 +121,20 @@ pub(crate) fn lengthen(
     let dead = open.into_iter().filter(|(holding, _)| holding.is_dead(&left));
     dead.for_each(|(_, dims)| dims.into_iter().for_each(|d| needed.require(d)));
     // 0 where they hold, and else no number.
-    let Some(start) = needed.conditions().iter().map(nothing_or_none).reduce(|a, b| a + b) else {
+    let start = needed.conditions().iter().map(nothing_or_none).reduce(|a, b| a + b);
+    if start.is_none() && !never {
         return Ok(());
-    };
+    }
     let (mut made, mut tied): (BTreeMap<ValueId, ValueId>, _) = (BTreeMap::new(), 0);
     let outputs = graph.outputs().to_vec();
     for (i, &v) in outputs.iter().enumerate().skip(free) {
         let Type::Tensor(ty) = builder.graph.ty(v).clone() else { continue };
         let new = match made.get(&v) {
             Some(&new) => new,
-            None => from(builder, v, ty.shape.to_vec(), start.clone())?,
+            None => match start.clone().filter(|_| !never) {
+                Some(start) => from(builder, v, ty.shape.to_vec(), start)?,
+                None => nowhere(builder, v, ty.shape.to_vec())?,
+            },
         };
         made.insert(v, new);
         builder.graph.set_output(i, new);
@@ -144,6 +152,14 @@ pub(crate) fn lengthen(
 fn nothing_or_none(dim: &Dim) -> Dim {
     let above = (dim.clone() + Dim::constant(1)).op(DimOp::Max, &Dim::constant(0));
     above.op(DimOp::FloorDiv, &above) - Dim::constant(1)
+}
+
+/// A value of which there is nothing: the second one of one.
+fn nowhere(builder: &mut Builder, v: ValueId, shape: Vec<Dim>) -> Result<ValueId, ImportError> {
+    let one: Vec<Dim> = [&[Dim::constant(1)], &shape[..]].concat();
+    let x = builder.emit(Op::Reshape, attrs! { shape: one }, &[v])?;
+    let second = builder.constant(Tensor::scalar(1i64));
+    Ok(builder.emit(Op::Gather, attrs! { axis: 0i64 }, &[x, second])?)
 }
 
 /// All of a value, from an element on, which is the first one.
