@@ -124,7 +124,11 @@ fn a_dim_of_a_broadcast_keeps_its_condition() {
         let exported = export(&b.graph, &Options::default()).unwrap_or_else(|e| panic!("{dim}: {e}"));
         let again = import_bytes(&exported.model, None, &ImportOptions::default()).expect("imports");
         if dim == both(&n, &m) {
-            assert_eq!(again.tensor_ty(again.outputs()[0]).shape, [dim.clone()], "read as the same dim");
+            assert_eq!(
+                again.tensor_ty(again.outputs()[0]).shape,
+                std::slice::from_ref(&dim),
+                "read as the same dim"
+            );
         }
         for (n, m) in (0..=4usize).flat_map(|n| (0..=4usize).map(move |m| (n, m))) {
             let x: Value = Tensor::new(&[n, m], vec![0f32; n * m]).into();
