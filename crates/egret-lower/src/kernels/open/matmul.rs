@@ -16,7 +16,9 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let node = graph.node(n);
     let (a, b, result) = (node.operand(0), node.operand(1), node.results[0]);
     let out = graph.tensor_ty(result).shape.to_vec();
-    let (left, right) = (matrices(ctx, a)?, rows_of_neighbours(ctx, b)?);
+    let in_blocks = [a, b].iter().all(|&v| graph.tensor_ty(v).dtype == DType::F32);
+    let left = matrices(ctx, a)?;
+    let right = if in_blocks { rows_of_neighbours(ctx, b)? } else { matrices(ctx, b)? };
     let ([left_batch @ .., rows, depth], [right_batch @ .., deep, columns]) = (&left[..], &right[..])
     else {
         return Err(Unsupported::new("is no product of matrices"));
@@ -26,7 +28,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         return Err(Unsupported::bug("gives matrices of other dims"));
     }
     ctx.hold_equal(depth, deep)?;
-    if [a, b].iter().any(|&v| graph.tensor_ty(v).dtype != DType::F32) {
+    if !in_blocks {
         return lower_rows(ctx, graph, n);
     }
     let most = most_rows(ctx.options.machine.registers);
