@@ -48,11 +48,16 @@ impl Writer<'_> {
     fn held_dims(&mut self, all: &[Dim]) -> Result<String, ExportError> {
         self.frame().base = "conditions".into();
         let vector = self.shape(all)?;
-        self.require(DOMAIN, 1);
-        if !self.functions.iter().any(|(name, _)| name == NAME) {
-            self.functions.push((NAME.to_owned(), function()));
-        }
+        self.has_function(NAME, function);
         Ok(vector)
+    }
+
+    /// Give the model a function of Egret's own, once.
+    pub(crate) fn has_function(&mut self, name: &str, function: fn() -> FunctionProto) {
+        self.require(DOMAIN, 1);
+        if self.functions.iter().all(|(have, _)| have != name) {
+            self.functions.push((name.to_owned(), function()));
+        }
     }
 
     /// What has to be at least 0 for these dims to be, that the model's own conditions do not say.

@@ -144,10 +144,7 @@ impl Writer<'_> {
 
     /// The dim that two broadcast to, by a function of the model that fails where they do not fit each other.
     fn broadcast(&mut self, a: &str, b: &str) -> String {
-        self.require(DOMAIN, 1);
-        if self.functions.iter().all(|(name, _)| name != BROADCAST) {
-            self.functions.push((BROADCAST.to_owned(), broadcast()));
-        }
+        self.has_function(BROADCAST, broadcast);
         let both = self.temporary();
         self.push(DOMAIN, BROADCAST, &[a, b], vec![both.clone()], vec![]);
         both

@@ -52,6 +52,16 @@ fn an_input_that_is_an_output_keeps_both_names() {
     assert_eq!(again.free_dims(), ["Dynamic.0"]);
 }
 
+/// As many numbers as a dim says, of x, f32[n, m].
+fn as_many(dim: &Dim) -> Graph {
+    let mut b = Builder::new("dims");
+    b.input("x", Type::tensor(DType::F32, vec![Dim::symbol("n"), Dim::symbol("m")]));
+    let iota = attrs! { to: DType::I32, shape: vec![dim.clone()], axis: 0i64 };
+    let y = b.emit(Op::Iota, iota, &[]).expect("a node");
+    b.output("y", y);
+    b.graph
+}
+
 #[test]
 fn computed_dims_mean_the_same() {
     let (n, m) = (Dim::symbol("n"), Dim::symbol("m"));
@@ -68,16 +78,12 @@ fn computed_dims_mean_the_same() {
             .op(egret_ir::DimOp::CeilDiv, &(above(m.clone() - two.clone()) + two.clone())),
     ];
     for dim in all {
-        let mut b = Builder::new("dims");
-        b.input("x", Type::tensor(DType::F32, vec![n.clone(), m.clone()]));
-        let iota = attrs! { to: DType::I32, shape: vec![dim.clone()], axis: 0i64 };
-        let y = b.emit(Op::Iota, iota, &[]).expect("a node");
-        b.output("y", y);
-        let exported = export(&b.graph, &Options::default()).unwrap_or_else(|e| panic!("{dim}: {e}"));
+        let graph = as_many(&dim);
+        let exported = export(&graph, &Options::default()).unwrap_or_else(|e| panic!("{dim}: {e}"));
         let again = import_bytes(&exported.model, None, &ImportOptions::default()).expect("imports");
         for shape in [[5usize, 3], [4, 8], [9, 1]] {
             let x: Value = Tensor::new(&shape, vec![0f32; shape[0] * shape[1]]).into();
-            let [want, got] = [&b.graph, &again].map(|g| run(g, std::slice::from_ref(&x)).expect("runs"));
+            let [want, got] = [&graph, &again].map(|g| run(g, std::slice::from_ref(&x)).expect("runs"));
             let shapes = [want, got].map(|v| v[0].as_tensor().map(|t| t.shape().to_vec()));
             assert_eq!(shapes[0], shapes[1], "{dim} at {shape:?}");
         }
@@ -116,12 +122,8 @@ fn a_dim_of_a_broadcast_keeps_its_condition() {
         both(&n, &m) * Dim::constant(2) + one,
     ];
     for dim in all {
-        let mut b = Builder::new("broadcast");
-        b.input("x", Type::tensor(DType::F32, vec![n.clone(), m.clone()]));
-        let iota = attrs! { to: DType::I32, shape: vec![dim.clone()], axis: 0i64 };
-        let y = b.emit(Op::Iota, iota, &[]).expect("a node");
-        b.output("y", y);
-        let exported = export(&b.graph, &Options::default()).unwrap_or_else(|e| panic!("{dim}: {e}"));
+        let graph = as_many(&dim);
+        let exported = export(&graph, &Options::default()).unwrap_or_else(|e| panic!("{dim}: {e}"));
         let again = import_bytes(&exported.model, None, &ImportOptions::default()).expect("imports");
         if dim == both(&n, &m) {
             assert_eq!(
@@ -141,7 +143,7 @@ fn a_dim_of_a_broadcast_keeps_its_condition() {
             let options = ImportOptions { dims, ..ImportOptions::default() };
             let known = import_bytes(&exported.model, None, &options).ok();
             let body = import_bytes(&elsewhere(&exported.model), None, &options).ok();
-            let want = ran(&b.graph);
+            let want = ran(&graph);
             assert_eq!(ran(&again), want, "{dim} at {n} and {m}");
             assert_eq!(known.as_ref().and_then(ran), want, "{dim} at the known {n} and {m}");
             // What its body looks up beyond an end is an error where it runs, not while it is read.

@@ -284,7 +284,6 @@ fn contents_are_what_the_interpreter_computes() {
         }
         compare(chain, &mut told, &format!("seed {seed}"));
     }
-    println!("{told:?}");
     assert!(told.symbolic_of_planes > 100_000 && told.of_planes < told.elements, "{told:?}");
 }
 
