@@ -85,6 +85,18 @@ impl<'a> Constants<'a> {
     /// # Errors
     /// Why it is none that can be pruned.
     pub fn find(&self, name: &str) -> Result<Constant, Refusal> {
+        self.found(name, false)
+    }
+
+    /// As [`Constants::find`], of one that others may read too.
+    ///
+    /// # Errors
+    /// As of [`Constants::find`].
+    pub fn find_shared(&self, name: &str) -> Result<Constant, Refusal> {
+        self.found(name, true)
+    }
+
+    fn found(&self, name: &str, shared: bool) -> Result<Constant, Refusal> {
         let (mut at, mut turns) = (name, vec![]);
         let place = loop {
             if let Some(&i) = self.initialisers.get(at) {
@@ -115,10 +127,10 @@ impl<'a> Constants<'a> {
                 }
                 _ => return Err(none()),
             }
-            self.unshared(at)?;
+            self.unshared(at, shared && at == name)?;
             at = source;
         };
-        self.unshared(at)?;
+        self.unshared(at, shared && at == name)?;
         let tensor = place.of(self.graph).ok_or((Reason::NoConstant, format!("`{at}` has no tensor")))?;
         if !numbers::is_float(tensor) {
             return Err((Reason::Integer, format!("`{at}` holds integers")));
@@ -140,9 +152,10 @@ impl<'a> Constants<'a> {
         self.reads.get(name).copied().unwrap_or_default()
     }
 
-    /// A value that is read once.
-    fn unshared(&self, name: &str) -> Result<(), Refusal> {
+    /// A value that is read once, unless it may be shared.
+    fn unshared(&self, name: &str, shared: bool) -> Result<(), Refusal> {
         match self.reads.get(name).copied().unwrap_or_default() {
+            _ if shared => Ok(()),
             0 | 1 => Ok(()),
             n => Err((Reason::Shared, format!("`{name}` is read {n} times"))),
         }

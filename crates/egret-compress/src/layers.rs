@@ -2,11 +2,13 @@
 
 use crate::constants::{Constants, Place, Refusal};
 use crate::contractions::{Kind, RECURRENT, in_functions, kind, name, nested};
+use crate::flat::{self, Tree};
 use crate::layout::{Layout, Side};
 use crate::numbers;
 use crate::report::Reason;
 use egret::{Error, near};
 use onnx_protobuf::{GraphProto, ModelProto, NodeProto};
+use std::collections::BTreeMap;
 
 /// A contraction whose weight can be pruned.
 pub struct Layer {
@@ -110,7 +112,24 @@ pub fn contractions(model: &ModelProto) -> Vec<Contraction> {
             add(node, None, Err((Reason::NotDone, format!("it is inside {place}"))));
         }
     }
+    if flat::has_inside(graph) {
+        apart(graph, &mut out);
+    }
     out
+}
+
+/// Give contractions of a flat graph that are called alike names of their own: with those of the nodes around them before.
+fn apart(graph: &GraphProto, found: &mut [Contraction]) {
+    let mut count: BTreeMap<String, usize> = BTreeMap::new();
+    found.iter().for_each(|c| *count.entry(c.name.clone()).or_default() += 1);
+    let (homes, tree) = (flat::homes(graph), Tree::new(graph));
+    for c in found.iter_mut().filter(|c| count[&c.name] > 1) {
+        let Some(node) = c.node else { continue };
+        for (at, inner) in tree.nodes_around(homes[node]).into_iter().rev() {
+            let branch = flat::attribute_of(&graph.node[at], inner).unwrap_or("body");
+            c.name = format!("{}/{branch}/{}", name(&graph.node[at]), c.name);
+        }
+    }
 }
 
 fn layer(

@@ -1,6 +1,7 @@
 //! The layout of a weight: what its dims mean to the contraction that reads it.
 
-use onnx_protobuf::NodeProto;
+use onnx_protobuf::attribute_proto::AttributeType;
+use onnx_protobuf::{AttributeProto, NodeProto};
 
 /// A dim with its stride, in elements.
 #[derive(Copy, Clone, Debug)]
@@ -45,6 +46,16 @@ fn dims_of(list: &[Dim], at: usize) -> Vec<Dim> {
 /// An integer attribute of a node.
 pub fn integer(node: &NodeProto, name: &str, default: i64) -> i64 {
     node.attribute.iter().find(|a| a.name == name).map_or(default, |a| a.i)
+}
+
+/// A new integer attribute.
+pub fn int(name: &str, i: usize) -> AttributeProto {
+    AttributeProto {
+        name: name.into(),
+        i: i as i64,
+        type_: AttributeType::INT.into(),
+        ..AttributeProto::default()
+    }
 }
 
 impl Layout {

@@ -7,6 +7,8 @@
 //! | module | what it does |
 //! |---|---|
 //! | `contractions` | which nodes contract, in the graph, in subgraphs and in functions |
+//! | `flat` | graphs with branches and bodies beside their nodes |
+//! | `computed` | weights of recurrent layers that the model puts together, as constants |
 //! | `constants` | which constant a weight is, through transpositions |
 //! | `channels` | whole channels: which indices of constants go together, and the smaller model |
 //! | `layout` | rows and reduction axes of a weight |
@@ -35,10 +37,12 @@
 #![forbid(unsafe_code)]
 
 mod channels;
+mod computed;
 mod constants;
 mod contractions;
 mod data;
 mod ends;
+mod flat;
 mod integers;
 mod joint;
 mod layers;

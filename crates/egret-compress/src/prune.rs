@@ -16,7 +16,7 @@ use crate::request::{Request, Watch};
 use crate::scope::Scope;
 use crate::state::{Resume, State};
 use crate::stats::{Head, Kind, Stats};
-use crate::{channels, numbers, wire};
+use crate::{channels, flat, numbers, wire};
 use egret::samples::Samples;
 use egret::{Error, Result, source};
 use onnx_protobuf::{GraphProto, Message, ModelProto};
@@ -69,6 +69,7 @@ pub fn prune_watched(
         let (source, told) = if request.stats.is_empty() {
             samples = Samples::open(&request.data, &file.declared()?.inputs)?;
             given = Given::take(&mut proto, &[&samples])?;
+            flat::flatten(proto.graph.mut_or_insert_default());
             (Source::Samples(&samples), format!("with {} samples", samples.len()))
         } else {
             stats = Stats::open(&request.stats, &Head::of(&path, &contractions(&proto))?)?;
@@ -79,7 +80,11 @@ pub fn prune_watched(
         let found = contractions(&proto);
         let graph = proto.graph.get_or_default();
         let mut steps = plan::plan(graph, &found, request)?;
-        original::check(graph, &found, &mut steps)?;
+        let unreached = match source {
+            Source::Samples(samples) => original::unreached(&proto, &path, &found, samples)?,
+            Source::Stats(..) => vec![None; found.len()],
+        };
+        original::check(graph, &found, &unreached, &mut steps)?;
         plan::some(&found, &steps, request)?;
         let what = format!("{what}, {told}");
         let mut original = Original::new(&proto, &path, &found, &original::zeros(&steps))?;
@@ -108,8 +113,11 @@ pub fn prune_watched(
         let made = with_data(&path, &proto, &found, &steps, &original, &made, what)?;
         return Ok(Compressed { state, ..made });
     }
-    let found = contractions(file.proto());
-    let graph = file.proto().graph.as_ref().ok_or_else(|| Error::user("the model has no graph"))?;
+    let mut proto = file.proto().clone();
+    let graph = proto.graph.as_mut().ok_or_else(|| Error::user("the model has no graph"))?;
+    flat::flatten(graph);
+    let found = contractions(&proto);
+    let graph = proto.graph.get_or_default();
     let steps = plan::plan(graph, &found, request)?;
     let mut model = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
     let masks = masks(graph, &found, &steps, request, scope)?;
@@ -168,7 +176,9 @@ fn with_data(
     let bytes_before =
         usize::try_from(std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?.len())
             .unwrap_or(0);
-    let model = made
+    let mut nested = made.clone();
+    flat::nest(nested.graph.mut_or_insert_default());
+    let model = nested
         .write_to_bytes()
         .map_err(|e| Error::unsupported(format!("the pruned model cannot be written: {e}")))?;
     let (old, new) = (before.graph.get_or_default(), made.graph.get_or_default());
@@ -281,7 +291,8 @@ fn entry(
         let gone = (0..was.len()).filter(|&i| mask[i] && was[i] != 0.0);
         let at: Vec<usize> = gone.map(|i| offsets[i]).collect();
         let data_type = layer.place.of(graph).map_or(0, |t| t.data_type);
-        wire::zero(file, layer.place, data_type, &at).ok_or_else(|| {
+        let route = wire::route(graph, layer.place);
+        route.and_then(|route| wire::zero(file, &route, data_type, &at)).ok_or_else(|| {
             Error::user(format!("the file changed while it was read: `{}`", layer.weight))
         })?;
     }

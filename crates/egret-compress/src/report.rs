@@ -20,6 +20,8 @@ pub enum Reason {
     Shared,
     /// It has no constant operand.
     NoConstant,
+    /// No sample reaches it.
+    NoSamples,
     /// It works on integers.
     Integer,
     /// Channels of a sum that goes on through many layers.
@@ -42,6 +44,7 @@ impl Reason {
             Reason::TooSmall => "too small",
             Reason::Shared => "shared",
             Reason::NoConstant => "no constant",
+            Reason::NoSamples => "no samples",
             Reason::Integer => "integer",
             Reason::Joined => "joined",
             Reason::Fixed => "fixed",

@@ -1,6 +1,8 @@
 //! The bytes of a weight in the model file, so that it can be zeroed in place and every other byte of the file stays.
 
 use crate::constants::Place;
+use crate::flat::{self, Step};
+use onnx_protobuf::GraphProto;
 use std::ops::Range;
 
 /// A field of a message: its number, wire type, and the bytes of its value.
@@ -63,12 +65,34 @@ struct Slots {
     varints: bool,
 }
 
+/// Where a tensor stands in the file: the steps into graphs inside others, and the place in the innermost.
+pub fn route(graph: &GraphProto, place: Place) -> Option<(Vec<Step>, Place)> {
+    Some(match place {
+        Place::Initializer(i) => {
+            let (steps, i) = flat::route_of_tensor(graph, i)?;
+            (steps, Place::Initializer(i))
+        }
+        Place::Attribute(node, attribute) => {
+            let (steps, node) = flat::route_of_node(graph, node)?;
+            (steps, Place::Attribute(node, attribute))
+        }
+    })
+}
+
 /// The bytes of each element of a float tensor.
-fn elements(bytes: &[u8], place: Place, data_type: i32) -> Option<Slots> {
+fn elements(bytes: &[u8], (steps, place): &(Vec<Step>, Place), data_type: i32) -> Option<Slots> {
     let only = |list: Vec<Range<usize>>, at: usize| Some(vec![list.get(at)?.clone()]);
     let model = 0..bytes.len();
-    let graph = children(bytes, std::slice::from_ref(&model), 7)?;
-    let tensor = match place {
+    let mut graph = children(bytes, std::slice::from_ref(&model), 7)?;
+    for (node, attribute, one_of) in steps {
+        let node = only(children(bytes, &graph, 1)?, *node)?;
+        let attribute = only(children(bytes, &node, 5)?, *attribute)?;
+        graph = match one_of {
+            None => children(bytes, &attribute, 6)?,
+            Some(i) => only(children(bytes, &attribute, 11)?, *i)?,
+        };
+    }
+    let tensor = match *place {
         Place::Initializer(i) => only(children(bytes, &graph, 5)?, i)?,
         Place::Attribute(node, attribute) => {
             let node = only(children(bytes, &graph, 1)?, node)?;
@@ -106,8 +130,8 @@ fn elements(bytes: &[u8], place: Place, data_type: i32) -> Option<Slots> {
 }
 
 /// Set elements of a tensor of a model file to +0, without any change of lengths; `None` where the file is not as it was parsed.
-pub fn zero(bytes: &mut [u8], place: Place, data_type: i32, at: &[usize]) -> Option<()> {
-    let slots = elements(bytes, place, data_type)?;
+pub fn zero(bytes: &mut [u8], route: &(Vec<Step>, Place), data_type: i32, at: &[usize]) -> Option<()> {
+    let slots = elements(bytes, route, data_type)?;
     for &i in at {
         let slot = bytes.get_mut(slots.ranges.get(i)?.clone())?;
         slot.fill(0);

@@ -1,6 +1,7 @@
 //! Structured pruning with data: channels go that cost the layers behind least when the other channels make up for them, and these
 //! layers are fitted to the outputs of the original, one after the other.
 
+use crate::channels::gates::{self, Gates};
 use crate::channels::groups::Group;
 use crate::channels::ids::Id;
 use crate::channels::score::{self, Scores};
@@ -35,6 +36,8 @@ pub struct Data<'a> {
     walk: &'a Walk<'a>,
     /// The product of each contraction.
     products: BTreeMap<usize, usize>,
+    /// Weights of recurrent layers that read channels of free groups.
+    gates: Vec<Gates>,
 }
 
 impl<'a> Data<'a> {
@@ -57,10 +60,21 @@ impl<'a> Data<'a> {
         let (first, _) = ends(walk.graph);
         let mut products = BTreeMap::new();
         let mut tasks = vec![None; found.len()];
+        let unreached = original::unreached(model, path, found, samples)?;
+        // A group that no sample reaches has nothing to be fitted to.
+        for group in groups.iter_mut().filter(|g| g.stays.is_none()) {
+            let at = |c: &Contraction| group.makers.iter().any(|&p| Some(walk.products[p].node) == c.node);
+            let makers = found.iter().zip(&unreached).filter(|(c, _)| at(c)).map(|(_, why)| why);
+            let whys: Vec<&Option<_>> = makers.collect();
+            if let Some(Some(why)) = whys.first().filter(|_| whys.iter().all(|w| w.is_some())) {
+                group.stays = Some(why.clone());
+            }
+        }
         for (index, c) in found.iter().enumerate() {
             let (Some(product), Ok(layer)) = (of(c), &c.layer) else { continue };
             products.insert(index, product);
-            let fits = original::fits(walk.graph, &constants, layer);
+            let fits =
+                unreached[index].clone().map_or_else(|| original::fits(walk.graph, &constants, layer), Err);
             let mut reads = false;
             for group in groups.iter_mut().filter(|g| g.stays.is_none()) {
                 if reads_group(walk, product, group) {
@@ -77,8 +91,9 @@ impl<'a> Data<'a> {
                 tasks[index] = Some(());
             }
         }
+        let gates = gates::gates(model, path, walk, groups, samples)?;
         let original = Original::new(model, path, found, &tasks)?;
-        Ok(Data { original, samples, walk, products })
+        Ok(Data { original, samples, walk, products, gates })
     }
 
     /// The scores of a group.
@@ -119,6 +134,18 @@ impl<'a> Data<'a> {
             let unsolved =
                 || Error::user(format!("`{}`: its data make no system that can be solved", target.name));
             readers.push(Reader::new(&weights, moments, of, method).ok_or_else(unsolved)?);
+        }
+        for gates in &self.gates {
+            let mut of = vec![vec![]; index.len()];
+            for (c, class) in gates.columns.iter().enumerate() {
+                if let Some(&k) = index.get(class) {
+                    of[k].push(c);
+                }
+            }
+            if of.iter().any(|list| !list.is_empty()) {
+                let unsolved = || Error::user("the data make no system of gates that can be solved");
+                readers.push(Reader::new(&gates.weights, &gates.moments, of, method).ok_or_else(unsolved)?);
+            }
         }
         if method.name() != "obc" {
             let mut out = vec![0.0; index.len()];
@@ -167,7 +194,10 @@ impl<'a> Data<'a> {
             }
             Some(out.into())
         };
-        let start = self.original.model.clone();
+        let mut start = self.original.model.clone();
+        for gates in &self.gates {
+            gates.put(start.graph.mut_or_insert_default(), gone, method)?;
+        }
         let fit = Fit { samples: self.samples, state, pass: Request::PASS };
         reconstruct(&self.original, start, count, fit, &|_| MOST, &mut solve, watch)
     }
@@ -180,6 +210,17 @@ impl<'a> Data<'a> {
             let Some(node) = found.get(*index).and_then(|c| c.node) else { continue };
             let Some(there) = to.products.iter().find(|p| p.node == node) else { continue };
             for (old, new) in from.rows.iter().zip(there.rows.iter()) {
+                if gone.contains(&self.walk.ids.class(*old)) {
+                    out.insert(to.ids.class(*new));
+                }
+            }
+        }
+        let recurrent = |w: &Walk<'_>| -> Vec<std::rc::Rc<Vec<Id>>> {
+            w.products.iter().filter(|p| p.recurrent).map(|p| p.rows.clone()).collect()
+        };
+        // Nodes have moved, and their order is the same.
+        for (from, to_rows) in recurrent(self.walk).iter().zip(recurrent(to)) {
+            for (old, new) in from.iter().zip(to_rows.iter()) {
                 if gone.contains(&self.walk.ids.class(*old)) {
                     out.insert(to.ids.class(*new));
                 }

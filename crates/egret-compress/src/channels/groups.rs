@@ -118,6 +118,7 @@ pub fn plan(walk: &Walk<'_>, found: &[Contraction], groups: &mut [Group], reques
         }
         let skipped = request.skip.iter().find(|s| group.touched.iter().any(|p| named(p, s)));
         let unread = group.touched.iter().find_map(|&p| match of(p).map(|c| &c.layer) {
+            Some(Err(_)) if walk.products[p].recurrent => None,
             Some(Err((reason, text))) => Some((*reason, text.clone())),
             _ => None,
         });

@@ -1,5 +1,6 @@
 //! The law of surgery, on graphs made at random: the smaller model computes what the model computes whose channels are read as zeros.
 
+use crate::channels::borders::Borders;
 use crate::channels::ids::Id;
 use crate::channels::walk::Walk;
 use crate::channels::{follow, groups, opset, score, shapes, surgery};
@@ -18,12 +19,12 @@ use onnx_protobuf::{
 use std::collections::BTreeSet;
 use std::path::Path;
 
-fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+pub(super) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
     let (name, ints) = (name.into(), ints.to_vec());
     AttributeProto { name, ints, type_: AttributeType::INTS.into(), ..AttributeProto::default() }
 }
 
-fn int(name: &str, i: i64) -> AttributeProto {
+pub(super) fn int(name: &str, i: i64) -> AttributeProto {
     AttributeProto { name: name.into(), i, type_: AttributeType::INT.into(), ..AttributeProto::default() }
 }
 
@@ -36,13 +37,13 @@ struct Map {
 }
 
 /// A graph in the making.
-struct Maker {
-    graph: GraphProto,
-    rng: Rng,
+pub(super) struct Maker {
+    pub(super) graph: GraphProto,
+    pub(super) rng: Rng,
 }
 
 impl Maker {
-    fn constant(&mut self, dims: &[i64], from: f64, to: f64) -> String {
+    pub(super) fn constant(&mut self, dims: &[i64], from: f64, to: f64) -> String {
         let name = format!("c{}", self.graph.initializer.len());
         let count: i64 = dims.iter().product();
         let values: Vec<f64> =
@@ -53,7 +54,7 @@ impl Maker {
         self.graph.initializer[self.graph.initializer.len() - 1].name.clone()
     }
 
-    fn integers(&mut self, values: &[i64]) -> String {
+    pub(super) fn integers(&mut self, values: &[i64]) -> String {
         let name = format!("c{}", self.graph.initializer.len());
         let (dims, int64_data) = (vec![values.len() as i64], values.to_vec());
         let tensor =
@@ -62,7 +63,7 @@ impl Maker {
         name
     }
 
-    fn node(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+    pub(super) fn node(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
         let output = format!("v{}", self.graph.node.len());
         self.graph.node.push(NodeProto {
             op_type: op.into(),
@@ -165,7 +166,7 @@ impl Maker {
     }
 }
 
-fn port(name: &str, dims: &[i64]) -> ValueInfoProto {
+pub(super) fn port(name: &str, dims: &[i64]) -> ValueInfoProto {
     let dim = |&d: &i64| Dimension { value: Some(dimension::Value::DimValue(d)), ..Dimension::default() };
     let shape = TensorShapeProto { dim: dims.iter().map(dim).collect(), ..TensorShapeProto::default() };
     let ty =
@@ -216,10 +217,15 @@ fn model(seed: u64) -> ModelProto {
 }
 
 /// The model with zeros in all weights that read channels that go.
-fn zeroed(model: &ModelProto, walk: &Walk<'_>, gone: &BTreeSet<Id>) -> ModelProto {
+pub(super) fn zeroed(model: &ModelProto, walk: &Walk<'_>, gone: &BTreeSet<Id>) -> ModelProto {
     let mut out = model.clone();
     let found = contractions(model);
     for product in walk.products.iter().filter(|p| !p.depthwise) {
+        if product.recurrent {
+            let node = &walk.graph.node[product.node];
+            node.input.iter().skip(1).take(2).for_each(|name| unread(&mut out, walk, name, gone));
+            continue;
+        }
         let layer = score::layer(&found, product).expect("a layer");
         let tensor = layer.place.of_mut(out.graph.mut_or_insert_default()).expect("a weight");
         let mut values = numbers::read(tensor).expect("floats");
@@ -231,6 +237,20 @@ fn zeroed(model: &ModelProto, walk: &Walk<'_>, gone: &BTreeSet<Id>) -> ModelProt
         numbers::write(tensor, &values);
     }
     out
+}
+
+/// Set the columns of a recurrent layer's weight to zero that read channels that go.
+fn unread(model: &mut ModelProto, walk: &Walk<'_>, name: &str, gone: &BTreeSet<Id>) {
+    let columns = walk.values[name][2].clone().expect("columns");
+    let graph = model.graph.mut_or_insert_default();
+    let tensor = graph.initializer.iter_mut().find(|t| t.name == name).expect("a weight");
+    let mut values = numbers::read(tensor).expect("floats");
+    for (i, v) in values.iter_mut().enumerate() {
+        if gone.contains(&walk.ids.class(columns[i % columns.len()])) {
+            *v = 0.0;
+        }
+    }
+    numbers::write(tensor, &values);
 }
 
 fn run(model: &ModelProto, engine: Engine) -> Vec<f32> {
@@ -250,14 +270,14 @@ fn the_smaller_model_is_the_one_that_reads_zeros() {
     for seed in 0..120 {
         let model = model(seed);
         let shapes = shapes::shapes(&model, Path::new("made.onnx")).expect("shapes");
-        let walk = follow::walk(model.graph.get_or_default(), opset(&model), &shapes);
+        let walk = follow::walk(model.graph.get_or_default(), opset(&model), &shapes, &Borders::default());
         let mut rng = Rng::new(seed);
         let mut gone = BTreeSet::new();
         for group in groups::groups(&walk).iter().filter(|g| g.classes.len() > 1) {
             let stays = group.classes[rng.below(group.classes.len())];
             gone.extend(group.classes.iter().copied().filter(|c| *c != stays && rng.below(2) == 0));
         }
-        let small = surgery::without(&model, &walk, &gone).expect("surgery");
+        let small = surgery::without(&model, &walk, &Borders::default(), &gone).expect("surgery");
         smaller += usize::from(!gone.is_empty());
         let zeros = zeroed(&model, &walk, &gone);
         let (want, engine) = (run(&zeros, Engine::Interp), [Engine::Interp, Engine::Jit]);

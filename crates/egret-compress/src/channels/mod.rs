@@ -4,13 +4,18 @@
 //! that must stay. An example: an output channel of a convolution, its bias, its place in the normalisation behind, and the input channel
 //! of the next convolution are one class.
 
+mod borders;
 mod data;
 mod follow;
+mod gates;
 mod groups;
 mod ids;
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod laws_recurrent;
 mod ops;
+mod recurrent;
 mod reshape;
 mod score;
 mod shapes;
@@ -24,6 +29,7 @@ use crate::report::{Compressed, Entry, Extent, Quality, Report, Verdict};
 use crate::request::{Request, Watch};
 use crate::scope::Scope;
 use crate::state::{Resume, State};
+use crate::{computed, flat};
 use data::Data;
 use egret::frontend::ModelFile;
 use egret::ir::Dim;
@@ -80,11 +86,15 @@ pub fn with(
     };
     let mut model = file.proto().clone();
     let given = Given::take(&mut model, &samples.into_iter().collect::<Vec<_>>())?;
+    let graph = model.graph.as_mut().ok_or_else(|| Error::user("the model has no graph"))?;
+    flat::flatten(graph);
+    computed::leave_zero_states(graph);
+    computed::settle(&mut model, path)?;
+    let borders = borders::open(model.graph.mut_or_insert_default());
     let model = &model;
     let found = contractions(model);
-    let graph = model.graph.as_ref().ok_or_else(|| Error::user("the model has no graph"))?;
     let shapes = shapes::shapes(model, path)?;
-    let walk = follow::walk(graph, opset(model), &shapes);
+    let walk = follow::walk(model.graph.get_or_default(), opset(model), &shapes, &borders);
     let mut groups = groups::groups(&walk);
     groups::plan(&walk, &found, &mut groups, request)?;
     let mut what = format!("{} by {}, over {}", request.pattern, method.name(), scope.words());
@@ -114,13 +124,20 @@ pub fn with(
             state = request.state(resume, path, data.samples, data.original.targets.len())?;
             let (made, settled) = data.fitted(found.len(), &gone, method, &state, watch)?;
             let shapes = shapes::shapes(&made, path)?;
-            let there = follow::walk(made.graph.get_or_default(), opset(&made), &shapes);
+            let there = follow::walk(made.graph.get_or_default(), opset(&made), &shapes, &borders);
             let moved = data.moved(&gone, &contractions(&made), &there);
-            (surgery::without(&made, &there, &moved)?, reconstruct::qualities(&settled))
+            (surgery::without(&made, &there, &borders, &moved)?, reconstruct::qualities(&settled))
         }
-        _ => (surgery::without(model, &walk, &gone)?, vec![None; found.len()]),
+        _ => (surgery::without(model, &walk, &borders, &gone)?, vec![None; found.len()]),
     };
     given.put_back(&mut small);
+    flat::nest(small.graph.mut_or_insert_default());
+    let states = borders::narrowed(&borders, &walk, &gone);
+    if !states.is_empty() {
+        let names: Vec<String> = states.iter().map(|s| format!("`{s}`")).collect();
+        let names = names.join(", ");
+        what = format!("{what}; states as large as before: {names}");
+    }
     let bytes = if gone.is_empty() { bytes_before.clone() } else { written(path, &small)? };
     let (entries, products) = entries(&walk, &found, &groups, &gone, &shapes, &qualities);
     let report = Report {
@@ -175,7 +192,8 @@ fn some(walk: &Walk<'_>, found: &[Contraction], groups: &[Group]) -> Result<()> 
 
 /// Why the outputs of a contraction stay.
 fn left(walk: &Walk<'_>, c: &Contraction, groups: &[Group]) -> (crate::report::Reason, String) {
-    if let Err((reason, text)) = &c.layer {
+    let recurrent = walk.products.iter().any(|p| p.recurrent && Some(p.node) == c.node);
+    if let (Err((reason, text)), false) = (&c.layer, recurrent) {
         return (*reason, text.clone());
     }
     let of = groups.iter().find(|g| g.touched.iter().any(|&p| makes(walk, g, p, c)));
@@ -212,19 +230,9 @@ fn entries(
         let stored = c.stored(walk.graph, &walk.constants);
         entry.bytes = stored.map(|b| [b, b]);
         let product = walk.products.iter().find(|p| Some(p.node) == c.node);
-        if let (Ok(layer), Some(p)) = (&c.layer, product) {
-            let was = Extent {
-                outputs: p.rows.len(),
-                inputs: p.columns.len(),
-                weights: layer.layout.len(),
-                products: layer.layout.len() * positions(walk, p, shapes),
-            };
-            let outputs = p.rows.iter().filter(stays).count();
-            let inputs = p.columns.iter().filter(stays).count();
-            let each = if p.depthwise { 1 } else { p.columns.len() };
-            let window = was.weights / (p.rows.len() * each).max(1);
-            let weights = window * outputs * if p.depthwise { 1 } else { inputs };
-            let is = Extent { outputs, inputs, weights, products: weights * positions(walk, p, shapes) };
+        let sizes = product.and_then(|p| extents(walk, c, p, &stays, positions(walk, p, shapes)));
+        if let (Some([was, is]), Some(p)) = (sizes, product) {
+            let weights = is.weights;
             all = [all[0] + was.products, all[1] + is.products];
             if is != was || output.is_some() {
                 let (makers, left_why) = joined(walk, found, groups, c);
@@ -240,12 +248,60 @@ fn entries(
                     *text = "the channels that stay are as many as before, rounded".to_owned();
                 }
             }
-            entry.weight = Some((layer.weight.clone(), weights, 0));
+            let names: Vec<String> = match &c.layer {
+                Ok(layer) => vec![layer.weight.clone()],
+                Err(_) => walk.graph.node[p.node].input.iter().skip(1).take(2).cloned().collect(),
+            };
+            entry.weight = Some((names.join(", "), weights, 0));
             entry.bytes = stored.map(|b| [b, b / was.weights.max(1) * weights]);
         }
         out.push(entry);
     }
     (out, all)
+}
+
+/// The sizes of a contraction as it was and as it is; of a recurrent layer, its outputs are its hidden units.
+fn extents(
+    walk: &Walk<'_>,
+    c: &Contraction,
+    p: &walk::Product,
+    stays: &dyn Fn(&&Id) -> bool,
+    positions: usize,
+) -> Option<[Extent; 2]> {
+    let extent = |outputs: usize, inputs: usize, weights: usize| Extent {
+        outputs,
+        inputs,
+        weights,
+        products: weights * positions,
+    };
+    let [rows, columns] = [p.rows.len(), p.columns.len()];
+    let (now_rows, now_columns) =
+        (p.rows.iter().filter(stays).count(), p.columns.iter().filter(stays).count());
+    if p.recurrent {
+        let name = walk.graph.node[p.node].input.get(2)?;
+        let dims: Vec<usize> = walk
+            .tensors
+            .get(name.as_str())?
+            .dims
+            .iter()
+            .map(|&d| usize::try_from(d).unwrap_or(0))
+            .collect();
+        let &[directions, _, units] = &dims[..] else { return None };
+        let now = units * now_rows / rows.max(1);
+        let inputs = walk.tensors.get(walk.graph.node[p.node].input[1].as_str())?.dims.get(2).copied();
+        let inputs = usize::try_from(inputs?).ok()?;
+        let now_inputs = inputs - (columns - now_columns).min(inputs);
+        let weights = |rows: usize, inputs: usize, units: usize| directions * rows * (inputs + units);
+        return Some([
+            extent(units, inputs, weights(rows, inputs, units)),
+            extent(now, now_inputs, weights(now_rows, now_inputs, now)),
+        ]);
+    }
+    let layer = c.layer.as_ref().ok()?;
+    let each = if p.depthwise { 1 } else { columns };
+    let window = layer.layout.len() / (rows * each).max(1);
+    let now = window * now_rows * if p.depthwise { 1 } else { now_columns };
+    Some([extent(rows, columns, layer.layout.len()), extent(now_rows, now_columns, now)])
 }
 
 /// The layers that make the channels of a contraction's outputs, and why its outputs stay if they do.

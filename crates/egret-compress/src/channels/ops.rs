@@ -1,7 +1,7 @@
 //! Operators: what each does with the ids along the axes of its operands. One that is not here fixes them.
 
-use crate::channels::reshape;
 use crate::channels::walk::{Axis, Product, Size, Walk};
+use crate::channels::{recurrent, reshape};
 use crate::layout::integer;
 use egret::ir::Dim;
 use onnx_protobuf::NodeProto;
@@ -94,6 +94,7 @@ pub fn axes(walk: &mut Walk<'_>, at: usize, node: &NodeProto) -> Made {
             Ok(vec![x])
         }
         "Shape" => shape(walk, node),
+        "LSTM" | "GRU" | "RNN" => recurrent::axes(walk, at, node),
         op if listed(REDUCE, op) => {
             let mut x = walk.axes(node, 0)?;
             let given = node.attribute.iter().find(|a| a.name == "axes").map(|a| a.ints.clone());
@@ -172,7 +173,7 @@ fn contract(walk: &mut Walk<'_>, at: usize, x: &Axis, columns: &Axis, rows: &Axi
     walk.join(x, columns, &why);
     if let (Some(columns), Some(rows)) = (columns, rows) {
         let (rows, columns) = (rows.clone(), columns.clone());
-        walk.products.push(Product { node: at, rows, columns, depthwise: false });
+        walk.products.push(Product { node: at, rows, columns, depthwise: false, recurrent: false });
     }
 }
 
@@ -214,7 +215,7 @@ fn conv(walk: &mut Walk<'_>, at: usize, node: &NodeProto) -> Made {
         walk.fix(&w[1], "a convolution of single channels");
         let (rows, columns) = (rows.clone(), channels.clone());
         walk.sizes.push((Size::Group(at), columns.clone()));
-        walk.products.push(Product { node: at, rows, columns, depthwise: true });
+        walk.products.push(Product { node: at, rows, columns, depthwise: true, recurrent: false });
     }
     bias(walk, node, &w[0])?;
     x[1] = w[0].clone();

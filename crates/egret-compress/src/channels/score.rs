@@ -2,7 +2,7 @@
 
 use crate::channels::groups::{Group, kept};
 use crate::channels::ids::Id;
-use crate::channels::walk::{Product, Walk};
+use crate::channels::walk::{Axis, Product, Walk};
 use crate::layers::{Contraction, Layer};
 use crate::request::Request;
 use crate::scope::Scope;
@@ -67,6 +67,12 @@ pub fn by_norm(walk: &Walk<'_>, found: &[Contraction], group: &Group) -> Result<
         }
     };
     for product in group.touched.iter().map(|&p| &walk.products[p]) {
+        if product.recurrent {
+            for norms in recurrent(walk, product, index.len(), &at)? {
+                add(norms);
+            }
+            continue;
+        }
         let Some(layer) = layer(found, product) else { continue };
         let values = layer.place.of(walk.graph).and_then(numbers::read);
         let values = values.ok_or_else(|| Error::internal(format!("`{}` is gone", layer.weight)))?;
@@ -83,6 +89,34 @@ pub fn by_norm(walk: &Walk<'_>, found: &[Contraction], group: &Group) -> Result<
         add(columns);
     }
     out.iter_mut().for_each(|o| *o /= f64::from(lists.max(1)));
+    Ok(out)
+}
+
+/// The norms of rows and of columns of a recurrent layer's weights, of its input and of the state before, by channels of a group.
+fn recurrent(
+    walk: &Walk<'_>,
+    product: &Product,
+    count: usize,
+    at: &dyn Fn(Id) -> Option<usize>,
+) -> Result<Vec<Vec<f64>>> {
+    let mut out = vec![];
+    for name in walk.graph.node[product.node].input.iter().skip(1).take(2) {
+        let lost = || Error::internal(format!("`{name}` is gone"));
+        let values = walk.tensors.get(name.as_str()).and_then(|t| numbers::read(t)).ok_or_else(lost)?;
+        let [_, rows, columns] = walk.values[name].as_slice() else { return Err(lost()) };
+        let places = |axis: &Axis, size: usize| -> Vec<Option<usize>> {
+            (0..size).map(|i| at(*axis.as_ref()?.get(i)?)).collect()
+        };
+        let dims: Vec<usize> =
+            walk.tensors[name.as_str()].dims.iter().map(|&d| usize::try_from(d).unwrap_or(0)).collect();
+        let (rows, columns) = (places(rows, dims[1]), places(columns, dims[2]));
+        let mut norms = [vec![0.0; count], vec![0.0; count]];
+        for (i, v) in values.iter().enumerate() {
+            rows[i / dims[2] % dims[1]].into_iter().for_each(|k| norms[0][k] += v.abs());
+            columns[i % dims[2]].into_iter().for_each(|k| norms[1][k] += v.abs());
+        }
+        out.extend(norms);
+    }
     Ok(out)
 }
 

@@ -1,5 +1,7 @@
 //! The shapes of all values of a graph, from Egret's import of it.
 
+use crate::data::taps::cut;
+use crate::flat::{self, Choices, Tree};
 use crate::numbers;
 use egret::frontend::ModelFile;
 use egret::ir::{Dim, Type};
@@ -11,19 +13,45 @@ use std::path::Path;
 /// The dims of each tensor value, by name.
 pub type Shapes = BTreeMap<String, Vec<Dim>>;
 
-/// The shapes of the values of a model's graph: its inputs, constants, and what its nodes make.
+/// The shapes of the values of a model's graph: its inputs, constants, and what its nodes make. In a flat graph, values inside branches have
+/// those that they have where these branches are taken; those in bodies of loops, and in branches that fit no inputs, have none.
 ///
 /// # Errors
 /// A model that Egret does not import.
 pub fn shapes(model: &ModelProto, path: &Path) -> Result<Shapes> {
+    let graph = model.graph.get_or_default();
+    let (tree, homes) = (Tree::new(graph), flat::homes(graph));
+    let mut out = Shapes::new();
+    for home in tree.homes() {
+        if flat::in_loop(graph, &tree, home) {
+            continue;
+        }
+        let choices: Choices = tree.nodes_around(home).into_iter().collect();
+        let nodes = graph.node.iter().zip(&homes).filter(|(_, h)| **h == home).map(|(n, _)| n);
+        let names = nodes.flat_map(|n| &n.output).filter(|o| !o.is_empty()).cloned();
+        match of(model, path, &choices, names.collect()) {
+            Ok(found) => out.extend(found),
+            Err(_) if home > 0 => {}
+            Err(e) => return Err(e),
+        }
+    }
+    for (name, tensor) in tensors(graph) {
+        out.insert(name.to_owned(), tensor.dims.iter().map(|&d| Dim::constant(d)).collect());
+    }
+    Ok(out)
+}
+
+/// The shapes of these values, and of the inputs, where these branches are taken.
+fn of(model: &ModelProto, path: &Path, choices: &Choices, mut names: Vec<String>) -> Result<Shapes> {
     let mut open = model.clone();
     let graph = open.graph.mut_or_insert_default();
-    let mut names: Vec<String> = vec![];
-    let constants: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
-    for node in &graph.node {
-        let outputs = node.output.iter().filter(|o| !o.is_empty() && !constants.contains(o.as_str()));
-        names.extend(outputs.cloned());
+    if !choices.is_empty() {
+        // What stands behind need not fit: a branch that is never taken may give values of other ranks.
+        *graph = cut(&flat::decided(graph, choices), &names);
     }
+    flat::nest(graph);
+    let constants: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    names.retain(|n| !constants.contains(n.as_str()));
     names.extend(graph.input.iter().map(|i| &i.name).filter(|n| !constants.contains(n.as_str())).cloned());
     let output = |name: &String| ValueInfoProto { name: name.clone(), ..ValueInfoProto::default() };
     graph.output = names.iter().map(output).collect();
@@ -37,9 +65,6 @@ pub fn shapes(model: &ModelProto, path: &Path) -> Result<Shapes> {
         if let Type::Tensor(t) = &imported.value(value).ty {
             out.insert(name, t.shape.clone());
         }
-    }
-    for (name, tensor) in tensors(model.graph.get_or_default()) {
-        out.insert(name.to_owned(), tensor.dims.iter().map(|&d| Dim::constant(d)).collect());
     }
     Ok(out)
 }

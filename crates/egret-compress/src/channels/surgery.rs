@@ -1,18 +1,24 @@
 //! Surgery: what belongs to the channels that go is cut out of every constant, and the sizes that are written out follow.
 
+use crate::channels::borders::{self, Borders};
 use crate::channels::ids::Id;
 use crate::channels::walk::{Axis, Size, Walk};
-use crate::numbers;
+use crate::{flat, numbers};
 use egret::{Error, Result};
 use onnx_protobuf::tensor_shape_proto::dimension;
-use onnx_protobuf::{ModelProto, TensorProto, ValueInfoProto, type_proto};
+use onnx_protobuf::{GraphProto, ModelProto, TensorProto, ValueInfoProto, type_proto};
 use std::collections::BTreeSet;
 
 /// The model without these classes; `walk` is of its graph.
 ///
 /// # Errors
 /// A constant that is not as it was walked.
-pub fn without(model: &ModelProto, walk: &Walk<'_>, gone: &BTreeSet<Id>) -> Result<ModelProto> {
+pub fn without(
+    model: &ModelProto,
+    walk: &Walk<'_>,
+    borders: &Borders,
+    gone: &BTreeSet<Id>,
+) -> Result<ModelProto> {
     let mut out = model.clone();
     let graph = out.graph.mut_or_insert_default();
     let stays = |id: &Id| !gone.contains(&walk.ids.class(*id));
@@ -51,6 +57,11 @@ pub fn without(model: &ModelProto, walk: &Walk<'_>, gone: &BTreeSet<Id>) -> Resu
                 .iter_mut()
                 .filter(|a| a.name == "group")
                 .for_each(|a| a.i = count),
+            Size::Hidden(node) => graph.node[*node]
+                .attribute
+                .iter_mut()
+                .filter(|a| a.name == "hidden_size")
+                .for_each(|a| a.i = count),
             Size::Element(name, element) => {
                 let constants = graph.node.iter_mut().filter(|n| n.op_type == "Constant");
                 let inside =
@@ -61,12 +72,22 @@ pub fn without(model: &ModelProto, walk: &Walk<'_>, gone: &BTreeSet<Id>) -> Resu
             }
         }
     }
-    for value in graph.value_info.iter_mut().chain(&mut graph.input) {
+    // Values that were not walked, in branches that no input reaches, may have other sizes now.
+    let walked = |v: &ValueInfoProto| gone.is_empty() || walk.values.contains_key(&v.name);
+    for inner in graph.node.iter_mut().flat_map(flat::inside_mut) {
+        inner.value_info.retain(walked);
+        inner.output.iter_mut().filter(|v| !walked(v)).for_each(|v| v.type_ = None.into());
+    }
+    let GraphProto { node, value_info, input, .. } = graph;
+    let inner = node.iter_mut().flat_map(flat::inside_mut);
+    let inner = inner.flat_map(|g| g.value_info.iter_mut().chain(&mut g.output));
+    for value in value_info.iter_mut().chain(input).chain(inner) {
         let Some(axes) = walk.values.get(&value.name) else { continue };
         for (a, ids) in axes.iter().enumerate().filter_map(|(a, x)| Some((a, x.as_ref()?))) {
             declare(value, a, ids.iter().filter(|id| stays(id)).count() as i64);
         }
     }
+    borders::close(graph, borders, walk, gone);
     Ok(out)
 }
 

@@ -5,7 +5,7 @@ use crate::channels::shapes::{Shapes, integers};
 use crate::constants::Constants;
 use egret::ir::Dim;
 use onnx_protobuf::{GraphProto, NodeProto, TensorProto};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// The ids along an axis; `None` where it has none and keeps its size.
@@ -21,12 +21,16 @@ pub struct Product {
     pub columns: Rc<Vec<Id>>,
     /// A convolution of each channel by itself: its columns are what its rows are.
     pub depthwise: bool,
+    /// A recurrent layer: rows of all gates, and columns of the weight of its input.
+    pub recurrent: bool,
 }
 
 /// A number in the file that is the size of an axis.
 pub enum Size {
     /// The `group` of a depthwise convolution.
     Group(usize),
+    /// The `hidden_size` of a recurrent layer.
+    Hidden(usize),
     /// An element of a constant: its name, and the element.
     Element(String, usize),
 }
@@ -51,6 +55,10 @@ pub struct Walk<'a> {
     pub products: Vec<Product>,
     /// Sizes that are written out, and the ids that they count.
     pub sizes: Vec<(Size, Rc<Vec<Id>>)>,
+    /// Hidden units of recurrent layers.
+    pub units: Vec<Id>,
+    /// Values that are last states of recurrent layers, moved at most.
+    pub states: BTreeSet<String>,
 }
 
 impl Walk<'_> {

@@ -4,11 +4,13 @@ use crate::constants::{Constants, Refusal};
 use crate::data::bias::{self, Bias};
 use crate::data::taps::Taps;
 use crate::data::view::View;
+use crate::flat::{self, Tree};
 use crate::layers::{Contraction, Layer, contractions};
 use crate::moments::{Moments, Sums};
 use crate::numbers;
 use crate::pattern::Pattern;
 use crate::plan::Step;
+use crate::report::Reason;
 use crate::request::Watch;
 use crate::stats::{Key, Kind, Stats, dims};
 use egret::samples::Samples;
@@ -77,15 +79,54 @@ pub fn fits(
     bias::find(graph, constants, layer).map(|_| ()).or_else(|e| e.map_or(Ok(()), Err))
 }
 
-/// Leave what cannot be pruned with data.
+/// Why no sample reaches contractions: they are in the body of a loop, or in a branch that no sample takes.
+///
+/// # Errors
+/// A sample that the model does not take.
+pub fn unreached(
+    model: &ModelProto,
+    path: &Path,
+    found: &[Contraction],
+    samples: &Samples,
+) -> Result<Vec<Option<Refusal>>> {
+    let graph = model.graph.get_or_default();
+    if !flat::has_inside(graph) {
+        return Ok(vec![None; found.len()]);
+    }
+    let (tree, homes) = (Tree::new(graph), flat::homes(graph));
+    let outputs = found.iter().filter_map(|c| graph.node[c.node?].output.first().cloned());
+    let mut taps = Taps::new(model, path, &outputs.collect());
+    let mut reached = BTreeSet::from([0]);
+    samples.each(&mut |number, sample| {
+        reached.extend(taps.reached(sample).map_err(|e| e.at(format!("sample {number}")))?);
+        Ok(())
+    })?;
+    let of = |c: &Contraction| {
+        let home = homes[c.node?];
+        let text = match flat::in_loop(graph, &tree, home) {
+            true => "samples do not reach bodies of loops yet",
+            false => "no sample takes its branch",
+        };
+        (!reached.contains(&home)).then(|| (Reason::NoSamples, text.to_owned()))
+    };
+    Ok(found.iter().map(of).collect())
+}
+
+/// Leave what cannot be pruned with data; `unreached` as of [`unreached`].
 ///
 /// # Errors
 /// A layer of that kind that has a pattern of its own.
-pub fn check(graph: &GraphProto, found: &[Contraction], steps: &mut [Step]) -> Result<()> {
+pub fn check(
+    graph: &GraphProto,
+    found: &[Contraction],
+    unreached: &[Option<Refusal>],
+    steps: &mut [Step],
+) -> Result<()> {
     let constants = Constants::new(graph);
-    for (c, step) in found.iter().zip(steps) {
+    for ((c, step), unreached) in found.iter().zip(steps).zip(unreached) {
         let (Ok(layer), Step::Prune { own, .. }) = (&c.layer, &*step) else { continue };
-        match (fits(graph, &constants, layer), own) {
+        let fits = unreached.clone().map_or_else(|| fits(graph, &constants, layer), Err);
+        match (fits, own) {
             (Ok(()), _) => {}
             (Err((_, text)), true) => return Err(Error::user(format!("--layer {}: {text}", c.name))),
             (Err((reason, text)), false) => *step = Step::Leave(reason, text),
@@ -205,6 +246,9 @@ impl<T: Copy> Original<'_, T> {
             let place = |e: Error| e.at(format!("sample {number}"));
             let (x, y) = (given.run(sample).map_err(place)?, wanted.run(sample).map_err(place)?);
             for ((target, (x_name, y_name)), sums) in targets.iter().zip(&ports).zip(&mut sums) {
+                if given.lacks(x_name) || wanted.lacks(y_name) {
+                    continue;
+                }
                 let lost = || Error::unsupported(format!("`{}`: it works on no tensors", target.name));
                 let (x, y) = (x.get(x_name).ok_or_else(lost)?, y.get(y_name).ok_or_else(lost)?);
                 target.view.add(&target.layer, x, y, number, sums).map_err(place)?;

@@ -6,6 +6,7 @@
 
 use crate::constants::Constants;
 use crate::data::taps::{Taps, floats};
+use crate::flat;
 use crate::integers::grid::Grid;
 use crate::names::fresh;
 use crate::quantize::histogram::{Histogram, Range, bytes};
@@ -64,8 +65,11 @@ impl Places {
                 out.read(graph, (i, 0));
             }
         }
+        // In a branch where no contraction reads integers, samples may not have been.
+        let homes = flat::homes(graph);
+        let seen: BTreeSet<flat::Home> = wanted.iter().map(|edge| homes[edge.0]).chain([0]).collect();
         for (i, node) in graph.node.iter().enumerate() {
-            if !READERS.contains(&node.op_type.as_str()) {
+            if !READERS.contains(&node.op_type.as_str()) || !seen.contains(&homes[i]) {
                 continue;
             }
             for (slot, name) in node.input.iter().enumerate() {
@@ -146,6 +150,7 @@ pub fn seen(
             let single = values.get(name).filter(|t| t.dtype() == egret::ir::DType::F32);
             match single.and_then(floats) {
                 Some(numbers) => seen.histogram.add(&numbers),
+                None if taps.lacks(name) => {}
                 None => seen.other = true,
             }
         }

@@ -1,6 +1,7 @@
 //! Weights fitted to the outputs of the original, layer after layer, each with a bias for what is lost of its mean.
 
-use crate::constants::Constants;
+use crate::constants::{Constants, Refusal};
+use crate::contractions::RECURRENT;
 use crate::data::original::{self, Original, Target};
 use crate::data::reconstruct::{Fit, Solved, reconstruct};
 use crate::integers::{Form, Integers};
@@ -29,6 +30,15 @@ pub struct Made {
     pub output: Option<Quality>,
     /// For the report: why no data were used.
     pub note: String,
+}
+
+impl Made {
+    /// Of a contraction whose inputs would be bytes, if samples reached it.
+    pub fn with(c: &Contraction, unreached: Option<Refusal>) -> Made {
+        let text = if RECURRENT.contains(&c.op.as_str()) { None } else { unreached.map(|(_, text)| text) };
+        let note = text.map_or_else(String::new, |text| format!("; its input stays: {text}"));
+        Made { note, ..Made::default() }
+    }
 }
 
 /// What a layer's weights become.
@@ -87,16 +97,19 @@ pub fn fitted(
     let mut tasks: Vec<Option<Task>> = vec![];
     let graph = model.graph.get_or_default();
     let constants = Constants::new(graph);
-    for ((c, planned), zeros) in found.iter().zip(plan).zip(zeros) {
+    let unreached = original::unreached(model, path, found, fit.samples)?;
+    for (((c, planned), zeros), unreached) in found.iter().zip(plan).zip(zeros).zip(unreached) {
         let mut note = String::new();
         let task = match (planned, &c.layer) {
-            (Ok(weights), Ok(layer)) => match original::fits(graph, &constants, layer) {
-                Ok(()) => weights.first().map(|w| Task::Integers(w.form)),
-                Err((_, text)) => {
-                    note = format!("; {text}");
-                    None
+            (Ok(weights), Ok(layer)) => {
+                match unreached.map_or_else(|| original::fits(graph, &constants, layer), Err) {
+                    Ok(()) => weights.first().map(|w| Task::Integers(w.form)),
+                    Err((_, text)) => {
+                        note = format!("; {text}");
+                        None
+                    }
                 }
-            },
+            }
             (Ok(_), Err(_)) => {
                 note = format!("; {}: not done with data yet", c.op);
                 None

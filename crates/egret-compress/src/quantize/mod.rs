@@ -13,13 +13,14 @@ pub use precision::Precision;
 
 use crate::constants::{Constants, Refusal};
 use crate::data::given::Given;
+use crate::data::original;
 use crate::data::reconstruct::Fit;
 use crate::layers::{Contraction, contractions, named};
 use crate::report::{Entry, Reason, Report, Verdict};
 use crate::request::Watch;
 use crate::state::{Pack, Resume, State};
 use crate::stats::{Head, Stats};
-use crate::{Compressed, numbers};
+use crate::{Compressed, computed, flat, numbers};
 pub use activations::Edge;
 
 use crate::integers::{self, Integers};
@@ -29,7 +30,7 @@ use egret::{Error, Result, opset};
 use fitted::Made;
 use histogram::Range;
 use onnx_protobuf::{GraphProto, Message, ModelProto};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use weights::Weight;
 
@@ -103,6 +104,10 @@ pub fn quantize_watched(
         None => Given::take(&mut model, &samples.iter().collect::<Vec<_>>())?,
         Some(stats) => Given::with_stats(&mut model, stats, samples.as_ref())?,
     };
+    if stats.is_none() {
+        flat::flatten(model.graph.mut_or_insert_default());
+        computed::settle(&mut model, &path)?;
+    }
     let mut found = contractions(&model);
     request.skip.iter().try_for_each(|s| named(&found, s, "--skip"))?;
     let skipped = |c: &Contraction| request.skip.iter().any(|s| c.is(s));
@@ -121,10 +126,12 @@ pub fn quantize_watched(
             true => Err((Reason::Skipped, "--skip names it".to_owned())),
             false => weights::weights(graph, &constants, c, to),
         };
-        found.iter().map(of).collect()
+        let mut out: Vec<Planned> = found.iter().map(of).collect();
+        apart(graph, found, &skipped, &mut out);
+        out
     };
     let mut plan = of(&model, &found);
-    let inputs = match to {
+    let mut inputs = match to {
         Precision::Static8 => inputs(&model, &found, &plan),
         _ => vec![vec![]; found.len()],
     };
@@ -141,6 +148,13 @@ pub fn quantize_watched(
     }
     match &samples {
         _ if to == Precision::Static8 => {
+            if let Some(samples) = &samples {
+                let notes = original::unreached(&model, &path, &found, samples)?;
+                // Ranges of others are not theirs, though they read the same value.
+                let lost = inputs.iter_mut().zip(&notes).filter(|(_, why)| why.is_some());
+                lost.for_each(|(inputs, _)| inputs.clear());
+                made.extend(found.iter().zip(notes).map(|(c, why)| Made::with(c, why)));
+            }
             activations =
                 Activations::new(&model, &path, &inputs, samples.as_ref(), stats.as_ref(), watch)?;
         }
@@ -160,6 +174,7 @@ pub fn quantize_watched(
     made.resize_with(found.len(), Made::default);
     let entries = put(&mut model, &found, plan, made, &inputs, &activations, watch)?;
     given.put_back(&mut model);
+    flat::nest(model.graph.mut_or_insert_default());
     let now = opset::of(&model);
     if now != before {
         what.push_str(&format!(", opset {before} raised to {now}"));
@@ -185,6 +200,24 @@ pub fn quantize_watched(
         )));
     }
     Ok(Compressed { model, report, state })
+}
+
+/// Leave layers whose weights are those of one that is skipped.
+fn apart(
+    graph: &GraphProto,
+    found: &[Contraction],
+    skipped: &dyn Fn(&Contraction) -> bool,
+    plan: &mut [Planned],
+) {
+    for c in found.iter().filter(|c| skipped(c)) {
+        let Some(node) = c.node else { continue };
+        for planned in plan.iter_mut() {
+            let shares = |w: &Weight| graph.node[node].input.contains(&w.name);
+            if planned.as_ref().is_ok_and(|list| list.iter().any(shares)) {
+                *planned = Err((Reason::Skipped, format!("its weights are those of {}", c.name)));
+            }
+        }
+    }
 }
 
 /// The inputs of contractions that become bytes.
@@ -351,6 +384,7 @@ pub fn put(
     watch: &mut Watch<'_>,
 ) -> Result<Vec<Entry>> {
     let (mut first, mut entries, mut least) = (vec![], vec![], 0);
+    let mut once = BTreeSet::new();
     if !activations.ranges.is_empty() {
         least = 13;
     }
@@ -393,6 +427,10 @@ pub fn put(
         let Made { integers: mut ready, output, note } = fitted;
         for weight in &weights {
             let gone = || Error::internal(format!("`{}` is gone", weight.name));
+            if !once.insert(weight.name.clone()) {
+                forms.push("with the layer that it shares them with".into());
+                continue;
+            }
             let tensor = weight.place.of(graph).ok_or_else(gone)?;
             let (made, was) = match ready.take() {
                 Some(ready) => ready,

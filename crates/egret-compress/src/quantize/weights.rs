@@ -5,13 +5,12 @@ use crate::constants::{Constant, Constants, Place, Refusal};
 use crate::contractions::RECURRENT;
 use crate::integers::{Form, Integers, bytes};
 use crate::layers::Contraction;
-use crate::layout::Dim;
+use crate::layout::{Dim, int};
 use crate::names::fresh;
 use crate::numbers;
 use crate::quantize::precision::Precision;
 use crate::report::Reason;
-use onnx_protobuf::attribute_proto::AttributeType;
-use onnx_protobuf::{AttributeProto, GraphProto, NodeProto};
+use onnx_protobuf::{GraphProto, NodeProto};
 
 /// Fewer weights than this are not worth a node.
 const SMALL: usize = 64;
@@ -52,6 +51,14 @@ fn form(dims: &[i64], outputs: Option<usize>, reduction: Option<usize>, to: Prec
     }
 }
 
+/// How many recurrent layers read a value in this slot.
+fn readers(graph: &GraphProto, name: &str, slot: usize) -> usize {
+    let reads = |n: &&NodeProto| {
+        RECURRENT.contains(&n.op_type.as_str()) && n.input.get(slot).is_some_and(|i| i == name)
+    };
+    graph.node.iter().filter(reads).count()
+}
+
 /// The tensors of a contraction, and how they become integers.
 ///
 /// # Errors
@@ -67,7 +74,10 @@ pub fn weights(
     if let Some(node) = recurrent {
         for slot in [1, 2] {
             let name = graph.node[node].input.get(slot).map_or("", String::as_str);
-            let Constant { name, place, dims } = constants.find(name)?;
+            // Layers of two branches may have one weight: if all who read it read it alike, it is one for all of them.
+            let alike = readers(graph, name, slot) == constants.read_count(name);
+            let found = if alike { constants.find_shared(name) } else { constants.find(name) };
+            let Constant { name, place, dims } = found?;
             let tensor = place.of(graph).filter(|t| t.dims.len() == 3 && dims.len() == 3);
             let straight = |t: &[i64]| dims.iter().zip(t).all(|(d, &t)| d.size as i64 == t);
             let tensor = tensor.filter(|t| straight(&t.dims));
@@ -109,16 +119,6 @@ pub fn weights(
         }
     }
     Ok(out)
-}
-
-/// An integer attribute.
-pub fn int(name: &str, i: usize) -> AttributeProto {
-    AttributeProto {
-        name: name.into(),
-        i: i as i64,
-        type_: AttributeType::INT.into(),
-        ..AttributeProto::default()
-    }
 }
 
 /// Put integers where a weight was. The node that makes floats of them has the name of the weight as its output; it replaces the
