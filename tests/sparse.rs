@@ -4,6 +4,7 @@
 use egret::ir::rng::Rng;
 use egret::ir::{Attrs, Builder, DType, Graph, Op, Tensor, Type, Value, attrs, interp};
 use egret::{Engine, Executable, Options, Tier, pipeline};
+use egret_loop::text::print as text;
 use egret_workspace::guarded::Compiled;
 use egret_workspace::random::whole_numbers;
 use std::collections::BTreeMap;
@@ -32,6 +33,15 @@ fn draw(rng: &mut Rng) -> Drawn {
     pads.extend((0..axes).map(|i| below(reach(i) as u64)).collect::<Vec<i64>>());
     let mut spatial: Vec<usize> = (0..axes).map(|i| (reach(i) + below(14)) as usize).collect();
     spatial[axes - 1] += below(40) as usize;
+    // As many outputs as steps over the input: a plane is read as it is, the edges of the image by masks.
+    if below(2) == 0 {
+        for i in 0..axes {
+            spatial[i] = spatial[i].next_multiple_of(strides[i] as usize);
+            let zeros = (reach(i) - strides[i]).max(0);
+            pads[i] = below(zeros as u64 + 1);
+            pads[axes + i] = zeros - pads[i];
+        }
+    }
     let channels = [1, 2, 5, 16, 40][below(5) as usize];
     let made = [1, 3, 28, 29, 60, 100][below(6) as usize];
     let shape = [&[1 + below(3) as usize / 2, channels][..], &spatial].concat();
@@ -95,8 +105,8 @@ fn options(target: &str, threads: usize) -> Options {
 #[test]
 fn every_target_convolves_by_nonzeros_as_the_interpreter() {
     let mut rng = Rng::new(3);
-    let mut sparse = 0;
-    for _ in 0..160 {
+    let (mut sparse, mut masked) = (0, 0);
+    for _ in 0..220 {
         let drawn = draw(&mut rng);
         let Some((graph, inputs)) = model(&mut rng, &drawn) else { continue };
         let want = interp::run(&graph, &inputs).expect("the interpreter");
@@ -119,12 +129,66 @@ fn every_target_convolves_by_nonzeros_as_the_interpreter() {
             }
         }
         let lowered = pipeline::lower(graph.clone(), &options("x86-64-v4", 1), &BTreeMap::new());
-        sparse += usize::from(lowered.expect("a program").program.kernels.iter().any(|k| k.has_nonzeros()));
+        let program = lowered.expect("a program").program;
+        sparse += usize::from(program.kernels.iter().any(|k| k.has_nonzeros()));
+        masked += usize::from(text(&program).contains(" masks p"));
         let beside_pages = Compiled::new(graph, &options("native", 1), &BTreeMap::new()).expect("code");
         let outcome = beside_pages.run_both(&inputs).expect("equal results");
         assert_eq!(outcome.0, 0, "{:?} of {:?}", drawn.attrs, drawn.shape);
     }
-    assert!(sparse > 60, "{sparse} without their zeros");
+    assert!(sparse > 80 && masked > 30, "{sparse} without their zeros, {masked} with masks");
+}
+
+/// What is only added to a convolution, as a shortcut around a block is, is computed with it: with other channels, steps, biases, images.
+#[test]
+fn shortcuts_are_computed_with_what_they_are_added_to() {
+    let mut rng = Rng::new(21);
+    for round in 0..24 {
+        let (step, images, rows, columns) =
+            (1 + round % 2, 1 + round / 12 % 2, 6 + round % 3, 9 + round % 7);
+        let attrs = |step: i64| {
+            attrs! {
+                strides: vec![step; 2], dilations: vec![1, 1], pads: vec![0; 4], groups: 1, layout: "channels_first",
+            }
+        };
+        let mut b = Builder::new("shortcut");
+        let (mut inputs, mut sums) = (vec![], vec![]);
+        for (channels, step) in [(40, 1), (24 + round, step)] {
+            let shape = vec![images, channels, rows * step, columns * step];
+            let weights = vec![30 + round, channels, 1, 1];
+            let drawn =
+                Drawn { shape, weights, attrs: attrs(step as i64), one_of: 12, epilogue: [false; 2] };
+            let x = whole_numbers(&mut rng, &drawn.shape);
+            let input = b.input(&format!("x{}", inputs.len()), Type::Tensor(x.ty()));
+            let w = b.constant(mostly_zeros(&mut rng, &drawn));
+            sums.push(b.emit(Op::Conv, drawn.attrs.clone(), &[input, w]).expect("a convolution"));
+            inputs.push(Value::Tensor(x));
+        }
+        let bias = b.constant(whole_numbers(&mut rng, &[1, 30 + round, 1, 1]));
+        let first = b.emit(Op::Add, attrs! {}, &[sums[0], bias]).expect("a sum");
+        let both = if round % 3 == 0 { [sums[1], first] } else { [first, sums[1]] };
+        let mut y = b.emit(Op::Add, attrs! {}, &both).expect("a sum");
+        y = b.emit(Op::Neg, attrs! {}, &[y]).expect("a number");
+        b.output("y", y);
+        let want = interp::run(&b.graph, &inputs).expect("the interpreter");
+        let lowered = pipeline::lower(b.graph.clone(), &options("x86-64-v4", 1), &BTreeMap::new());
+        let program = lowered.expect("a program").program;
+        let names: Vec<&str> = program.kernels.iter().map(|k| k.name.as_str()).collect();
+        assert!(text(&program).contains(" second p"), "{rows} x {columns} pixels, {names:?}");
+        for threads in [1, 2] {
+            let compiled = Executable::new(
+                b.graph.clone(),
+                Engine::Jit,
+                &options("native", threads),
+                &BTreeMap::new(),
+            );
+            let got = compiled.expect("code").run(&inputs).expect("a result");
+            let [got, want] = [&got[0], &want[0]].map(|v| bits(v.as_tensor().expect("a tensor")));
+            assert_eq!(got, want, "round {round}, {threads} threads");
+        }
+        let beside_pages = Compiled::new(b.graph, &options("native", 1), &BTreeMap::new()).expect("code");
+        assert_eq!(beside_pages.run_both(&inputs).expect("equal results").0, 0);
+    }
 }
 
 /// 64 channels of 14 x 14 pixels by a convolution of one tap, one of so many weights not zero.

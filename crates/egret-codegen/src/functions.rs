@@ -104,8 +104,7 @@ fn leaf_key(tile: &Tile, params: &[ParamInfo]) -> LeafKey {
     let mut tile = tile.clone();
     let elem = |p: &Place| params.get(p.param.0 as usize).map(|i| i.elem);
     let elems = tile.places().map(elem).collect();
-    let operands = tile.epilogue.operands.iter_mut().map(|o| &mut o.place);
-    for place in [&mut tile.a, &mut tile.b, &mut tile.out].into_iter().chain(operands) {
+    for place in tile.places_mut() {
         *place = Place { param: Param(0), base: V(0) };
     }
     (tile, elems)

@@ -91,6 +91,9 @@ fn epilogue(
     e.finish(x)
 }
 
+/// Masks of columns that there are for a task.
+const MASKS: i64 = 12;
+
 /// A random tile; with `special`, among operands that are not finite, not normal, at the extremes or zeros of either sign.
 fn case(seed: u64, special: bool) -> Case {
     let mut rng = Rng::new(seed);
@@ -136,15 +139,17 @@ fn case(seed: u64, special: bool) -> Case {
     let mut reach: i64 = axes.iter().map(|x| (x.extent - 1) * x.a_stride).sum::<i64>() + depth;
     let mut row_stride = if transposed { 1 } else { rng.pick(&[reach, 1, 2]) };
     let mut a_rows: Vec<i64> = (0..rows as i64).map(|r| r * row_stride).collect();
-    let mut nonzeros = None;
+    let mut nonzeros: Option<Nonzeros> = None;
+    let has_masks = sparse && rng.chance(50);
     if sparse {
         let all = u32::MAX >> (32 - rows);
         let one = |b: i64| NonzeroStep {
             b: b * b_gap,
             rows: (rng.below(1 << 32) & rng.below(1 << 32)) as u32 & all,
+            mask: (has_masks && rng.chance(70)).then(|| rng.below(MASKS as usize) as u8),
         };
         let some: Vec<NonzeroStep> = (0..steps.min(40)).map(one).filter(|s| s.rows != 0).collect();
-        let n = Nonzeros { steps: some, runs: rng.below(20) as u32 };
+        let n = Nonzeros { steps: some, runs: rng.below(20) as u32, second: None, masks: None };
         (reach, row_stride) = (n.products().max(1) as i64, 0);
         (nonzeros, axes) = (Some(n), vec![]);
         a_rows.fill(0);
@@ -153,7 +158,15 @@ fn case(seed: u64, special: bool) -> Case {
     let out_rows: Vec<i64> = (0..rows as i64).map(|r| r * out_stride).collect();
     let a_task = reach + (rows as i64 - 1) * row_stride;
     let out_task = out_stride * rows as i64;
-    let sizes = [a_task * tasks, steps * b_gap * depth, cols as i64, rows as i64, out_task * tasks];
+    let sizes = [
+        a_task * tasks,
+        steps * b_gap * depth,
+        cols as i64,
+        rows as i64,
+        out_task * tasks,
+        MASKS * tasks,
+        steps * b_gap * depth,
+    ];
 
     let mut k = KernelBuilder::new("tile", tasks);
     let elem = |i: usize| match (products, i) {
@@ -161,6 +174,7 @@ fn case(seed: u64, special: bool) -> Case {
         (Products::Bytes, 1) => Elem::I8,
         (_, 4) if seed % 5 == 2 => Elem::U8,
         (_, 4) if seed % 5 == 3 => Elem::I8,
+        (_, 5) => Elem::I32,
         _ => Elem::F32,
     };
     let params: Vec<Param> =
@@ -171,7 +185,14 @@ fn case(seed: u64, special: bool) -> Case {
     let zero = k.int(0);
     let a_base = k.affine(&[(task, a_task)], 0);
     let out_base = k.affine(&[(task, out_task)], 0);
+    let masks_base = k.affine(&[(task, MASKS)], 0);
     let place = |p: Param, base: V| Place { param: p, base };
+    if let Some(n) = nonzeros.as_mut() {
+        n.masks = has_masks.then(|| place(params[5], masks_base));
+        // It is as large as the first one: the same from another row on would not be told from it.
+        let from = rng.below(n.steps.len() + 1);
+        n.second = rng.chance(50).then(|| Second { b: place(params[6], zero), from });
+    }
     let epilogue = epilogue(
         &mut rng,
         products,
@@ -186,7 +207,7 @@ fn case(seed: u64, special: bool) -> Case {
     let block = rng.range(1, 40);
     let sets = if sparse { 1 } else { rng.pick(&Tile::SETS) };
     k.tile(Tile { nonzeros, cols, axes, block, sets, a, a_rows, b, out, out_rows, epilogue });
-    let storages: Vec<Storage> = (0..5).map(Storage::Input).chain([Storage::Output(0)]).collect();
+    let storages: Vec<Storage> = (0..7).map(Storage::Input).chain([Storage::Output(0)]).collect();
     // Tiny numbers are frequent: their products vanish, and leave a sign.
     let mut number = || match rng.below(if special { 24 } else { 1 }) {
         0 | 6.. => rng.signed(),
@@ -199,11 +220,12 @@ fn case(seed: u64, special: bool) -> Case {
     let scale = if special && seed.is_multiple_of(4) { 1e-30 } else { 1.0 };
     let mut floats = |n: i64| (0..n).flat_map(|_| (number() * scale).to_le_bytes()).collect::<Vec<u8>>();
     let mut inputs: Vec<Vec<u8>> = sizes.iter().map(|&n| floats(n)).collect();
-    for i in (0..inputs.len()).filter(|i| elem(*i) != Elem::F32) {
+    for i in (0..inputs.len()).filter(|i| elem(*i).size() == 1) {
         let extremes = [0, 127, 128, 255];
         let mut byte = || if rng.chance(30) { rng.pick(&extremes) } else { rng.below(256) as u8 };
         inputs[i] = (0..sizes[i]).map(|_| byte()).collect();
     }
+    inputs[5] = (0..sizes[5]).flat_map(|_| (rng.below(1 << 32) as u32).to_le_bytes()).collect();
     Case { program: program(k.finish(), &storages, 0, vec![]), inputs }
 }
 

@@ -7,7 +7,7 @@
 use crate::blocked_sum::BlockedSum;
 pub use crate::elem::{Elem, number_bits};
 pub use crate::ids::{Bound, BufferId, KernelId, Local, Param, V};
-pub use crate::nonzeros::{NonzeroStep, Nonzeros};
+pub use crate::nonzeros::{NonzeroStep, Nonzeros, Second};
 pub use crate::ops::{BinOp, Cmp, Half, Parity, UnOp};
 pub use crate::out_of_range::OutOfRange;
 pub use crate::products::Products;
@@ -300,7 +300,23 @@ impl Tile {
 
     /// The places that it reads and writes.
     pub fn places(&self) -> impl Iterator<Item = &Place> {
-        [&self.a, &self.b, &self.out].into_iter().chain(self.epilogue.operands.iter().map(|o| &o.place))
+        [&self.a, &self.b, &self.out].into_iter().chain(self.others())
+    }
+
+    /// The places that are read beside the first operands of its products: those of its epilogue, its second right operand, its masks.
+    pub fn others(&self) -> impl Iterator<Item = &Place> {
+        let second = self.nonzeros.iter().filter_map(|n| n.second.as_ref()).map(|s| &s.b);
+        let masks = self.nonzeros.iter().filter_map(|n| n.masks.as_ref());
+        self.epilogue.operands.iter().map(|o| &o.place).chain(second).chain(masks)
+    }
+
+    /// As [`places`](Tile::places).
+    pub fn places_mut(&mut self) -> impl Iterator<Item = &mut Place> {
+        let others = self.epilogue.operands.iter_mut().map(|o| &mut o.place);
+        let nonzeros = self.nonzeros.iter_mut();
+        let more =
+            nonzeros.flat_map(|n| n.second.as_mut().map(|s| &mut s.b).into_iter().chain(n.masks.as_mut()));
+        [&mut self.a, &mut self.b, &mut self.out].into_iter().chain(others).chain(more)
     }
 
     /// How the sum is cut; `axes` are the tile's, [joined](Axis::joined). Sums of integers have no order.

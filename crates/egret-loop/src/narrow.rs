@@ -190,8 +190,7 @@ impl<'k> Narrower<'k> {
             }
             Stmt::Tile(tile) => {
                 let mut tile = tile.clone();
-                let operands = tile.epilogue.operands.iter_mut().map(|o| &mut o.place);
-                for place in [&mut tile.a, &mut tile.b, &mut tile.out].into_iter().chain(operands) {
+                for place in tile.places_mut() {
                     place.base = self.scalar(place.base)?;
                 }
                 out.push(Stmt::Tile(tile));

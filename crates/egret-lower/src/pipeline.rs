@@ -6,7 +6,9 @@ use crate::options::LowerOptions;
 use crate::plan::blocks::{self, Block};
 use crate::plan::fusion::FusionGroup;
 use crate::plan::units::{self, Units};
-use crate::plan::{constant_indices, decompose, fusion, half_floats, halo, legalize, lengths, rows, views};
+use crate::plan::{
+    addends, constant_indices, decompose, fusion, half_floats, halo, legalize, lengths, rows, views,
+};
 use crate::program::context::{Ctx, Standing, SubOperand};
 use crate::remarks;
 use egret_ir::{Dim, Graph, NodeId, TypeError, ValueId};
@@ -155,6 +157,9 @@ fn groups<'g>(
     let refused: std::collections::BTreeSet<_> = refusals.iter().filter_map(|r| r.node).collect();
     let mut groups = fusion::build(graph, ctx.options, ctx.units.as_ref());
     if ctx.options.fuse {
+        if ctx.units.is_none() {
+            addends::plan(graph, &mut groups, &ctx.options.machine);
+        }
         ctx.halos = halo::plan(graph, &mut groups, &ctx.options.machine);
     }
     let with_free_dims = ctx.units.as_ref().map(|u| Arc::clone(&u.graph));

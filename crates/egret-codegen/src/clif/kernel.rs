@@ -442,20 +442,19 @@ impl<'k> KernelEmitter<'k, '_, '_> {
         Ok(if disp == 0 { base } else { self.emit.b.ins().iadd_imm_s(base, i64::from(disp)) })
     }
 
-    /// A leaf takes the addresses of a, b and out, and of an array of the operands' addresses.
+    /// A leaf takes the addresses of a, b and out, and of an array of the addresses of what else it reads.
     fn tile(&mut self, tile: &'k Tile) -> Result<()> {
         let leaf = self.leaves.next().ok_or_else(|| broken("a tile without a leaf"))?;
         let mut args =
             [&tile.a, &tile.b, &tile.out].into_iter().map(|p| self.place(p)).collect::<Result<Vec<_>>>()?;
-        let operands =
-            tile.epilogue.operands.iter().map(|o| self.place(&o.place)).collect::<Result<Vec<_>>>()?;
+        let others = tile.others().map(|p| self.place(p)).collect::<Result<Vec<_>>>()?;
         let b = &mut *self.emit.b;
-        args.push(if operands.is_empty() {
+        args.push(if others.is_empty() {
             b.ins().iconst(types::I64, 0)
         } else {
-            let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, 8 * operands.len() as u32, 3);
+            let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, 8 * others.len() as u32, 3);
             let slot = b.create_sized_stack_slot(slot);
-            for (i, pointer) in operands.iter().enumerate() {
+            for (i, pointer) in others.iter().enumerate() {
                 b.ins().stack_store(types::I64, *pointer, slot, 8 * i as i32);
             }
             b.ins().stack_addr(types::I64, slot, 0)

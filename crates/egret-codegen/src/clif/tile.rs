@@ -60,10 +60,13 @@ struct Addresses {
     b: Value,
     out: Value,
     operands: Vec<Value>,
+    /// Of nonzeros that have one.
+    second: Option<Value>,
+    masks: Option<Value>,
 }
 
 /// Write a tile into an empty function with the signature of leaves: the addresses of a, b and out, and of an array of the
-/// operands' addresses. `params` are those of the tile's kernel.
+/// addresses of what else it reads. `params` are those of the tile's kernel.
 pub(crate) fn emit(
     tile: &Tile,
     params: &[ParamInfo],
@@ -77,11 +80,15 @@ pub(crate) fn emit(
     let &[a, b, out, list] = builder.block_params(entry) else {
         return Err(broken("a leaf signature without four parameters"));
     };
-    let operands = 0..tile.epilogue.operands.len() as i32;
-    let operands =
-        operands.map(|i| builder.ins().load(types::I64, MemFlagsData::trusted(), list, 8 * i)).collect();
+    let others = 0..tile.others().count() as i32;
+    let mut operands: Vec<Value> =
+        others.map(|i| builder.ins().load(types::I64, MemFlagsData::trusted(), list, 8 * i)).collect();
+    let mut more = operands.split_off(tile.epilogue.operands.len()).into_iter();
+    let nonzeros = tile.nonzeros.as_ref();
+    let second = nonzeros.and_then(|n| n.second.as_ref()).and_then(|_| more.next());
+    let masks = nonzeros.and_then(|n| n.masks.as_ref()).and_then(|_| more.next());
     let mut e = TileEmitter { params, target, emit: Emit { b: builder, fma: target.has_fma() } };
-    e.tile(tile, &Addresses { a, b, out, operands })?;
+    e.tile(tile, &Addresses { a, b, out, operands, second, masks })?;
     builder.ins().return_(&[]);
     Ok(())
 }
@@ -179,16 +186,49 @@ impl TileEmitter<'_, '_, '_> {
                 let ty = Ty { elem: Elem::F32, lanes: column.lanes };
                 let clif = clif_type(ty)?;
                 let mut sum = self.emit.constant(ty, 0)?;
-                for (weight, from) in nonzeros.of_row(row) {
+                for (weight, step) in nonzeros.of_row(row) {
                     let scalar = self.load_at(types::F32, at.a, weight * SIZE);
                     let left = self.emit.splat(Elem::F32, scalar, ty.lanes)?;
-                    let right = self.load_at(clif, at.b, (from + column.offset) * SIZE);
+                    let b = at.second.filter(|_| nonzeros.is_second(step)).unwrap_or(at.b);
+                    let step = nonzeros.steps[step];
+                    let from = (step.b + column.offset) * SIZE;
+                    let right = match (step.mask, at.masks) {
+                        (Some(mask), Some(masks)) => {
+                            self.load_masked(ty, (at.a, b), (masks, mask), from, column)?
+                        }
+                        _ => self.load_at(clif, b, from),
+                    };
                     sum = self.emit.mul_add(ty, left, right, sum)?;
                 }
                 sums.push(sum);
             }
         }
         Ok(sums)
+    }
+
+    /// Elements of b where a mask has their columns, and else zeros: as b may end before those, a is read in its place.
+    fn load_masked(
+        &mut self,
+        ty: Ty,
+        (a, b): (Value, Value),
+        (masks, mask): (Value, u8),
+        from: i64,
+        column: &Column,
+    ) -> Result<Value> {
+        let bits = self.load_at(types::I32, masks, i64::from(mask) * SIZE);
+        let mut all = self.emit.constant(ty, 0)?;
+        for lane in 0..ty.lanes {
+            let f = &mut *self.emit.b;
+            let bit = 1i64 << (column.offset + i64::from(lane));
+            let is_read = f.ins().band_imm_u(bits, bit);
+            let there = f.ins().iadd_imm_s(b, from + i64::from(lane) * SIZE);
+            let place = f.ins().select(is_read, there, a);
+            let value = f.ins().load(types::F32, data_flags(), place, 0);
+            let zero = f.ins().f32const(0.0);
+            let value = f.ins().select(is_read, value, zero);
+            all = if ty.lanes == 1 { value } else { f.ins().insertlane(all, value, lane) };
+        }
+        Ok(all)
     }
 
     /// Adds the other sets' sums to those of the first.

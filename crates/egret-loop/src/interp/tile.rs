@@ -31,8 +31,13 @@ impl Machine<'_> {
             for c in 0..t.cols {
                 // -0 + x is x: the first block's sum is the total.
                 let (mut sums, mut total, mut whole) = ([0f32; Tile::SETS[2]], -0.0f32, 0i32);
-                for (at, from) in t.nonzeros.iter().flat_map(|n| n.of_row(r)) {
-                    let b = self.read(t.b.param, b0 + c as i64 + from)?;
+                for (n, (at, step)) in t.nonzeros.iter().flat_map(|n| n.of_row(r).map(move |p| (n, p))) {
+                    let second = n.second.as_ref().filter(|_| n.is_second(step));
+                    let (place, step) = (second.map_or(&t.b, |s| &s.b), n.steps[step]);
+                    let b = match self.leaves_out(n, step.mask, c)? {
+                        true => 0,
+                        false => self.read(place.param, self.int(place.base) + c as i64 + step.b)?,
+                    };
                     let a = self.read(t.a.param, a0 + at)?;
                     let sum = self.arithmetic.fma(Elem::F32, a, b, sums[0].to_bits().into())?;
                     sums[0] = f32_of(sum);
@@ -76,6 +81,13 @@ impl Machine<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a column has a zero in a step with this mask.
+    fn leaves_out(&mut self, n: &Nonzeros, mask: Option<u8>, column: usize) -> Result<bool, InterpError> {
+        let (Some(mask), Some(masks)) = (mask, &n.masks) else { return Ok(false) };
+        let bits = self.read(masks.param, self.int(masks.base) + i64::from(mask))?;
+        Ok(bits >> column & 1 == 0)
     }
 
     /// What is stored for a sum.

@@ -219,8 +219,15 @@ impl Printer<'_> {
             self.line(&format!("axis {} a {} b {}", axis.extent, axis.a_stride, axis.b_stride));
         }
         if let Some(nonzeros) = &t.nonzeros {
-            let steps = list(nonzeros.steps.iter().map(|s| format!("{}: {}", s.b, s.rows)));
-            self.line(&format!("nonzeros runs {} [{steps}]", nonzeros.runs));
+            let masked = |s: &NonzeroStep| s.mask.map_or_else(String::new, |m| format!(" mask {m}"));
+            let step = |s: &NonzeroStep| format!("{}: {}{}", s.b, s.rows, masked(s));
+            let masks =
+                nonzeros.masks.as_ref().map_or_else(String::new, |at| format!(" masks {}", place(at)));
+            let second = nonzeros.second.as_ref();
+            let second =
+                second.map_or_else(String::new, |s| format!(" second {} from {}", place(&s.b), s.from));
+            let steps = list(nonzeros.steps.iter().map(step));
+            self.line(&format!("nonzeros runs {}{second}{masks} [{steps}]", nonzeros.runs));
         }
         self.line(&format!("block {} sets {}", t.block, t.sets));
         self.line(&format!("out {} rows {}", place(&t.out), rows(&t.out_rows)));

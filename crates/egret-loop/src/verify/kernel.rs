@@ -242,6 +242,15 @@ impl Walk<'_> {
             if products != Products::Floats || t.sets != 1 || t.a_rows.iter().any(|&r| r != 0) {
                 return broken("a tile of nonzeros that are no floats, or with rows or sets of its own");
             }
+            if let Some(second) = &nonzeros.second {
+                self.read(second.b.param, Elem::F32)?;
+            }
+            if let Some(masks) = &nonzeros.masks {
+                self.read(masks.param, Elem::I32)?;
+                if t.cols > u32::BITS as usize {
+                    return broken(format!("masks of {} columns", t.cols));
+                }
+            }
         }
         if t.a_rows.is_empty() || t.a_rows.len() != t.out_rows.len() {
             return broken(format!("a tile of {} rows that writes {}", t.a_rows.len(), t.out_rows.len()));

@@ -120,6 +120,11 @@ impl ConvShape {
             && self.low.iter().all(|l| *l == 0)
     }
 
+    /// Whether windows move by one pixel and there is an output for each pixel of the input.
+    pub fn keeps_pixels(&self) -> bool {
+        self.strides.iter().all(|s| *s == 1) && self.input == self.output
+    }
+
     /// The input's extents that windows read, with the halo at the low end.
     pub fn read(&self) -> Vec<i64> {
         let read = |i: usize| match self.leaves_out(i) {

@@ -36,6 +36,8 @@ pub struct FusionGroup {
     pub expr: Expr,
     /// What the anchor's first operand is made of, if anything; otherwise it is read from its buffer.
     pub prologue: Option<Expr>,
+    /// A convolution whose products are added to the anchor's, as [`addends`](crate::plan::addends) finds them.
+    pub addend: Option<NodeId>,
     /// The weights of an anchor that is a product, where it reads them as codes.
     pub weights: Option<Blockwise>,
 }
@@ -161,7 +163,7 @@ impl GroupBuilder<'_> {
             self.need(operand.value);
         }
         nodes.extend(weights.iter().flat_map(|w| &w.nodes));
-        FusionGroup { root, anchor, nodes, result, expr, prologue, weights }
+        FusionGroup { root, anchor, nodes, result, expr, prologue, addend: None, weights }
     }
 
     /// Adds to a group whatever its members alone use; returns the anchor found.

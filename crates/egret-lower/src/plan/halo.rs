@@ -14,7 +14,7 @@ use crate::geometry::halo::Halo;
 use crate::geometry::shape::dims;
 use crate::geometry::{size, zeros};
 use crate::plan::fusion::FusionGroup;
-use egret_ir::{DType, Graph, Op, ValueId};
+use egret_ir::{DType, Graph, NodeId, Op, ValueId};
 use egret_loop::Elem;
 use egret_machine::Machine;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,16 +26,16 @@ fn window(graph: &Graph, group: &FusionGroup) -> Option<ConvShape> {
     (shape.channels_last && shape.has_tiles(graph, anchor)).then_some(shape)
 }
 
-/// The halo that the convolution which a group computes without the zeros of its weights wants around its input.
-fn gap(graph: &Graph, group: &FusionGroup, machine: &Machine) -> Option<Halo> {
-    let anchor = group.anchor.filter(|&a| graph.node(a).op == Op::Conv)?;
+/// The halo that a convolution without the zeros of its weights wants around its input.
+fn gap(graph: &Graph, anchor: Option<NodeId>, machine: &Machine) -> Option<Halo> {
+    let anchor = anchor.filter(|&a| graph.node(a).op == Op::Conv)?;
     let shape = ConvShape::new(graph, anchor);
     if !shape.has_tiles(graph, anchor) {
         return None;
     }
     zeros::of_conv(graph, anchor, &shape, &machine.costs)?;
     let mut halo = Halo::none(shape.rank() + 2);
-    if shape.is_pointwise() {
+    if shape.keeps_pixels() {
         let pixels: i64 = shape.input.iter().product();
         let line = (machine.line_bytes / Elem::F32.size()) as i64;
         halo.gap = size::apart(pixels, line) - pixels;
@@ -56,7 +56,7 @@ fn writes(graph: &Graph, group: &FusionGroup) -> bool {
 pub fn plan(graph: &Graph, groups: &mut [FusionGroup], machine: &Machine) -> BTreeMap<ValueId, Halo> {
     let mut halos: BTreeMap<ValueId, Halo> = BTreeMap::new();
     // What each group wants around its input, if it knows of halos; and what is written with gaps only.
-    let gaps: Vec<Option<Halo>> = groups.iter().map(|g| gap(graph, g, machine)).collect();
+    let gaps: Vec<Option<Halo>> = groups.iter().map(|g| gap(graph, g.anchor, machine)).collect();
     let wanted = |group: &FusionGroup, gap: &Option<Halo>| {
         gap.clone().or_else(|| window(graph, group).map(|shape| shape.wants()))
     };
@@ -75,13 +75,16 @@ pub fn plan(graph: &Graph, groups: &mut [FusionGroup], machine: &Machine) -> BTr
     for &v in graph.outputs() {
         halos.remove(&root(graph, v).0);
     }
-    for (group, gap) in groups.iter().zip(&gaps) {
-        let wants = wanted(group, gap);
-        let operands = group.anchor.map(|a| graph.node(a).operands.as_slice()).unwrap_or_default();
-        for (i, &v) in operands.iter().enumerate().filter_map(|(i, v)| Some((i, v.as_ref()?))) {
-            match (&wants, halos.get_mut(&v)) {
-                (Some(wants), Some(halo)) if i == 0 => halo.widen(wants),
-                _ => drop(halos.remove(&root(graph, v).0)),
+    for (group, own_gap) in groups.iter().zip(&gaps) {
+        let wants = wanted(group, own_gap);
+        let addend = gap(graph, group.addend, machine);
+        for (node, wants) in [(group.anchor, &wants), (group.addend, &addend)] {
+            let operands = node.map(|a| graph.node(a).operands.as_slice()).unwrap_or_default();
+            for (i, &v) in operands.iter().enumerate().filter_map(|(i, v)| Some((i, v.as_ref()?))) {
+                match (wants, halos.get_mut(&v)) {
+                    (Some(wants), Some(halo)) if i == 0 => halo.widen(wants),
+                    _ => drop(halos.remove(&root(graph, v).0)),
+                }
             }
         }
         let knows = group.anchor.is_none() || wants.is_some();

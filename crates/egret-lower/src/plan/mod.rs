@@ -1,5 +1,6 @@
 //! Decisions before any code: what cannot be compiled, which nodes share a kernel, which values get a halo.
 
+pub mod addends;
 pub mod blocks;
 pub mod bounds;
 pub mod cache;

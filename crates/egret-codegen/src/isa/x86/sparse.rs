@@ -34,8 +34,11 @@ pub(super) fn encode(tile: &Tile, nonzeros: &Nonzeros, params: &[ParamInfo], isa
         )));
     }
     let tail = (tile.cols < lanes).then_some(tile.cols);
+    if tail.is_some() && nonzeros.masks.is_some() {
+        return Err(refused("its masks are of columns that fill no vector"));
+    }
     let mut sums = Sums { tail, ..Sums::default() };
-    let next = sums.emit(rows, nonzeros)?;
+    let next = sums.emit(rows, nonzeros, tile.epilogue.operands.len())?;
     // What follows knows of no code before it: it is as good anywhere at such a multiple.
     let at = sums.code.len().next_multiple_of(ALIGNED);
     sums.code.resize(at, NOP);
@@ -85,6 +88,14 @@ const ROWS: u8 = 6;
 const VECTOR: i64 = 16;
 /// Bytes of an instruction that moves a register on.
 const ADVANCE: usize = 7;
+/// The array of addresses of what else is read, `rcx`; behind what the epilogue reads are the second right operand and the masks.
+const OTHERS: u8 = 1;
+/// Where the masks are: `rax`.
+const MASKS: u8 = 0;
+/// The mask register of columns that fill no vector, and the first of those that hold a step's mask: from it on they hold one each, and the last one is loaded anew
+/// where a step has another one than the step before it.
+const FIRST_MASK: u8 = 1;
+const LAST_MASK: u8 = 7;
 /// An 8-bit displacement counts weights, or vectors: these are the least and the greatest.
 const NEAR: std::ops::RangeInclusive<i64> = -128..=127;
 
@@ -99,11 +110,13 @@ struct Sums {
     fetched: usize,
     /// The element of the right operand that `rsi` is at.
     row: i64,
+    /// The mask that is in the last register.
+    last_mask: Option<u8>,
 }
 
 impl Sums {
-    /// All of it; gives where the distance to the function that is next stands.
-    fn emit(&mut self, rows: usize, nonzeros: &Nonzeros) -> Encoding<usize> {
+    /// All of it; gives where the distance to the function that is next stands. `others`: what the epilogue reads.
+    fn emit(&mut self, rows: usize, nonzeros: &Nonzeros, others: usize) -> Encoding<usize> {
         let next = self.begin_to_fetch(nonzeros.runs);
         if let Some(tail) = self.tail {
             // mov eax, mask; kmovw k1, eax
@@ -111,12 +124,23 @@ impl Sums {
             self.code.extend(((1u32 << tail) - 1).to_le_bytes());
             self.code.extend([0xc5, 0xf8, 0x92, 0xc8]);
         }
+        if nonzeros.masks.is_some() {
+            self.begin_masks(nonzeros, others + usize::from(nonzeros.second.is_some()))?;
+        }
         (0..rows).for_each(|r| self.zero(r as Vr));
-        let moves = moves_pay(&nonzeros.steps);
+        let first = nonzeros.second.as_ref().map_or(nonzeros.steps.len(), |s| s.from);
+        let (of_first, of_second) =
+            nonzeros.steps.split_at_checked(first).unwrap_or((&nonzeros.steps, &[]));
+        let mut moves = moves_pay(of_first);
         // The weight that `rdi` is at, and the next one.
         let (mut base, mut weight) = (0, 0);
-        for step in &nonzeros.steps {
-            self.load(step.b, moves)?;
+        for (i, step) in nonzeros.steps.iter().enumerate() {
+            if i == first {
+                self.address(ROWS, others)?;
+                (self.row, moves) = (0, moves_pay(of_second));
+            }
+            let mask = self.mask(step.mask)?;
+            self.load(step.b, moves, mask)?;
             for row in step.rows() {
                 if !NEAR.contains(&(weight - base)) {
                     let next = weight - NEAR.start();
@@ -145,6 +169,43 @@ impl Sums {
         self.code.extend((shares - LINE).to_le_bytes());
         self.code.extend([0x49, 0x01, 0xc0]);
         next
+    }
+
+    /// Finds the masks and loads those that have a register of their own.
+    fn begin_masks(&mut self, nonzeros: &Nonzeros, others: usize) -> Encoding<()> {
+        self.address(MASKS, others)?;
+        let kept = FIRST_MASK..LAST_MASK;
+        let used = |mask: u8| nonzeros.steps.iter().any(|s| s.mask == Some(mask));
+        kept.zip(0..).filter(|(_, mask)| used(*mask)).try_for_each(|(k, mask)| self.load_mask(k, mask))
+    }
+
+    /// `mov register, [rcx + others]`: an address that the function was given in memory.
+    fn address(&mut self, register: u8, others: usize) -> Encoding<()> {
+        self.code.extend([0x48, 0x8b, 0b1000_0000 | register << 3 | OTHERS]);
+        let at = i32::try_from(8 * others).map_err(|_| refused("its epilogue reads too much"))?;
+        self.code.extend(at.to_le_bytes());
+        Ok(())
+    }
+
+    /// `kmovw k, [rax + mask]`.
+    fn load_mask(&mut self, k: u8, mask: u8) -> Encoding<()> {
+        self.code.extend([0xc5, 0xf8, 0x90, 0b1000_0000 | k << 3]);
+        self.code.extend((4 * i32::from(mask)).to_le_bytes());
+        Ok(())
+    }
+
+    /// The register that holds a step's mask.
+    fn mask(&mut self, mask: Option<u8>) -> Encoding<Option<u8>> {
+        let Some(mask) = mask else { return Ok(None) };
+        let own = mask.saturating_add(FIRST_MASK);
+        if own < LAST_MASK {
+            return Ok(Some(own));
+        }
+        if self.last_mask != Some(mask) {
+            self.load_mask(LAST_MASK, mask)?;
+            self.last_mask = Some(mask);
+        }
+        Ok(Some(LAST_MASK))
     }
 
     /// Where it is time to, `prefetcht0 [r8 + line]`: code that is read for the first time is waited for otherwise, line by line.
@@ -183,15 +244,15 @@ impl Sums {
         self.code.extend([0xef, 0b1100_0000 | (sum & 7) << 3 | sum & 7]);
     }
 
-    /// `vmovups zmm31 {k1}{z}, [rsi + elements]`, where `elements` counts from where `rsi` was at first. `moves`: `rsi` moves on to what is too far for an 8-bit
+    /// `vmovups zmm31 {mask}{z}, [rsi + elements]`, where `elements` counts from where `rsi` was at first. `moves`: `rsi` moves on to what is too far for an 8-bit
     /// displacement.
-    fn load(&mut self, elements: i64, moves: bool) -> Encoding<()> {
+    fn load(&mut self, elements: i64, moves: bool, mask: Option<u8>) -> Encoding<()> {
         if let (true, Some(at)) = (moves, moved(self.row, elements)) {
             self.advance(ROWS, 4 * (at - self.row))?;
             self.row = at;
         }
         let bytes = tile::displacement(elements - self.row, 0)?;
-        let masked = if self.tail.is_some() { 0b1000_0001 } else { 0 };
+        let masked = mask.or(self.tail.map(|_| FIRST_MASK)).map_or(0, |k| 0b1000_0000 | k);
         // vvvv is not used: all ones, which is register 0.
         self.evex(0b01, 0b00, ROW, 0, 0b100_0000 | masked);
         let modrm = (ROW & 7) << 3 | ROWS;
@@ -248,6 +309,7 @@ fn moves_pay(steps: &[NonzeroStep]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use egret_loop::{Param, Place, Second, V};
     use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 
     fn text(code: &[u8]) -> Vec<String> {
@@ -261,8 +323,8 @@ mod tests {
     }
 
     fn nonzeros(steps: impl IntoIterator<Item = (i64, u32)>, runs: u32) -> Nonzeros {
-        let steps = steps.into_iter().map(|(b, rows)| NonzeroStep { b, rows }).collect();
-        Nonzeros { steps, runs }
+        let steps = steps.into_iter().map(|(b, rows)| NonzeroStep { b, rows, mask: None }).collect();
+        Nonzeros { steps, runs, second: None, masks: None }
     }
 
     /// A disassembler reads the bytes as what they are meant to be.
@@ -270,7 +332,7 @@ mod tests {
     fn bytes_are_these_instructions() {
         let mut sums = Sums::default();
         let steps = [(0, 0b1), (16, 0b1 << 30), (49, 0b1 << 15), (-16, 0b1 << 16)];
-        assert_eq!(sums.emit(3, &nonzeros(steps, 1)).unwrap(), 3);
+        assert_eq!(sums.emit(3, &nonzeros(steps, 1), 0).unwrap(), 3);
         assert_eq!(
             text(&sums.code),
             [
@@ -293,8 +355,8 @@ mod tests {
             ]
         );
         let mut masked = Sums { tail: Some(5), ..Sums::default() };
-        masked.emit(0, &nonzeros([], 1)).unwrap();
-        masked.load(3, false).unwrap();
+        masked.emit(0, &nonzeros([], 1), 0).unwrap();
+        masked.load(3, false, None).unwrap();
         (0..31).for_each(|r| masked.zero(r));
         let read = text(&masked.code);
         assert_eq!(read[4..7], ["mov eax,1Fh", "kmovw k1,eax", "vmovups zmm31{k1}{z},[rsi+0Ch]"]);
@@ -303,12 +365,69 @@ mod tests {
         }
     }
 
+    /// Masks that have no register of their own are loaded where the step before has another one.
+    #[test]
+    fn masks_have_registers() {
+        let masks = [Some(0), None, Some(5), Some(6), Some(6), Some(9)];
+        let step = |mask| NonzeroStep { b: 0, rows: 1, mask };
+        let masks_at = Some(Place { param: Param(3), base: V(0) });
+        let n = Nonzeros { steps: masks.map(step).to_vec(), runs: 1, second: None, masks: masks_at };
+        let mut sums = Sums::default();
+        sums.emit(1, &n, 2).unwrap();
+        let read: Vec<String> = text(&sums.code)[4..]
+            .iter()
+            .filter(|l| !l.contains("fma") && !l.contains("prefetch"))
+            .cloned()
+            .collect();
+        assert_eq!(
+            read,
+            [
+                "mov rax,[rcx+10h]",
+                "kmovw k1,[rax]",
+                "kmovw k6,[rax+14h]",
+                "vpxord zmm0,zmm0,zmm0",
+                "vmovups zmm31{k1}{z},[rsi]",
+                "vmovups zmm31,[rsi]",
+                "vmovups zmm31{k6}{z},[rsi]",
+                "kmovw k7,[rax+18h]",
+                "vmovups zmm31{k7}{z},[rsi]",
+                "vmovups zmm31{k7}{z},[rsi]",
+                "kmovw k7,[rax+24h]",
+                "vmovups zmm31{k7}{z},[rsi]",
+            ]
+        );
+    }
+
+    /// The last steps read another operand, from its own first row on.
+    #[test]
+    fn a_second_operand_has_an_address_of_its_own() {
+        let place = |i| Place { param: Param(i), base: V(0) };
+        let steps = [0, 16, 8 * 4096, 32].map(|b| NonzeroStep { b, rows: 1, mask: None });
+        let mut n = Nonzeros { steps: steps.to_vec(), runs: 1, second: None, masks: None };
+        n.second = Some(Second { b: place(3), from: 2 });
+        let mut sums = Sums::default();
+        sums.emit(1, &n, 2).unwrap();
+        let read: Vec<String> = text(&sums.code)[5..]
+            .iter()
+            .filter(|l| !l.contains("fma") && !l.contains("prefetch"))
+            .cloned()
+            .collect();
+        let wanted = [
+            "vmovups zmm31,[rsi]",
+            "vmovups zmm31,[rsi+40h]",
+            "mov rsi,[rcx+10h]",
+            "vmovups zmm31,[rsi+20000h]",
+            "vmovups zmm31,[rsi+80h]",
+        ];
+        assert_eq!(read, wanted);
+    }
+
     /// Each run fetches as many lines of the next function as this one has, shared out among the runs, and each line is of one share.
     #[test]
     fn what_is_next_is_fetched_in_shares() {
         for (runs, shares) in [(1, 1), (2, 1), (3, 2), (5, 4), (13, 8), (1000, 8)] {
             let mut sums = Sums::default();
-            sums.emit(28, &nonzeros((0..100).map(|b| (16 * b, 0xff)), runs)).unwrap();
+            sums.emit(28, &nonzeros((0..100).map(|b| (16 * b, 0xff)), runs), 0).unwrap();
             let read = text(&sums.code);
             let mask = read[2].strip_prefix("and eax,").map(number);
             assert_eq!(mask, Some(64 * (shares - 1)), "{runs} runs");
@@ -337,7 +456,7 @@ mod tests {
         for (apart, odd, moves) in [(64, 0, true), (208, 5, true), (3136, 0, false)] {
             let rows: Vec<i64> = (0..300).map(|i| i * apart + if i % 7 == 3 { odd } else { 0 }).collect();
             let mut sums = Sums::default();
-            sums.emit(1, &nonzeros(rows.iter().map(|&b| (b, 1)), 1)).unwrap();
+            sums.emit(1, &nonzeros(rows.iter().map(|&b| (b, 1)), 1), 0).unwrap();
             let (mut at, mut found, mut moved) = (0, vec![], 0);
             for line in text(&sums.code) {
                 if let Some(bytes) = line.strip_prefix("add rsi,") {
@@ -360,7 +479,7 @@ mod tests {
     #[test]
     fn the_pointer_moves_on() {
         let mut sums = Sums::default();
-        sums.emit(1, &nonzeros((0..400).map(|b| (b, 1)), 1)).unwrap();
+        sums.emit(1, &nonzeros((0..400).map(|b| (b, 1)), 1), 0).unwrap();
         let read = text(&sums.code);
         let (mut at, mut next) = (0i64, 0);
         for line in read {

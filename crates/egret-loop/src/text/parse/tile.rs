@@ -81,10 +81,20 @@ impl Parser {
         }
     }
 
-    /// `runs N [OFFSET: ROWS, ..]`: where a row of the right operand begins, and the mask of the rows that multiply it.
+    /// `runs N second PLACE from STEP masks PLACE [OFFSET: ROWS mask M, ..]`: where a row of the right operand begins, the rows that multiply it as bits, and which
+    /// mask has the columns that are read; `second`, `masks` and `mask` may be missing.
     fn nonzeros(&mut self) -> Parse<Nonzeros> {
         self.keyword("runs")?;
         let runs = self.number("a number of runs")?;
+        let second = match self.takes_word("second") {
+            true => {
+                let b = self.place()?;
+                self.keyword("from")?;
+                Some(Second { b, from: self.number("a step")? })
+            }
+            false => None,
+        };
+        let masks = if self.takes_word("masks") { Some(self.place()?) } else { None };
         self.mark("[")?;
         let mut steps = vec![];
         while !self.takes("]") {
@@ -93,9 +103,11 @@ impl Parser {
             }
             let b = self.number("an offset")?;
             self.mark(":")?;
-            steps.push(NonzeroStep { b, rows: self.number("a mask of rows")? });
+            let rows = self.number("a mask of rows")?;
+            let mask = if self.takes_word("mask") { Some(self.number("a mask of columns")?) } else { None };
+            steps.push(NonzeroStep { b, rows, mask });
         }
-        Ok(Nonzeros { steps, runs })
+        Ok(Nonzeros { steps, runs, second, masks })
     }
 
     fn epilogue(&mut self) -> Parse<Epilogue> {

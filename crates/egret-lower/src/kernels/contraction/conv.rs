@@ -27,6 +27,12 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
     if !s.has_tiles(ctx.graph, anchor) {
         return Ok(false);
     }
+    if group.addend.is_some() {
+        return match sparse::lower(ctx, group, anchor, &s)? {
+            true => Ok(true),
+            false => Err(Unsupported::new("adds a product that leaves out zeros, and has none itself")),
+        };
+    }
     let Some(products) = products(ctx.dtype(x), ctx.dtype(w)) else { return Ok(false) };
     if products == Products::Floats
         && (planes::lower(ctx, group, anchor, &s)?

@@ -2,10 +2,11 @@
 //! each with the places of its own weights in it ([`Nonzeros`](egret_loop::Nonzeros)), so that only these are multiplied.
 //!
 //! - `conv`, with channels first. A tap of a window over neighbouring output pixels reads neighbouring elements of a plane, so that it is a
-//!   row of the right operand like any other. The planes are those of the input, of the input with zeros around it, or of one copy for each
-//!   column of the window where windows are apart or rows are short ([`Pixels`] has the choice).
+//!   row of the right operand like any other. The planes are those of the input, with masks for what is beyond its edges ([`Edges`]), of the input with
+//!   zeros around it, or of copies where windows are apart or rows are short ([`Pixels`] has the choice).
 //! - `matmul`, whose rows (tokens) become lanes: both its left operand and its result are turned, which costs little beside many columns.
 
+mod edges;
 mod pixels;
 mod product;
 
@@ -23,10 +24,11 @@ use crate::loops::map;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
+use edges::Edges;
 use egret_ir::{NodeId, ValueId, Zeros};
 use egret_loop::{Elem, Products};
 use pixels::Pixels;
-use product::Weights;
+use product::{Factors, Weights};
 
 /// Lower a `matmul` of f32 with as many rows as it has; `false` if its weights are not mostly zeros, or the machine has no such tiles.
 pub fn matmul(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool, Unsupported> {
@@ -47,11 +49,12 @@ pub fn matmul(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool
     let to = StridedAccess { offset: 0, strides: vec![apart, 1] };
     copy(ctx, vec![depth, rows], x, from, access, &Destination { at, access: to, halo: None })?;
     let target = Target::sums(ctx, &[1, columns, rows], Products::Floats)?;
-    let taps = (0..depth).map(|k| k * apart).collect();
+    let taps = pixels::whole((0..depth).map(|k| k * apart));
     let len = size::offset(depth * apart)?;
-    let input = Pixels { at, len, image: 0, taps, runs: 1, run: rows, apart: 0, room: 0 };
+    let edges = Edges::new([1, rows]);
+    let input = Pixels { at, len, image: 0, taps, runs: 1, run: rows, apart: 0, room: 0, edges };
     let weights = Weights { value: w, strides: [1, columns as usize], nonzeros: zeros.nonzeros };
-    product::run(ctx, "matmul_sparse", weights, &input, &target)?;
+    product::run(ctx, "matmul_sparse", &Factors { weights, pixels: input }, None, &target)?;
     // What happens to the sums happens as they are turned back.
     let mut expr = group.expr.with_anchor_from(group.result);
     let mut args = vec![];
@@ -77,12 +80,9 @@ pub fn lower(
     anchor: NodeId,
     s: &ConvShape,
 ) -> Result<bool, Unsupported> {
-    let Some(zeros) = zeros::of_conv(ctx.graph, anchor, s, &ctx.options.machine.costs) else {
-        return Ok(false);
-    };
-    let node = ctx.graph.node(anchor);
-    let (x, w) = (node.operand(0), node.operand(1));
-    let dims = vec![s.n, s.channels.1, zeros.columns as i64];
+    let Some(mut product) = factors(ctx, anchor, s)? else { return Ok(false) };
+    let pixels: i64 = s.output.iter().product();
+    let dims = vec![s.n, s.channels.1, pixels];
     let mut target = match in_rows(&group.expr, &dims).filter(fits) {
         Some(expr) => {
             let mut out = ctx.out(group.result)?;
@@ -93,7 +93,18 @@ pub fn lower(
         }
         None => Target::sums(ctx, &dims, Products::Floats)?,
     };
-    let mut input = Pixels::of(ctx, x, s, ctx.options.machine.lanes() as i64)?;
+    let addend = match group.addend {
+        Some(node) => factors(ctx, node, &ConvShape::new(ctx.graph, node))?,
+        None => None,
+    };
+    let input = &mut product.pixels;
+    if let Some(Factors { pixels, .. }) = &addend {
+        if (pixels.runs, pixels.run, pixels.edges.count()) != (input.runs, input.run, 0) || input.runs != 1
+        {
+            return Err(Unsupported::new("adds a product of other pixels"));
+        }
+        input.room = input.room.min(pixels.room);
+    }
     // Where all planes have gaps behind them, tiles are whole to the end. A value of larger planes has none: what is cropped of it may be its last elements.
     let gap = |v: ValueId| ctx.halos.get(&v).is_some_and(|halo| halo.gap >= input.room);
     let room = |o: &Operand| o.access.strides[2] == 0 || gap(o.value);
@@ -101,9 +112,18 @@ pub fn lower(
         input.run += input.room;
         target.expr.dims[2] = input.run;
     }
-    let strides = [(s.channels.0 * s.taps()) as usize, 1];
-    let weights = Weights { value: w, strides, nonzeros: zeros.nonzeros };
-    product::run(ctx, &conv_name("conv_sparse", &s.kernel), weights, &input, &target)?;
+    product::run(ctx, &conv_name("conv_sparse", &s.kernel), &product, addend.as_ref(), &target)?;
     target.finish(ctx, group)?;
     Ok(true)
+}
+
+/// What a convolution multiplies, if it leaves out zeros.
+fn factors(ctx: &mut Ctx, node: NodeId, s: &ConvShape) -> Result<Option<Factors>, Unsupported> {
+    let Some(zeros) = zeros::of_conv(ctx.graph, node, s, &ctx.options.machine.costs) else {
+        return Ok(None);
+    };
+    let (x, w) = (ctx.graph.node(node).operand(0), ctx.graph.node(node).operand(1));
+    let pixels = Pixels::of(ctx, x, s, ctx.options.machine.lanes() as i64)?;
+    let strides = [(s.channels.0 * s.taps()) as usize, 1];
+    Ok(Some(Factors { weights: Weights { value: w, strides, nonzeros: zeros.nonzeros }, pixels }))
 }

@@ -1,5 +1,6 @@
 //! What tiles read of a convolution's input: planes of pixels.
 
+use super::edges::{Edges, TapPlace, Walk};
 use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::conv::ConvShape;
@@ -23,8 +24,8 @@ pub struct Pixels {
     pub len: usize,
     /// Elements from one image to the next.
     pub image: i64,
-    /// Where the element of each weight of an output channel is, for the first pixel, in the order of these weights.
-    pub taps: Vec<i64>,
+    /// The elements of the weights of an output channel, in the order of these weights.
+    pub taps: Vec<Tap>,
     /// How many runs, and how many pixels each is.
     pub runs: i64,
     pub run: i64,
@@ -32,6 +33,22 @@ pub struct Pixels {
     pub apart: i64,
     /// Elements behind the only run that tiles may read too: with them it is as long as whole vectors.
     pub room: i64,
+    /// The masks of the taps; of the only run, whole vectors.
+    pub edges: Edges,
+}
+
+/// The elements of a weight.
+#[derive(Copy, Clone, Debug)]
+pub struct Tap {
+    /// Where the first pixel's is.
+    pub at: i64,
+    /// Which mask has those pixels whose element is one of the input.
+    pub mask: Option<u8>,
+}
+
+/// Taps that read an element for every pixel.
+pub fn whole(taps: impl IntoIterator<Item = i64>) -> Vec<Tap> {
+    taps.into_iter().map(|at| Tap { at, mask: None }).collect()
 }
 
 impl Pixels {
@@ -48,15 +65,32 @@ impl Pixels {
         let depth = s.channels.0;
         let short = |runs: i64, run: i64| runs * ((run + lanes - 1) / lanes);
         let pixels = output[0] * output[1];
+        let edges = Edges::new(output);
         let of = |taps: Vec<i64>, (runs, run, apart): (i64, i64, i64), (at, image): (Arg, i64)| {
             let len = size::offset(s.n * image)?;
-            Ok(Pixels { at, len, image, taps, runs, run, apart, room: 0 })
+            let (taps, edges) = (whole(taps), edges.clone());
+            Ok(Pixels { at, len, image, taps, runs, run, apart, room: 0, edges })
         };
         if s.is_pointwise() {
             let strides = ctx.access(x).strides;
             let taps = (0..depth).map(|c| c * strides[1]).collect();
             let room = (size::up_to(pixels, lanes) - pixels).min(strides[1] - pixels);
             return Ok(Pixels { room, ..of(taps, (1, pixels, 0), (ctx.origin(x)?, strides[0]))? });
+        }
+        let (input, low) = (two(&s.input, 1), two(&s.low, 0));
+        let walks = [0, 1].map(|i| Walk {
+            input: input[i],
+            output: output[i],
+            kernel: kernel[i],
+            stride: stride[i],
+            dilation: dilation[i],
+            low: low[i],
+        });
+        if pixels >= lanes
+            && walks.iter().all(|w| w.keeps_pixels())
+            && let Some(in_place) = Pixels::with_edges(ctx, x, s, walks, lanes)?
+        {
+            return Ok(in_place);
         }
         // Rows that are read, as many of them for each row of a window that begins a step further on.
         let read = two(&s.read(), 1);
@@ -99,6 +133,77 @@ impl Pixels {
         let taps =
             window(&|c, y, x| c * own[1] + x * own[2] + (y % phases) * own[3] + (y / phases) * own[4]);
         Ok(Pixels { room, len: size::offset(len)?, ..of(taps, (1, pixels, 0), (at, own[0]))? })
+    }
+
+    /// Planes without zeros around them: those of the input where windows move by one pixel, and else one copy for each pixel that a window may begin at. Nothing where the taps have
+    /// too many masks.
+    fn with_edges(
+        ctx: &mut Ctx,
+        x: ValueId,
+        s: &ConvShape,
+        walks: [Walk; 2],
+        lanes: i64,
+    ) -> Result<Option<Pixels>, Unsupported> {
+        let [rows, columns] = walks;
+        let depth = s.channels.0;
+        let (of_rows, of_columns) = (rows.taps(), columns.taps());
+        let mut edges = Edges::new([rows.output, columns.output]);
+        let mut masks = vec![];
+        for y in &of_rows {
+            for x in &of_columns {
+                let Ok(mask) = edges.mask([y.within.clone(), x.within.clone()]) else { return Ok(None) };
+                masks.push(mask);
+            }
+        }
+        let own = ctx.access(x).strides;
+        let pixels = rows.output * columns.output;
+        let whole = size::up_to(pixels, lanes);
+        // Where the planes of a channel begin that have rows and columns of this kind; elements of an image, and from one channel to the next.
+        let (at, image, channel, planes) = if (rows.stride, columns.stride) == (1, 1) {
+            (ctx.origin(x)?, own[0], own[1], [0, 0])
+        } else {
+            let only = |taps: &[TapPlace], stride: i64| match taps {
+                [first, rest @ ..] if rest.iter().all(|t| t.plane == first.plane) => (first.plane, 1),
+                _ => (0, stride),
+            };
+            let (row, column) = (only(&of_rows, rows.stride), only(&of_columns, columns.stride));
+            let dims = [s.n, depth, row.1, column.1, rows.output, columns.output];
+            let plane = size::apart(pixels, lanes);
+            let mut to = strides(&[s.n, depth, row.1, column.1, plane]);
+            to.pop();
+            to.extend([columns.output, 1]);
+            let access = StridedAccess {
+                offset: row.0 * columns.input + column.0,
+                strides: vec![
+                    own[0],
+                    own[1],
+                    columns.input,
+                    1,
+                    rows.stride * columns.input,
+                    columns.stride,
+                ],
+            };
+            let at = ctx.scratch(Elem::F32, &[s.n * to[0]])?;
+            let (from, access_to) = (ctx.origin(x)?, StridedAccess { offset: 0, strides: to.clone() });
+            copy(ctx, dims.to_vec(), x, from, access, &Destination { at, access: access_to, halo: None })?;
+            let planes = [if row.1 == 1 { 0 } else { to[2] }, if column.1 == 1 { 0 } else { to[3] }];
+            (at, to[0], to[1], planes)
+        };
+        let mut taps = vec![];
+        for c in 0..depth {
+            let window = of_rows.iter().flat_map(|y| of_columns.iter().map(move |x| (y, x)));
+            taps.extend(window.zip(&masks).map(|((y, x), &mask)| Tap {
+                at: c * channel
+                    + y.plane * planes[0]
+                    + x.plane * planes[1]
+                    + y.offset * columns.output
+                    + x.offset,
+                mask,
+            }));
+        }
+        let room = (whole - pixels).min(channel - pixels);
+        let len = size::offset(s.n * image)?;
+        Ok(Some(Pixels { at, len, image, taps, runs: 1, run: pixels, apart: 0, room, edges }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A product by the nonzeros of constant weights, as one kernel.
 
-use super::pixels::Pixels;
+use super::pixels::{Pixels, Tap};
 use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::buffer_elem;
@@ -8,9 +8,10 @@ use crate::geometry::size;
 use crate::kernels::contraction::product::{Stream, epilogue};
 use crate::kernels::contraction::target::{Target, floats};
 use crate::program::context::Ctx;
-use egret_ir::ValueId;
+use egret_ir::{Tensor, ValueId};
 use egret_loop::{
-    Access, BlockedSum, Cmp, Elem, KernelBuilder, NonzeroStep, Nonzeros, Param, Place, Products, Tile, V,
+    Access, BlockedSum, Cmp, Elem, KernelBuilder, NonzeroStep, Nonzeros, Param, Place, Products, Second,
+    Tile, V,
 };
 use egret_machine::{BYTES_OF_NONZERO, Machine};
 
@@ -18,6 +19,12 @@ use egret_machine::{BYTES_OF_NONZERO, Machine};
 const TASKS: i64 = 16;
 /// Tiles of a task, at least; more than one, as the last two may write the same pixels.
 const TILES: i64 = 2;
+
+/// A product: its weights, and the planes that they multiply.
+pub struct Factors {
+    pub weights: Weights,
+    pub pixels: Pixels,
+}
 
 /// The weights of a product: rows of as many weights as the right operand has rows.
 #[derive(Copy, Clone, Debug)]
@@ -30,12 +37,12 @@ pub struct Weights {
     pub nonzeros: usize,
 }
 
-/// Calls the kernel of a product: `target` has the dims `[images, rows, pixels]`.
+/// Calls the kernel of a product, or of the sum of two whose planes are as large, in one run each: `target` has the dims `[images, rows, pixels]`.
 pub fn run(
     ctx: &mut Ctx,
     name: &str,
-    w: Weights,
-    input: &Pixels,
+    product: &Factors,
+    addend: Option<&Factors>,
     target: &Target,
 ) -> Result<(), Unsupported> {
     let &[images, channels, _] = target.expr.dims.as_slice() else {
@@ -44,16 +51,36 @@ pub fn run(
     let dims = &target.expr.dims;
     let machine = &ctx.options.machine;
     let (lane, most) = (machine.lanes() as i64, machine.costs.sparse_rows as i64);
-    let weights = ctx.graph.as_const(w.value).map(|t| floats(t.bytes()));
-    let weights = weights.ok_or_else(|| Unsupported::new("needs constant weights"))?;
     let blocks = Blocks::new(channels, most);
-    let order = Order { depth: input.taps.len(), strides: w.strides, blocks };
-    let key = format!("nonzeros of {} rows, {:?} apart", blocks.rows, w.strides);
-    let len = w.nonzeros * Elem::F32.size();
-    let a = ctx.packed_later(w.value, &key, Elem::F32, len, move |t, to| {
-        let used = order.weights(t.bytes().as_chunks::<4>().0);
-        to.as_chunks_mut::<4>().0.iter_mut().zip(used).for_each(|(to, w)| *to = w);
-    })?;
+    let both = || [product].into_iter().chain(addend);
+    let constant = |f: &Factors| {
+        let tensor = ctx.graph.as_const(f.weights.value).cloned();
+        tensor.ok_or_else(|| Unsupported::new("needs constant weights"))
+    };
+    let orders: Vec<Order> = (both())
+        .map(|f| Order { depth: f.pixels.taps.len(), strides: f.weights.strides, blocks })
+        .collect();
+    let tensors = both().map(constant).collect::<Result<Vec<Tensor>, _>>()?;
+    let nonzeros: usize = both().map(|f| f.weights.nonzeros).sum();
+    let mut key = format!("nonzeros of {} rows", blocks.rows);
+    for (order, tensor) in orders.iter().zip(&tensors) {
+        key.push_str(&format!(", {:?} apart of {:?}", order.strides, tensor.content_hash()));
+    }
+    let (of, packed) = (orders.clone(), tensors.clone());
+    let a = ctx.packed_later(
+        product.weights.value,
+        &key,
+        Elem::F32,
+        nonzeros * Elem::F32.size(),
+        move |_, to| {
+            let parts: Vec<_> =
+                of.iter().zip(packed.iter().map(|t| t.bytes().as_chunks::<4>().0)).collect();
+            let used =
+                (0..blocks.count()).flat_map(|i| parts.iter().flat_map(move |(o, w)| o.weights(i, w)));
+            to.as_chunks_mut::<4>().0.iter_mut().zip(used).for_each(|(to, w)| *to = w);
+        },
+    )?;
+    let input = &product.pixels;
     let mut args = vec![a, input.at, target.out.at];
     let mut elems = vec![Elem::F32, Elem::F32, buffer_elem(target.expr.dtype())?];
     let mut accesses = vec![];
@@ -66,9 +93,19 @@ pub fn run(
     }
     // Tiles of a run of pixels, of which the last one begins where it is whole.
     let cols = input.run.min(lane);
+    if let Some(addend) = addend {
+        args.push(addend.pixels.at);
+    }
+    let masks = input.edges.count();
+    let words = input.edges.table(input.run, cols);
+    let len_of_masks = words.len() / Elem::I32.size();
+    if masks > 0 {
+        args.push(ctx.table("masks of columns", Elem::I32, words));
+    }
     let per_run = (input.run + cols - 1) / cols;
     let tiles = input.runs * per_run;
-    let together = pixels_first(machine, w.nonzeros, input.len / images.max(1) as usize);
+    let elements = both().map(|f| f.pixels.len).sum::<usize>() / images.max(1) as usize;
+    let together = pixels_first(machine, nonzeros, elements);
     let tasks_of_blocks = if together { 1 } else { blocks.count() };
     let alike = images * tasks_of_blocks;
     let wanted = (TASKS + alike - 1) / alike;
@@ -76,19 +113,35 @@ pub fn run(
     let chunks = if input.runs == 1 { (tiles / least).clamp(1, wanted) } else { input.runs.min(wanted) };
     let each = if input.runs == 1 { tiles / chunks } else { input.runs / chunks * per_run };
 
-    let steps = order.steps(&weights, &input.taps, u32::try_from(each).unwrap_or(u32::MAX));
+    let runs = u32::try_from(each).unwrap_or(u32::MAX);
+    let products: Vec<(Order, Vec<f32>, &[Tap])> = (both().zip(orders).zip(&tensors))
+        .map(|((f, order), t)| (order, floats(t.bytes()), &f.pixels.taps[..]))
+        .collect();
+    let mut first = 0;
+    let of_block = |i: i64| {
+        let steps: Vec<Vec<NonzeroStep>> =
+            products.iter().map(|(o, w, taps)| o.steps(i, w, taps)).collect();
+        let from = steps[0].len();
+        let nonzeros = Nonzeros { steps: steps.concat(), runs, second: None, masks: None };
+        let own = first;
+        first += nonzeros.products() as i64;
+        Block { first: own, nonzeros, from }
+    };
+    let steps: Vec<Block> = (0..blocks.count()).map(of_block).collect();
 
     let mut k = ctx.kernel(name, alike * chunks);
     let reach =
         |access: &StridedAccess| size::reach(dims.iter().copied().zip(access.strides.iter().copied()));
     let mut params = vec![
-        k.param(Elem::F32, w.nonzeros, Access::Read),
+        k.param(Elem::F32, nonzeros, Access::Read),
         k.param(Elem::F32, input.len, Access::Read),
         k.param(elems[2], reach(&target.out.access)?, Access::Write),
     ];
     for (access, elem) in accesses.iter().zip(&elems[3..]) {
         params.push(k.param(*elem, reach(access)?, Access::Read));
     }
+    let second = addend.map(|f| (&f.pixels, k.param(Elem::F32, f.pixels.len, Access::Read)));
+    let masks_at = (masks > 0).then(|| k.param(Elem::I32, len_of_masks, Access::Read));
     let task = k.task();
     let [chunk, rest] = parts(&mut k, task, chunks);
     let [block, image] = parts(&mut k, rest, tasks_of_blocks);
@@ -109,7 +162,10 @@ pub fn run(
         };
         let out = along(k, &target.out.access);
         let operands: Vec<V> = accesses.iter().map(|a| along(k, a)).collect();
-        let places = Places { params: &params, b, out, operands: &operands };
+        let masks = masks_at.map(|param| Place { param, base: k.affine(&[(within, masks)], 0) });
+        let second =
+            second.map(|(p, param)| Place { param, base: k.affine(&[(image, p.image), (at, 1)], 0) });
+        let places = Places { params: &params, b, out, operands: &operands, second, masks };
         let mut one = |k: &mut KernelBuilder, i: i64| {
             if let Err(e) = tile_of(k, &places, target, (blocks, i), cols, &steps[i as usize], &elems) {
                 result = Err(e);
@@ -185,7 +241,7 @@ impl Blocks {
     }
 }
 
-/// The order of the weights: block by block, place by place of a row of weights, channel by channel.
+/// The order of the weights of a block: place by place of a row of weights, channel by channel.
 #[derive(Copy, Clone, Debug)]
 struct Order {
     /// Weights of an output channel.
@@ -200,31 +256,31 @@ impl Order {
         channel * self.strides[0] + weight * self.strides[1]
     }
 
-    /// The steps of each block, and the index of its first weight. `taps`: where in the planes a row's weight belongs.
-    fn steps(&self, weights: &[f32], taps: &[i64], runs: u32) -> Vec<(i64, Nonzeros)> {
-        let mut first = 0;
-        let block = |i: i64| {
-            let channels = self.blocks.channels(i);
-            let step = |(at, &b): (usize, &i64)| {
-                let mask = |(bit, c): (usize, usize)| u32::from(weights[self.index(c, at)] != 0.0) << bit;
-                let rows = channels.clone().enumerate().map(mask).sum();
-                (rows != 0).then_some(NonzeroStep { b, rows })
-            };
-            let steps: Vec<NonzeroStep> = taps.iter().enumerate().filter_map(step).collect();
-            let nonzeros = Nonzeros { steps, runs };
-            let own = first;
-            first += nonzeros.products() as i64;
-            (own, nonzeros)
+    /// The steps of a block. `taps`: what in the planes belongs to a row's weights.
+    fn steps(&self, block: i64, weights: &[f32], taps: &[Tap]) -> Vec<NonzeroStep> {
+        let channels = self.blocks.channels(block);
+        let step = |(at, tap): (usize, &Tap)| {
+            let mask = |(bit, c): (usize, usize)| u32::from(weights[self.index(c, at)] != 0.0) << bit;
+            let rows = channels.clone().enumerate().map(mask).sum();
+            (rows != 0).then_some(NonzeroStep { b: tap.at, rows, mask: tap.mask })
         };
-        (0..self.blocks.count()).map(block).collect()
+        taps.iter().enumerate().filter_map(step).collect()
     }
 
-    /// The weights that are not zero.
-    fn weights(self, weights: &[[u8; 4]]) -> impl Iterator<Item = [u8; 4]> {
-        let at = move |at: usize, i: i64| self.blocks.channels(i).map(move |c| weights[self.index(c, at)]);
-        let all = (0..self.blocks.count()).flat_map(move |i| (0..self.depth).flat_map(move |d| at(d, i)));
-        all.filter(|w| f32::from_le_bytes(*w) != 0.0)
+    /// The weights of a block that are not zero.
+    fn weights(self, block: i64, weights: &[[u8; 4]]) -> impl Iterator<Item = [u8; 4]> {
+        let at = move |at: usize| self.blocks.channels(block).map(move |c| weights[self.index(c, at)]);
+        (0..self.depth).flat_map(at).filter(|w| f32::from_le_bytes(*w) != 0.0)
     }
+}
+
+/// What the tile of a block is made of.
+struct Block {
+    /// The index of its first weight.
+    first: i64,
+    nonzeros: Nonzeros,
+    /// The first step of the addend.
+    from: usize,
 }
 
 /// Where a tile's operands are but for its block.
@@ -233,6 +289,8 @@ struct Places<'a> {
     b: V,
     out: V,
     operands: &'a [V],
+    second: Option<Place>,
+    masks: Option<Place>,
 }
 
 /// The tile of a block.
@@ -242,7 +300,7 @@ fn tile_of(
     target: &Target,
     (blocks, block): (Blocks, i64),
     cols: i64,
-    (first, steps): &(i64, Nonzeros),
+    of: &Block,
     elems: &[Elem],
 ) -> Result<(), Unsupported> {
     let channels = blocks.channels(block);
@@ -259,12 +317,14 @@ fn tile_of(
         operands.push(Stream { elem: elems[3 + i], place, rows: &all[i], column: o.access.strides[2] });
     }
     let epilogue = epilogue(&target.expr, Products::Floats, elems[2], &operands, None)?;
-    let a = k.int(*first);
+    let a = k.int(of.first);
+    let second = at.second.clone().map(|b| Second { b, from: of.from });
+    let nonzeros = Nonzeros { second, masks: at.masks.clone(), ..of.nonzeros.clone() };
     let out = begin(k, at.out, &target.out.access);
     k.tile(Tile {
         cols: cols as usize,
         axes: vec![],
-        nonzeros: Some(steps.clone()),
+        nonzeros: Some(nonzeros),
         block: BlockedSum::BLOCK,
         sets: 1,
         a: Place { param: at.params[0], base: a },

@@ -220,20 +220,22 @@ impl<'k> Select<'k> {
         Ok(())
     }
 
-    /// A leaf takes the addresses of a, b and out, and of an array of the operands' addresses.
+    /// A leaf takes the addresses of a, b and out, and of an array of the addresses of what else it reads.
     pub(super) fn tile(&mut self, tile: &Tile) -> Encoding<()> {
         let mut args = vec![];
         for place in [&tile.a, &tile.b, &tile.out] {
             let place = self.place(place.param, place.base)?;
             args.push(self.address_of(place));
         }
-        for (i, operand) in tile.epilogue.operands.iter().enumerate() {
-            let place = self.place(operand.place.param, operand.place.base)?;
+        let mut others = 0;
+        for place in tile.others() {
+            let place = self.place(place.param, place.base)?;
             let address = self.address_of(place);
-            let slot = Mem { base: Base::Frame, index: None, disp: 8 * i as i32, broadcast: false };
+            let slot = Mem { base: Base::Frame, index: None, disp: 8 * others, broadcast: false };
             self.push(Inst::new(Code::Mov_rm64_r64, vec![Arg::Mem(slot), Arg::Use(address, View::B64)]));
+            others += 1;
         }
-        self.function.frame = self.function.frame.max(8 * tile.epilogue.operands.len() as i32);
+        self.function.frame = self.function.frame.max(8 * others);
         args.push(self.address_of(Mem { base: Base::Frame, index: None, disp: 0, broadcast: false }));
         let mut call = Inst::new(Code::Call_rel32_64, vec![]);
         call.reads = args.into_iter().zip(gpr::ARGS.map(general)).collect();
