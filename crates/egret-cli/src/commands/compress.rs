@@ -214,7 +214,12 @@ fn judged(joint: &Joint) -> String {
     let score = joint.points[joint.chosen].score;
     let value = match joint.metric {
         Metric::Top1 => {
-            format!("top1 {:.2} %, the original {:.2} %", 100.0 * score.value, 100.0 * joint.base)
+            let counted =
+                format!("top1 {:.2} %, the original {:.2} %", 100.0 * score.value, 100.0 * joint.base);
+            match score.loss > joint.base - score.value + f64::EPSILON {
+                true => format!("{counted}, {:.2} points lost by margins", 100.0 * score.loss),
+                false => counted,
+            }
         }
         Metric::Mse => format!("mse {:.3e} of the outputs' variance", score.value),
     };

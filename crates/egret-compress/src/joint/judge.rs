@@ -3,6 +3,7 @@
 use crate::data::taps::{Taps, floats};
 use crate::state::State;
 use egret::ir::Tensor;
+use egret::ir::interp::erf;
 use egret::samples::{Sample, Samples};
 use egret::{Error, Result};
 use onnx_protobuf::ModelProto;
@@ -48,8 +49,56 @@ impl fmt::Display for Metric {
 pub struct Score {
     /// By the metric.
     pub value: f64,
-    /// What is lost to the original: of `mse` the value itself, of `top1` a part of the samples.
+    /// What is lost to the original: of `mse` the value itself, of `top1` a part of the samples, as counted or as their [margins](Margins) tell if that is more.
     pub loss: f64,
+}
+
+/// How sure the original is of the labels of the samples, from which follows what a copy loses on samples like these. Hits alone are counted in whole samples: a copy that
+/// changes no answer of 100 may well lose a point.
+#[derive(Clone, Debug, Default)]
+struct Margins(Vec<Margin>);
+
+/// A sample's.
+#[derive(Copy, Clone, Debug)]
+struct Margin {
+    /// The label's score less the largest of the others: positive where the answer is right.
+    value: f64,
+    /// The class with the largest score of the others.
+    other: usize,
+}
+
+impl Margin {
+    fn of(scores: &[f32], label: usize) -> Margin {
+        let others = (0..scores.len()).filter(|&i| i != label);
+        let other =
+            others.max_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a))).unwrap_or(label);
+        Margin { value: Margin::between(scores, label, other), other }
+    }
+
+    fn between(scores: &[f32], label: usize, other: usize) -> f64 {
+        f64::from(scores[label]) - f64::from(scores[other])
+    }
+}
+
+impl Margins {
+    /// The part of the samples that are right before and not after, less that of those that are right after only, where each margin moves at random by as much as `moved` says
+    /// that the copy's margins did: sums over samples of the normal distribution, whose deviation is the root mean square of these.
+    fn expected_loss(&self, moved: &[f64]) -> f64 {
+        let count = self.0.len().max(1) as f64;
+        let deviation = (moved.iter().map(|d| d * d).sum::<f64>() / count).sqrt();
+        if deviation == 0.0 {
+            return 0.0;
+        }
+        if !deviation.is_finite() {
+            return 1.0;
+        }
+        // How often a margin is on the other side of 0.
+        let turned = |m: &Margin| {
+            let part = 0.5 - 0.5 * erf(m.value.abs() / deviation / std::f64::consts::SQRT_2);
+            if m.value > 0.0 { part } else { -part }
+        };
+        self.0.iter().map(turned).sum::<f64>() / count
+    }
 }
 
 /// The judge of a model's copies.
@@ -60,6 +109,8 @@ pub struct Judge<'a> {
     /// Outputs in the order of the model.
     names: Vec<String>,
     original: Taps,
+    /// Of the original, where the metric is `top1`.
+    margins: Margins,
     /// The score of the original.
     pub base: f64,
 }
@@ -92,10 +143,13 @@ impl<'a> Judge<'a> {
         }
         let names: Vec<String> = model.graph.output.iter().map(|o| o.name.clone()).collect();
         let original = Taps::new(model, path, &names.iter().cloned().collect());
-        let mut out = Judge { path, samples, metric, names, original, base: 0.0 };
+        let mut out =
+            Judge { path, samples, metric, names, original, margins: Margins::default(), base: 0.0 };
         if metric == Metric::Top1 {
-            let hits = state.numbers("hits of the original", || Ok(vec![out.hits(model)?]))?;
-            out.base = hits.first().copied().unwrap_or_default();
+            let numbers = state.numbers("margins of the original", || out.of_original(model))?;
+            let [base, margins @ ..] = &numbers[..] else { return Err(Error::internal("no margins")) };
+            let margin = |m: &[f64; 2]| Margin { value: m[0], other: m[1] as usize };
+            (out.base, out.margins) = (*base, Margins(margins.as_chunks().0.iter().map(margin).collect()));
         }
         Ok(out)
     }
@@ -112,8 +166,14 @@ impl<'a> Judge<'a> {
     pub fn score(&mut self, model: &ModelProto) -> Result<Score> {
         match self.metric {
             Metric::Top1 => {
-                let value = self.hits(model)?;
-                Ok(Score { value, loss: self.base - value })
+                let (mut moved, mut margins) = (vec![], self.margins.0.iter());
+                let value = self.hits(model, &mut |scores, label| {
+                    if let Some(m) = margins.next().filter(|m| m.other < scores.len()) {
+                        moved.push(Margin::between(scores, label, m.other) - m.value);
+                    }
+                })?;
+                let expected = self.margins.expected_loss(&moved);
+                Ok(Score { value, loss: (self.base - value).max(expected) })
             }
             Metric::Mse => {
                 let value = self.distance(model)?;
@@ -161,8 +221,19 @@ impl<'a> Judge<'a> {
         Ok(sums.values().map(of).map(|v| if v.is_nan() { f64::INFINITY } else { v }).fold(0.0, f64::max))
     }
 
-    /// The part of the samples that it gets right.
-    fn hits(&self, model: &ModelProto) -> Result<f64> {
+    /// The hits of the original, and of each sample the margin and the class that it is over.
+    fn of_original(&self, model: &ModelProto) -> Result<Vec<f64>> {
+        let mut out = vec![0.0];
+        let hits = self.hits(model, &mut |scores, label| {
+            let margin = Margin::of(scores, label);
+            out.extend([margin.value, margin.other as f64]);
+        })?;
+        out[0] = hits;
+        Ok(out)
+    }
+
+    /// The part of the samples that it gets right; each sample's scores and label are seen.
+    fn hits(&self, model: &ModelProto, seen: &mut dyn FnMut(&[f32], usize)) -> Result<f64> {
         let mut taps = self.taps(model);
         let (mut right, mut all) = (0usize, 0usize);
         self.samples.each_labelled(&mut |number, sample: &Sample, label| {
@@ -178,16 +249,46 @@ impl<'a> Judge<'a> {
             }
             let label = label.ok_or_else(|| Error::user(format!("sample {number} has no label")))?;
             let largest = (1..scores.len()).fold(0, |best, i| if scores[i] > scores[best] { i } else { best });
-            if !usize::try_from(label).is_ok_and(|l| l < scores.len()) {
-                return Err(Error::user(format!(
+            let class = usize::try_from(label).ok().filter(|l| *l < scores.len()).ok_or_else(|| {
+                Error::user(format!(
                     "the label {label} of sample {number} is no class: `{name}` has {}",
                     scores.len()
-                )));
-            }
+                ))
+            })?;
+            seen(&scores, class);
             all += 1;
             right += usize::from(i64::try_from(largest) == Ok(label) && !scores[largest].is_nan());
             Ok(())
         })?;
         Ok(right as f64 / all.max(1) as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What margins tell is what is lost on the average when each moves by chance.
+    #[test]
+    fn margins_tell_what_chance_would_lose() {
+        let margins = |v: &[f64]| Margins(v.iter().map(|&value| Margin { value, other: 0 }).collect());
+        let sure = margins(&[5.0, 4.0, -6.0, 7.0]);
+        assert_eq!(sure.expected_loss(&[0.0; 4]), 0.0);
+        assert!(sure.expected_loss(&[0.1; 4]) < 1e-9);
+        // One deviation: 15.87 % of the time on the other side; what is wrong becomes right as often.
+        let near = margins(&[1.0, 1.0, 1.0, -1.0]);
+        let loss = near.expected_loss(&[1.0, -1.0, 1.0, -1.0]);
+        assert!((loss - 0.5 * 0.158_655).abs() < 1e-5, "{loss}");
+        assert_eq!(near.expected_loss(&[f64::NAN; 4]), 1.0);
+        assert_eq!(margins(&[]).expected_loss(&[]), 0.0);
+    }
+
+    #[test]
+    fn margins_are_over_the_best_of_the_others() {
+        let m = Margin::of(&[0.5, 2.0, 1.5, 1.5], 1);
+        assert_eq!((m.value, m.other), (0.5, 2));
+        let m = Margin::of(&[0.5, 2.0, 1.5], 0);
+        assert_eq!((m.value, m.other), (-1.5, 1));
+        assert_eq!(Margin::of(&[3.0], 0).value, 0.0);
     }
 }

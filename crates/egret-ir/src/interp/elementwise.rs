@@ -203,8 +203,8 @@ pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// 2/sqrt(pi) exp(-x^2) sum of 2^n x^(2n+1) / (1 * 3 * .. * (2n+1)): every term has the sign of x, so nothing cancels.
-fn erf(x: f64) -> f64 {
+/// The error function: 2/sqrt(pi) exp(-x^2) sum of 2^n x^(2n+1) / (1 * 3 * .. * (2n+1)): every term has the sign of x, so nothing cancels.
+pub fn erf(x: f64) -> f64 {
     if x.is_nan() || x == 0.0 {
         return x;
     }

@@ -33,6 +33,7 @@ mod text;
 mod window;
 
 pub use bounds::{Bounds, Progress, size_text};
+pub use elementwise::erf;
 pub use ml::{TreeNode, tree_leaves, tree_nodes};
 pub use random::draw;
 pub use recurrent::{Activation, activations};
