@@ -39,6 +39,13 @@ fn unmark(properties: &mut Properties) {
     properties.retain(|p| p.key != HOME);
 }
 
+/// Put a tensor in the home of what it replaces.
+pub fn same_home(of: &Properties, tensor: &mut TensorProto) {
+    if let Some((home, index)) = read(of) {
+        mark(&mut tensor.metadata_props, home, index);
+    }
+}
+
 /// The graphs inside a node, to be changed.
 pub fn inside_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
     node.attribute.iter_mut().flat_map(|a| a.g.as_mut().into_iter().chain(&mut a.graphs))
@@ -206,8 +213,18 @@ pub fn homes(graph: &GraphProto) -> Vec<Home> {
     }
     graph.output.iter().for_each(|o| readers.entry(&o.name).or_default().push(Err(0)));
     let tree = Tree { parents };
+    let home_of = |t: &TensorProto| read(&t.metadata_props).map_or(0, |t| t.0);
+    let tensors: BTreeMap<&str, Home> =
+        graph.initializer.iter().map(|t| (t.name.as_str(), home_of(t))).collect();
     for (i, node) in graph.node.iter().enumerate().rev() {
         if homes[i].is_some() {
+            continue;
+        }
+        // What makes floats of constants stands beside these: runtimes look for them in its own graph.
+        let constants: Option<Vec<Home>> =
+            node.input.iter().map(|n| tensors.get(n.as_str()).copied()).collect();
+        if let Some(home) = constants.and_then(|c| c.into_iter().reduce(|a, b| tree.meet(a, b))) {
+            homes[i] = Some(home);
             continue;
         }
         // Readers stand behind: their homes are known.

@@ -10,7 +10,9 @@ use egret_compress::{
 };
 use kit::{File, Stored, all, int, model, node, tensor, value};
 use onnx_protobuf::attribute_proto::AttributeType;
-use onnx_protobuf::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use onnx_protobuf::{
+    AttributeProto, GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto,
+};
 use std::path::{Path, PathBuf};
 
 fn out(name: &str) -> ValueInfoProto {
@@ -150,6 +152,36 @@ fn layers_of_both_branches_become_integers_and_keep_their_outputs() {
             let error = error(&file, &made, positive);
             assert!(error > 0.0 && error < most, "{precision}, {positive}: {error}");
         }
+    }
+}
+
+/// Runtimes look for the constants of what makes floats of them in its own graph: they stand together, in the branch or outside, where the weight was.
+#[test]
+fn integers_stand_where_their_weights_did() {
+    fn each(graph: &GraphProto, seen: &mut Vec<bool>) {
+        for node in &graph.node {
+            if node.op_type == "DequantizeLinear" {
+                seen.push(node.input.iter().all(|name| graph.initializer.iter().any(|t| t.name == *name)));
+            }
+            node.attribute.iter().filter_map(|a| a.g.as_ref()).for_each(|g| each(g, seen));
+        }
+    }
+    let mut outer = two_networks();
+    // One weight outside of the branches, which both read.
+    let graph = outer.graph.mut_or_insert_default();
+    graph.initializer.push(small("shared", &[16, 16], 77));
+    for attribute in graph.node.iter_mut().flat_map(|n| &mut n.attribute) {
+        let Some(branch) = attribute.g.as_mut() else { continue };
+        branch.node.iter_mut().filter(|n| n.name == "second").for_each(|n| n.input[1] = "shared".into());
+    }
+    for model in [two_networks(), outer] {
+        let file = File::new(&model);
+        let made = quantize(&file.path, &Quantization::new(Precision::W8), None, &mut |_, _, _| {})
+            .expect("a copy");
+        let made: ModelProto = Message::parse_from_bytes(&made.model).expect("a model");
+        let mut seen = vec![];
+        each(made.graph.get_or_default(), &mut seen);
+        assert!(seen.len() >= 5 && seen.iter().all(|together| *together), "{seen:?}");
     }
 }
 

@@ -10,6 +10,7 @@ pub use crate::ids::{Bound, BufferId, KernelId, Local, Param, V};
 pub use crate::nonzeros::{NonzeroStep, Nonzeros, Second};
 pub use crate::ops::{BinOp, Cmp, Half, Parity, UnOp};
 pub use crate::out_of_range::OutOfRange;
+pub use crate::place::Place;
 pub use crate::products::Products;
 pub use crate::scale::ScaleLimits;
 pub use crate::shuffle::Shuffle;
@@ -187,15 +188,6 @@ pub enum Stmt {
     Tile(Box<Tile>),
 }
 
-/// A place in a buffer: `param[base + ...]`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
-    /// The buffer.
-    pub param: Param,
-    /// Index of the first element (i64 scalar value).
-    pub base: V,
-}
-
 /// A reduction axis of a [`Tile`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Axis {
@@ -245,7 +237,6 @@ impl Axis {
 /// Where `a` is of u8 and `b` of i8 ([`Products::Bytes`]), a step takes the four elements of `a` from its index on and, for column
 /// `c`, the four of `b` from `4 * c` on: `acc[r][c] += a[..][0] * b[.. + 4 * c][0] + .. + a[..][3] * b[.. + 4 * c][3]` in i32, which wraps,
 /// so that the order of the sum does not matter. Strides and offsets are in elements as everywhere.
-///
 /// Where `a` is mostly zeros, [`nonzeros`](Tile::nonzeros) stand in place of `axes`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tile {
@@ -280,8 +271,7 @@ impl Tile {
     /// The most partial sums, up to `wanted`, that the innermost axis of a reduction fills.
     pub fn fitting_sets(axes: &[Axis], wanted: usize) -> usize {
         let steps = Axis::joined(axes).last().map_or(1, |a| a.extent);
-        let fits = |s: &usize| *s <= wanted && *s as i64 <= steps;
-        Tile::SETS.into_iter().rfind(fits).unwrap_or(1)
+        Tile::SETS.into_iter().rfind(|s| *s <= wanted && *s as i64 <= steps).unwrap_or(1)
     }
 
     /// What its steps multiply; `params` are its kernel's. Nothing where no tile multiplies such elements.
@@ -292,10 +282,8 @@ impl Tile {
 
     /// How many multiply-adds its sums are of, for one column.
     pub fn products_of_column(&self) -> f64 {
-        match &self.nonzeros {
-            Some(n) => n.products() as f64,
-            None => self.out_rows.len() as f64 * self.axes.iter().map(|a| a.extent as f64).product::<f64>(),
-        }
+        let dense = || self.axes.iter().map(|a| a.extent as f64).product::<f64>();
+        self.nonzeros.as_ref().map_or_else(|| self.out_rows.len() as f64 * dense(), |n| n.products() as f64)
     }
 
     /// The places that it reads and writes.
@@ -305,17 +293,17 @@ impl Tile {
 
     /// The places that are read beside the first operands of its products: those of its epilogue, its second right operand, its masks.
     pub fn others(&self) -> impl Iterator<Item = &Place> {
-        let second = self.nonzeros.iter().filter_map(|n| n.second.as_ref()).map(|s| &s.b);
-        let masks = self.nonzeros.iter().filter_map(|n| n.masks.as_ref());
-        self.epilogue.operands.iter().map(|o| &o.place).chain(second).chain(masks)
+        self.epilogue
+            .operands
+            .iter()
+            .map(|o| &o.place)
+            .chain(self.nonzeros.iter().flat_map(Nonzeros::places))
     }
 
     /// As [`places`](Tile::places).
     pub fn places_mut(&mut self) -> impl Iterator<Item = &mut Place> {
         let others = self.epilogue.operands.iter_mut().map(|o| &mut o.place);
-        let nonzeros = self.nonzeros.iter_mut();
-        let more =
-            nonzeros.flat_map(|n| n.second.as_mut().map(|s| &mut s.b).into_iter().chain(n.masks.as_mut()));
+        let more = self.nonzeros.iter_mut().flat_map(Nonzeros::places_mut);
         [&mut self.a, &mut self.b, &mut self.out].into_iter().chain(others).chain(more)
     }
 

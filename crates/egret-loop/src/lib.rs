@@ -59,6 +59,7 @@ pub mod narrow;
 mod nonzeros;
 mod ops;
 mod out_of_range;
+mod place;
 mod products;
 mod scale;
 mod shuffle;

@@ -1,6 +1,6 @@
 //! The reduction of a [`Tile`](crate::Tile) whose left operand is mostly zeros.
 
-use crate::ir::Place;
+use crate::place::Place;
 
 /// The steps of a reduction in which most products are left out, because their weight is zero.
 ///
@@ -62,6 +62,16 @@ impl Nonzeros {
         self.steps.iter().map(|s| s.rows.count_ones() as usize).sum()
     }
 
+    /// Where else it reads: its second right operand, its masks.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        self.second.iter().map(|s| &s.b).chain(&self.masks)
+    }
+
+    /// As [`places`](Nonzeros::places).
+    pub fn places_mut(&mut self) -> impl Iterator<Item = &mut Place> {
+        self.second.iter_mut().map(|s| &mut s.b).chain(&mut self.masks)
+    }
+
     /// Whether a step reads the second right operand.
     pub fn is_second(&self, step: usize) -> bool {
         self.second.as_ref().is_some_and(|s| step >= s.from)
@@ -102,7 +112,7 @@ impl Nonzeros {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::{Param, V};
+    use crate::ids::{Param, V};
 
     #[test]
     fn weights_are_in_the_order_of_use() {

@@ -60,7 +60,6 @@ struct Addresses {
     b: Value,
     out: Value,
     operands: Vec<Value>,
-    /// Of nonzeros that have one.
     second: Option<Value>,
     masks: Option<Value>,
 }

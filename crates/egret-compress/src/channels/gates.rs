@@ -5,14 +5,16 @@ use crate::channels::groups::Group;
 use crate::channels::ids::Id;
 use crate::channels::walk::Walk;
 use crate::data::taps::{Taps, floats};
+use crate::layout::integer;
 use crate::linalg::{inverse_factor, solve_rows};
 use crate::methods::{Method, Normal};
 use crate::moments::{Moments, Sums};
 use crate::numbers;
 use egret::samples::Samples;
 use egret::{Error, Result};
-use onnx_protobuf::{GraphProto, ModelProto, TensorProto};
+use onnx_protobuf::{GraphProto, ModelProto, NodeProto, TensorProto};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
 /// Inputs of a recurrent layer.
@@ -33,6 +35,8 @@ pub struct Gates {
     /// The weight's name, and that of the biases, with the place of the first of this weight's among them.
     name: String,
     bias: Option<(String, usize)>,
+    /// Rows that multiply something else than what is known of, and keep their numbers.
+    other: Range<usize>,
 }
 
 /// A value, and whether its last step is read by no gate.
@@ -52,7 +56,8 @@ pub fn gates(
     let free: BTreeSet<Id> =
         groups.iter().filter(|g| g.stays.is_none()).flat_map(|g| g.classes.iter().copied()).collect();
     // Layers of two branches may share a weight: it has one entry.
-    let mut found: BTreeMap<(String, usize), (Option<String>, BTreeSet<Source>)> = BTreeMap::new();
+    let mut found: BTreeMap<(String, usize), (Option<String>, Range<usize>, BTreeSet<Source>)> =
+        BTreeMap::new();
     for product in walk.products.iter().filter(|p| p.recurrent) {
         let node = &walk.graph.node[product.node];
         for slot in [W, R] {
@@ -65,20 +70,42 @@ pub fn gates(
                 continue;
             }
             let bias = node.input.get(B).filter(|b| walk.tensors.contains_key(b.as_str())).cloned();
-            let entry = found.entry((node.input[slot].clone(), slot)).or_insert((bias, BTreeSet::new()));
+            // Biases that other weights have too cannot make up for this one.
+            let own = |n: &NodeProto, b: &String| {
+                n.input.get(B) != Some(b) || n.input.get(slot) == Some(&node.input[slot])
+            };
+            let bias = bias.filter(|b| walk.graph.node.iter().all(|n| own(n, b)));
+            let other = match (node.op_type.as_str(), slot, integer(node, "linear_before_reset", 0)) {
+                // The state is multiplied by the reset gate first.
+                ("GRU", R, 0) => {
+                    let units = walk.tensors.get(node.input[R].as_str()).map_or(0, |t| size(t, 2));
+                    2 * units..3 * units
+                }
+                _ => 0..0,
+            };
+            let new = (bias.clone(), other, BTreeSet::new());
+            let entry = found.entry((node.input[slot].clone(), slot)).or_insert(new);
+            if entry.0 != bias {
+                entry.0 = None;
+            }
             let named =
                 |name: Option<&String>, short| name.filter(|n| !n.is_empty()).map(|n| (n.clone(), short));
             if slot == W {
-                entry.1.extend(named(node.input.get(X), false));
+                entry.2.extend(named(node.input.get(X), false));
                 continue;
             }
-            let (start, steps) = (named(node.input.get(H0), false), named(node.output.first(), true));
+            // Forwards, the state behind the last step is read by none; elsewhere one state more is counted.
+            let forwards = !node
+                .attribute
+                .iter()
+                .any(|a| a.name == "direction" && a.s != b"forward" || a.name == "layout" && a.i != 0);
+            let (start, steps) = (named(node.input.get(H0), false), named(node.output.first(), forwards));
             // Where only the last state is there, it stands for those before it.
             let last = named(node.output.get(1), false).filter(|_| start.is_none() && steps.is_none());
-            entry.1.extend(start.into_iter().chain(steps).chain(last));
+            entry.2.extend(start.into_iter().chain(steps).chain(last));
         }
     }
-    let names: BTreeSet<String> = found.values().flat_map(|f| &f.1).map(|s| s.0.clone()).collect();
+    let names: BTreeSet<String> = found.values().flat_map(|f| &f.2).map(|s| s.0.clone()).collect();
     let mut sums: BTreeMap<(String, usize), (Vec<f32>, usize, Sums)> = BTreeMap::new();
     for key in found.keys() {
         let Some(tensor) = walk.tensors.get(key.0.as_str()) else { continue };
@@ -92,7 +119,7 @@ pub fn gates(
     let mut taps = Taps::new(model, path, &names);
     samples.each(&mut |number, sample| {
         let values = taps.run(sample).map_err(|e| e.at(format!("sample {number}")))?;
-        for (key, (_, sources)) in &found {
+        for (key, (_, _, sources)) in &found {
             let Some((weights, columns, sums)) = sums.get_mut(key) else { continue };
             for (name, but_last) in sources {
                 let Some(value) = values.get(name) else { continue };
@@ -111,7 +138,7 @@ pub fn gates(
         Ok(())
     })?;
     let mut out = vec![];
-    for ((name, slot), (bias, _)) in found {
+    for ((name, slot), (bias, other, _)) in found {
         let Some((_, _, sums)) = sums.remove(&(name.clone(), slot)) else { continue };
         let (Some(moments), Some(tensor)) = (sums.finish(), walk.tensors.get(name.as_str())) else {
             continue;
@@ -120,7 +147,7 @@ pub fn gates(
         let ids = walk.values[&name][2].clone().unwrap_or_default();
         let columns = ids.iter().map(|&i| walk.ids.class(i)).collect();
         let from = if slot == R { size(tensor, 1) } else { 0 };
-        out.push(Gates { weights, columns, moments, bias: bias.map(|b| (b, from)), name });
+        out.push(Gates { weights, columns, moments, bias: bias.map(|b| (b, from)), other, name });
     }
     Ok(out)
 }
@@ -158,11 +185,17 @@ impl Gates {
                 kept.iter().for_each(|&j| row[j] = old[j]);
             }
         }
+        for row in self.other.clone() {
+            let (to, from) = (row * n, &self.weights[row * n..(row + 1) * n]);
+            new[to..to + n].fill(0.0);
+            kept.iter().for_each(|&j| new[to + j] = from[j]);
+        }
         let mean = |list: &[f64]| -> Vec<f64> {
             let dot = |row: &[f64]| row.iter().zip(&self.moments.x_mean).map(|(w, x)| w * x).sum();
             list.chunks_exact(n).map(dot).collect()
         };
-        let shift: Vec<f64> = mean(&self.weights).iter().zip(mean(&new)).map(|(a, b)| a - b).collect();
+        let mut shift: Vec<f64> = mean(&self.weights).iter().zip(mean(&new)).map(|(a, b)| a - b).collect();
+        shift[self.other.clone()].fill(0.0);
         change(graph, &self.name, |list| list.clone_from(&new));
         if let Some((bias, from)) = &self.bias {
             change(graph, bias, |list| {

@@ -21,6 +21,11 @@ const P: usize = 7;
 /// # Errors
 /// Why what its operands have must stay.
 pub fn axes(walk: &mut Walk<'_>, at: usize, node: &NodeProto) -> Result<Vec<Vec<Axis>>, String> {
+    // What is computed of constants has the channels of these, and no numbers that could go.
+    let is_constant = |walk: &Walk<'_>, slot: usize| walk.tensors.contains_key(node.input[slot].as_str());
+    if [W, R].iter().any(|&slot| walk.has(node, slot) && !is_constant(walk, slot)) {
+        return Err("its weights are no constants".to_owned());
+    }
     let weights = [W, R].map(|slot| walk.axes(node, slot));
     let [Ok(w), Ok(r)] = weights else { return Err("its weights have no known shapes".to_owned()) };
     let ([_, Some(w_rows), w_columns], [_, Some(r_rows), Some(r_columns)]) = (&w[..], &r[..]) else {
@@ -38,6 +43,9 @@ pub fn axes(walk: &mut Walk<'_>, at: usize, node: &NodeProto) -> Result<Vec<Vec<
     [&w, &r].into_iter().for_each(|t| walk.fix(&t[0], "they are directions of a recurrent layer"));
     for (slot, what) in [(B, "its biases are no constants"), (P, "its peepholes are no constants")] {
         if walk.has(node, slot) {
+            if !is_constant(walk, slot) {
+                return Err(what.to_owned());
+            }
             match walk.axes(node, slot)?.as_slice() {
                 [directions, Some(list)] if list.len().is_multiple_of(count) => {
                     let directions = directions.clone();

@@ -78,6 +78,11 @@ impl Margin {
     fn between(scores: &[f32], label: usize, other: usize) -> f64 {
         f64::from(scores[label]) - f64::from(scores[other])
     }
+
+    /// How far it moved. What is no number or infinite before, as of a score that is minus infinity, tells nothing.
+    fn moved(self, now: f64) -> f64 {
+        if self.value.is_finite() && now != self.value { now - self.value } else { 0.0 }
+    }
 }
 
 impl Margins {
@@ -97,7 +102,7 @@ impl Margins {
             let part = 0.5 - 0.5 * erf(m.value.abs() / deviation / std::f64::consts::SQRT_2);
             if m.value > 0.0 { part } else { -part }
         };
-        self.0.iter().map(turned).sum::<f64>() / count
+        self.0.iter().filter(|m| m.value.is_finite()).map(turned).sum::<f64>() / count
     }
 }
 
@@ -169,7 +174,7 @@ impl<'a> Judge<'a> {
                 let (mut moved, mut margins) = (vec![], self.margins.0.iter());
                 let value = self.hits(model, &mut |scores, label| {
                     if let Some(m) = margins.next().filter(|m| m.other < scores.len()) {
-                        moved.push(Margin::between(scores, label, m.other) - m.value);
+                        moved.push(m.moved(Margin::between(scores, label, m.other)));
                     }
                 })?;
                 let expected = self.margins.expected_loss(&moved);
@@ -281,6 +286,15 @@ mod tests {
         assert!((loss - 0.5 * 0.158_655).abs() < 1e-5, "{loss}");
         assert_eq!(near.expected_loss(&[f64::NAN; 4]), 1.0);
         assert_eq!(margins(&[]).expected_loss(&[]), 0.0);
+        // A score of minus infinity, before and after.
+        let infinite = Margin { value: f64::NEG_INFINITY, other: 0 };
+        assert_eq!(
+            (infinite.moved(f64::NEG_INFINITY), infinite.moved(1.0), infinite.moved(f64::NAN)),
+            (0.0, 0.0, 0.0)
+        );
+        let some = Margins(vec![infinite, Margin { value: 1.0, other: 0 }]);
+        assert!(some.expected_loss(&[0.0, 0.1]) < 1e-9);
+        assert_eq!(some.expected_loss(&[0.0, f64::NEG_INFINITY]), 1.0);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use crate::constants::{Constant, Constants, Place, Refusal};
 use crate::contractions::RECURRENT;
+use crate::flat::same_home;
 use crate::integers::{Form, Integers, bytes};
 use crate::layers::Contraction;
 use crate::layout::{Dim, int};
@@ -139,6 +140,11 @@ pub fn put(graph: &mut GraphProto, weight: &Weight, integers: &Integers) -> Opti
     };
     let mut tensors = integers.tensors();
     tensors.iter_mut().zip(names).for_each(|(t, n)| t.name = n);
+    let replaced = match weight.place {
+        Place::Initializer(i) => graph.initializer[i].metadata_props.clone(),
+        Place::Attribute(at, _) => graph.node[at].metadata_props.clone(),
+    };
+    tensors.iter_mut().for_each(|t| same_home(&replaced, t));
     let [codes, scales, zeros] = tensors;
     let first = match weight.place {
         Place::Initializer(i) => {

@@ -86,29 +86,33 @@ fn without(expr: &Expr, operand: usize) -> Option<Expr> {
         if is(a) { Some((t, b)) } else { is(b).then_some((t, a)) }
     });
     let (added, rest) = adding.next()?;
-    let reads = |t: usize, of: &dyn Fn(usize) -> bool| match &expr.terms[t].0 {
-        Term::Apply(_, _, args) => args.iter().filter(|a| of(**a)).count(),
-        _ => 0,
-    };
-    let readers = |of: &dyn Fn(usize) -> bool| -> Vec<usize> {
-        (0..expr.terms.len()).flat_map(|t| vec![t; reads(t, of)]).collect()
-    };
-    if readers(&is).len() != 1 {
+    let mut readers: Vec<Vec<usize>> = vec![vec![]; expr.terms.len()];
+    for (t, (term, _)) in expr.terms.iter().enumerate() {
+        if let Term::Apply(_, _, args) = term {
+            args.iter().for_each(|&a| readers[a].push(t));
+        }
+    }
+    let operand_term = (0..expr.terms.len()).find(|&t| is(t))?;
+    if readers[operand_term].len() != 1 {
         return None;
     }
-    // The sum of sums alone that it and the anchor's value are both in.
+    // The sum of sums alone that it and the anchor's value are both in. What is in it is read by it alone: others would see an addend that is not theirs, or miss one.
     let mut all = added;
     loop {
-        let (mut work, mut has_anchor) = (vec![all], false);
+        let (mut work, mut has_anchor) = (sum(all)?.to_vec(), false);
         while let Some(t) = work.pop() {
-            has_anchor |= expr.terms[t].0 == Term::Anchor;
-            work.extend(sum(t).into_iter().flatten());
+            let inner = sum(t);
+            let is_anchor = expr.terms[t].0 == Term::Anchor;
+            if (inner.is_some() || is_anchor) && readers[t].len() != 1 {
+                return None;
+            }
+            has_anchor |= is_anchor;
+            work.extend(inner.into_iter().flatten());
         }
         if has_anchor {
             break;
         }
-        let [outer] = readers(&|t| t == all)[..] else { return None };
-        sum(outer)?;
+        let [outer] = readers[all][..] else { return None };
         all = outer;
     }
     let mut out = Expr { dims: expr.dims.clone(), operands: expr.operands.clone(), terms: vec![] };
@@ -204,6 +208,36 @@ mod tests {
             apply(Op::Add, &[3, 4]),
         ]);
         assert_eq!(without(&outside, 1), None);
+        // Read by others too: the anchor's value, a sum that it is in, a sum that the addend is in.
+        let anchor_twice =
+            expr(vec![Term::Anchor, Term::Operand(0), apply(Op::Add, &[0, 1]), apply(Op::Mul, &[0, 2])]);
+        assert_eq!(without(&anchor_twice, 0), None);
+        let sum_twice = expr(vec![
+            Term::Anchor,
+            Term::Operand(0),
+            apply(Op::Add, &[0, 1]),
+            Term::Operand(1),
+            apply(Op::Add, &[2, 3]),
+            apply(Op::Mul, &[2, 4]),
+        ]);
+        assert_eq!(without(&sum_twice, 1), None);
+        let doubled =
+            expr(vec![Term::Anchor, apply(Op::Add, &[0, 0]), Term::Operand(0), apply(Op::Add, &[1, 2])]);
+        assert_eq!(without(&doubled, 0), None);
+        let addend_twice = expr(vec![
+            Term::Operand(0),
+            Term::Operand(1),
+            apply(Op::Add, &[0, 1]),
+            Term::Anchor,
+            apply(Op::Add, &[2, 3]),
+            apply(Op::Mul, &[2, 4]),
+        ]);
+        assert_eq!(without(&addend_twice, 0), None);
+        // Of the whole sum there may be several readers.
+        let whole_twice =
+            expr(vec![Term::Anchor, Term::Operand(0), apply(Op::Add, &[0, 1]), apply(Op::Mul, &[2, 2])]);
+        let terms: Vec<Term> = without(&whole_twice, 0).unwrap().terms.into_iter().map(|t| t.0).collect();
+        assert_eq!(terms, [Term::Anchor, apply(Op::Mul, &[0, 0])]);
         let beside = expr(vec![
             Term::Operand(0),
             Term::Operand(1),
