@@ -62,6 +62,7 @@ mod quantize;
 mod report;
 mod request;
 mod scope;
+mod search;
 mod state;
 mod stats;
 mod wire;

@@ -3,12 +3,11 @@
 use crate::constants::Constants;
 use crate::data::budget;
 use crate::data::given::Given;
-use crate::data::original::{self, Original, Source, Target, Zeros};
+use crate::data::original::{self, Original, Seen, Source, Target, Zeros};
 use crate::data::reconstruct::{Fit, Reconstructed, Solved, qualities, reconstruct, reconstruct_apart};
 use crate::layers::{Contraction, Layer, contractions};
 use crate::mask::{self, Scored};
 use crate::methods::Problem;
-use crate::moments::Moments;
 use crate::pattern::Pattern;
 use crate::plan::{self, Step};
 use crate::report::{Compressed, Entry, Quality, Report, Verdict};
@@ -92,8 +91,8 @@ pub fn prune_watched(
             budget::share(&mut original, source, request, watch)?;
         }
         let scope = if scope == Scope::Global { Scope::Layer } else { scope };
-        let mut solve = |target: &Target<Zeros>, weights: &[f64], moments: &[Moments]| {
-            let (layout, pattern) = (&target.layer.layout, target.task.pattern);
+        let mut solve = |target: &Target<Zeros>, weights: &[f64], seen: &Seen| {
+            let (layout, pattern, moments) = (&target.layer.layout, target.task.pattern, &seen.all[..]);
             request.method.solve(&Problem { layout, weights, moments, pattern, scope }).map(Solved::from)
         };
         let start = original.model.clone();
@@ -102,7 +101,7 @@ pub fn prune_watched(
         let mut made = match source {
             Source::Samples(samples) => {
                 state = request.state(resume, &path, samples, original.targets.len())?;
-                let fit = Fit { samples, state: &state, pass: Request::PASS };
+                let fit = Fit { samples, state: &state, pass: Request::PASS, held: false };
                 reconstruct(&original, start, all, fit, &most, &mut solve, watch)?
             }
             Source::Stats(stats, kind) => {

@@ -29,6 +29,8 @@ pub struct Request {
     pub layers: Vec<(String, Pattern)>,
     /// Layers that are left alone.
     pub skip: Vec<String>,
+    /// How many channels of each group go, as an earlier run chose them; empty = by `pattern`.
+    pub gone: Vec<usize>,
 }
 
 /// Told before each step of a long pruning: layers done, layers in all, and the next one's name.
@@ -49,8 +51,9 @@ impl Request {
         samples: &Samples,
         count: usize,
     ) -> Result<State> {
-        let Request { pattern, method, scope, all, multiple, layers, skip, data: _, stats: _ } = self;
-        let asked = format!("prune {:?}", (pattern, method.name(), scope, all, multiple, layers, skip));
+        let Request { pattern, method, scope, all, multiple, layers, skip, gone, data: _, stats: _ } = self;
+        let asked =
+            format!("prune {:?}", (pattern, method.name(), scope, all, multiple, layers, skip, gone));
         State::of_layers(resume, &asked, path, samples, count)
     }
 
@@ -66,6 +69,7 @@ impl Request {
             multiple: None,
             layers: vec![],
             skip: vec![],
+            gone: vec![],
         }
     }
 }

@@ -106,3 +106,50 @@ fn with_data_the_channels_that_stay_make_up_for_those_that_go() {
     assert!(fitted < 0.01 && fitted < by_size / 10.0, "{fitted}, not far below {by_size}");
     assert!(error("wanda") > fitted);
 }
+
+/// Of two groups as large, the one goes whose channels the others make up for; and the model saves as much as if each lost its part.
+#[test]
+fn over_all_layers_channels_go_where_the_model_loses_least() {
+    let nodes = vec![
+        node("Conv", "a", &["x", "w"], "h"),
+        node("Conv", "b", &["h", "v"], "g"),
+        node("Relu", "r", &["g"], "p"),
+        node("Conv", "c", &["p", "u"], "y"),
+    ];
+    let mut rng = Rng::new(10);
+    let mut random = |name: &str, dims: &[i64]| {
+        let mut out = tensor(name, dims, Stored::Raw);
+        out.raw_data =
+            (0..dims.iter().product()).flat_map(|_: i64| (rng.signed_f64() as f32).to_le_bytes()).collect();
+        out
+    };
+    let weights = [random("w", &[8, 3, 1, 1]), random("v", &[8, 8, 1, 1]), random("u", &[2, 8, 1, 1])];
+    let file = File::of(&model(nodes, weights.to_vec(), &[1, 3, 6, 6], "y"));
+    let values = (0..32 * 108).map(|_| rng.signed_f64() as f32).collect();
+    let data = file.0.path().join("x.npy");
+    npz::write(&data, &[("x".into(), Tensor::new(&[32, 3, 6, 6], values))]).expect("a file");
+    let made = |scope: &str| {
+        let method = "obc".parse().expect("a method");
+        let scope = Some(scope.parse().expect("a scope"));
+        let request = Request { all: true, method, scope, data: vec![data.clone()], ..channels(0.25) };
+        let [one, again] = [(); 2].map(|()| file.prune(&request).expect("it works"));
+        assert!(one.model == again.model, "other bytes");
+        one.report
+    };
+    let (each, all) = (made("layer"), made("global"));
+    let outputs = |report: &egret_compress::Report, layer: usize| match &report.entries[layer].verdict {
+        Verdict::Narrowed { is, .. } => is.outputs,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((outputs(&each, 0), outputs(&each, 1)), (6, 6));
+    assert!(outputs(&all, 0) <= 4 && outputs(&all, 1) == 8, "{:?}", all.entries);
+    let products = |report: &egret_compress::Report| report.products.expect("counted")[1];
+    assert!(products(&all) <= products(&each), "{} {}", products(&all), products(&each));
+    let error = |report: &egret_compress::Report| match &report.entries[2].verdict {
+        Verdict::Narrowed { output, .. } => output.expect("data tell").error,
+        other => panic!("{other:?}"),
+    };
+    assert!(error(&all) < error(&each) / 4.0, "{} {}", error(&all), error(&each));
+    let Verdict::Narrowed { stays: Some(why), .. } = &all.entries[1].verdict else { panic!("{all:?}") };
+    assert!(why.contains("save as much for less loss"), "{why}");
+}

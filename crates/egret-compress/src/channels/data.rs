@@ -4,28 +4,24 @@
 use crate::channels::gates::{self, Gates};
 use crate::channels::groups::Group;
 use crate::channels::ids::Id;
+use crate::channels::reader::{self, Held, MOST, Reader};
 use crate::channels::score::{self, Scores};
 use crate::channels::walk::Walk;
 use crate::constants::Constants;
-use crate::data::original::{self, Original, Target};
-use crate::data::reconstruct::{Fit, Reconstructed, reconstruct};
+use crate::data::distance::Distance;
+use crate::data::original::{self, HELD, Original, Seen, Target};
+use crate::data::reconstruct::{Fit, Reconstructed, put_layer, reconstruct};
 use crate::ends::ends;
 use crate::layers::Contraction;
-use crate::linalg::{axpy, inverse_factor, solve_rows};
 use crate::mask;
-use crate::methods::{Method, Normal};
-use crate::moments::Moments;
+use crate::methods::{DAMPING, Method};
 use crate::request::{Request, Watch};
-use crate::scope::Scope;
 use crate::state::State;
 use egret::samples::Samples;
 use egret::{Error, Result};
 use onnx_protobuf::ModelProto;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-/// What is left of a row is scaled by no more than this, nor by less than one over it.
-const MOST: f64 = 2.0;
 
 /// Channels of a model, and samples.
 pub struct Data<'a> {
@@ -96,7 +92,8 @@ impl<'a> Data<'a> {
         Ok(Data { original, samples, walk, products, gates })
     }
 
-    /// The scores of a group.
+    /// The scores of a group, its `most` lowest in order. With `levels`, numbers of channels of which all may go, also what the model loses
+    /// without so many; with none, no losses.
     ///
     /// # Errors
     /// Data that do not fit the model, or make no numbers.
@@ -105,24 +102,82 @@ impl<'a> Data<'a> {
         found: &[Contraction],
         group: &Group,
         method: Method,
-        scope: Scope,
-    ) -> Result<Scores> {
+        most: usize,
+        levels: Option<(&[usize], &mut Distance<'_>)>,
+    ) -> Result<(Scores, Vec<f64>)> {
         if !method.needs_data() || group.stays.is_some() {
-            return score::by_norm(self.walk, found, group);
+            return Ok((score::by_norm(self.walk, found, group)?, vec![]));
         }
+        let readers = self.readers(group)?;
+        let channels = group.classes.len();
+        let unsolved =
+            |r: &Read<'_>| Error::user(format!("`{}`: its data make no system that can be solved", r.name));
+        let with = |dampings: &[f64]| -> Result<Vec<Reader>> {
+            let one = |(r, &damping): (&Read<'_>, &f64)| {
+                let all = r.seen.all.first().ok_or_else(|| unsolved(r))?;
+                let reader = Reader::new(&r.weights, all, r.of.clone(), method, damping);
+                reader.ok_or_else(|| unsolved(r))
+            };
+            readers.iter().zip(dampings).map(one).collect()
+        };
+        let mut dampings = vec![DAMPING; readers.len()];
+        if method.name() != "obc" {
+            return Ok((reader::costs(&with(&dampings)?, channels), vec![]));
+        }
+        // Which damping is best is asked without a quarter of the channels, whatever is to go.
+        let quarter = channels.div_ceil(4).min(channels - 1);
+        let first = reader::greedy(&mut with(&dampings)?, channels, quarter.max(most));
+        for (r, damping) in readers.iter().zip(&mut dampings) {
+            *damping = reader::damping(&r.weights, &r.seen, &r.kept(&first, quarter));
+        }
+        let scores = match dampings.iter().all(|&d| d == DAMPING) {
+            true => first,
+            false => reader::greedy(&mut with(&dampings)?, channels, quarter.max(most)),
+        };
+        let Some((levels, distance)) = levels else { return Ok((scores, vec![])) };
+        let fitted = |gone: usize| -> Result<Vec<Held>> {
+            let one = |(r, &damping): (&Read<'_>, &f64)| {
+                reader::held(&r.weights, &r.seen, damping, &r.kept(&scores, gone))
+                    .ok_or_else(|| unsolved(r))
+            };
+            readers.iter().zip(&dampings).map(one).collect()
+        };
+        let sum = |list: &[Held]| list.iter().map(|h| h.error).sum::<f64>();
+        let mut errors = vec![];
+        for &gone in levels {
+            errors.push(sum(&fitted(gone)?));
+        }
+        // The layers' own errors say how the loss of the model grows, and one copy of it how large it is.
+        let copied = fitted(quarter)?;
+        let mut model = self.original.model.clone();
+        for (r, held) in readers.iter().zip(&copied) {
+            if let Some(target) = r.target {
+                put_layer(&mut model, target, &held.weights, &held.shift);
+            }
+        }
+        let gone = mask::lowest(scores.iter().copied().zip(0..).collect(), quarter);
+        let gone: BTreeSet<Id> = gone.map(|k| group.classes[k]).collect();
+        for gates in &self.gates {
+            gates.put(model.graph.mut_or_insert_default(), &gone, method)?;
+        }
+        let apart = self.samples.len() >= HELD;
+        let loss = distance.of(&model, self.samples, &|number| !apart || original::held(number))?;
+        let (loss, error) = (loss.unwrap_or_else(|| sum(&copied)), sum(&copied));
+        let scale = if error > 0.0 { loss / error } else { 1.0 };
+        Ok((scores, errors.into_iter().map(|e| e * scale).collect()))
+    }
+
+    /// The layers that read channels of a group.
+    fn readers(&self, group: &Group) -> Result<Vec<Read<'_>>> {
         let reads = |t: &&Target<()>| {
             self.products.get(&t.index).is_some_and(|&p| reads_group(self.walk, p, group))
         };
         let targets: Vec<&Target<()>> = self.original.targets.iter().filter(reads).collect();
-        let moments = self.original.moments(&self.original.model, &targets, self.samples)?;
+        let seen = self.original.seen(&self.original.model, &targets, self.samples)?;
         let index: BTreeMap<Id, usize> = group.classes.iter().copied().zip(0..).collect();
-        let mut readers = vec![];
-        for (target, moments) in targets.iter().zip(&moments) {
-            let (Some(&product), Some(moments)) = (self.products.get(&target.index), moments.first())
-            else {
-                continue;
-            };
-            let weights = self.original.weights(target)?;
+        let mut out = vec![];
+        for (target, seen) in targets.into_iter().zip(seen) {
+            let Some(&product) = self.products.get(&target.index) else { continue };
             let columns = &self.walk.products[product].columns;
             let positions = target.layer.layout.position_count();
             let mut of = vec![vec![]; index.len()];
@@ -131,9 +186,8 @@ impl<'a> Data<'a> {
                     of[k].extend((0..positions).map(|p| p * columns.len() + c));
                 }
             }
-            let unsolved =
-                || Error::user(format!("`{}`: its data make no system that can be solved", target.name));
-            readers.push(Reader::new(&weights, moments, of, method).ok_or_else(unsolved)?);
+            let weights = self.original.weights(target)?;
+            out.push(Read { name: &target.name, target: Some(target), weights, seen, of });
         }
         for gates in &self.gates {
             let mut of = vec![vec![]; index.len()];
@@ -143,21 +197,12 @@ impl<'a> Data<'a> {
                 }
             }
             if of.iter().any(|list| !list.is_empty()) {
-                let unsolved = || Error::user("the data make no system of gates that can be solved");
-                readers.push(Reader::new(&gates.weights, &gates.moments, of, method).ok_or_else(unsolved)?);
+                let seen = Seen { all: vec![gates.moments.clone()], parts: None };
+                let (name, weights) = (gates.name.as_str(), gates.weights.clone());
+                out.push(Read { name, target: None, weights, seen, of });
             }
         }
-        if method.name() != "obc" {
-            let mut out = vec![0.0; index.len()];
-            for reader in &readers {
-                (0..out.len()).for_each(|k| out[k] += reader.cost(k));
-            }
-            return Ok(out);
-        }
-        let part = if scope == Scope::Global { (1.0 + group.part) / 2.0 } else { group.part };
-        // Rounding may take some more than asked.
-        let count = (mask::count(part, index.len()) + 8).min(index.len());
-        Ok(greedy(&mut readers, index.len(), count))
+        Ok(out)
     }
 
     /// The model whose layers do not read the channels that go, fitted to the original.
@@ -172,25 +217,19 @@ impl<'a> Data<'a> {
         state: &State,
         watch: &mut Watch<'_>,
     ) -> Result<Reconstructed> {
-        let mut solve = |target: &Target<()>, weights: &[f64], moments: &[Moments]| {
+        let obc = method.name() == "obc";
+        let mut solve = |target: &Target<()>, weights: &[f64], seen: &Seen| {
             let columns = &self.walk.products[*self.products.get(&target.index)?].columns;
             let gone: Vec<bool> = columns.iter().map(|&c| gone.contains(&self.walk.ids.class(c))).collect();
             let n = target.layer.layout.position_count() * columns.len();
             let kept: Vec<usize> = (0..n).filter(|j| !gone[j % gone.len()]).collect();
+            if obc {
+                let damping = reader::damping(weights, seen, &kept);
+                return Some(reader::least(weights, seen.all.first()?, damping, &kept)?.into());
+            }
             let mut out = vec![0.0; weights.len()];
-            if method.name() == "obc" {
-                let normal = Normal::new(weights, moments.first()?)?;
-                let part = |row: &[f64]| -> Vec<f64> { kept.iter().map(|&j| row[j]).collect() };
-                let h: Vec<f64> = kept.iter().flat_map(|&i| part(&normal.h[i * n..(i + 1) * n])).collect();
-                let b: Vec<f64> = normal.b.chunks_exact(n).flat_map(part).collect();
-                let solved = solve_rows(&b, &inverse_factor(&h, kept.len())?, kept.len());
-                for (row, solved) in out.chunks_exact_mut(n).zip(solved.chunks_exact(kept.len())) {
-                    kept.iter().zip(solved).for_each(|(&j, v)| row[j] = *v);
-                }
-            } else {
-                for (row, old) in out.chunks_exact_mut(n).zip(weights.chunks_exact(n)) {
-                    kept.iter().for_each(|&j| row[j] = old[j]);
-                }
+            for (row, old) in out.chunks_exact_mut(n).zip(weights.chunks_exact(n)) {
+                kept.iter().for_each(|&j| row[j] = old[j]);
             }
             Some(out.into())
         };
@@ -198,7 +237,7 @@ impl<'a> Data<'a> {
         for gates in &self.gates {
             gates.put(start.graph.mut_or_insert_default(), gone, method)?;
         }
-        let fit = Fit { samples: self.samples, state, pass: Request::PASS };
+        let fit = Fit { samples: self.samples, state, pass: Request::PASS, held: obc };
         reconstruct(&self.original, start, count, fit, &|_| MOST, &mut solve, watch)
     }
 
@@ -230,93 +269,30 @@ impl<'a> Data<'a> {
     }
 }
 
+/// A layer that reads channels of a group.
+struct Read<'a> {
+    name: &'a str,
+    /// `None` of the gates of a recurrent layer.
+    target: Option<&'a Target<()>>,
+    weights: Vec<f64>,
+    seen: Seen,
+    /// The columns of each channel.
+    of: Vec<Vec<usize>>,
+}
+
+impl Read<'_> {
+    /// The columns that it keeps without so many channels, those with the lowest scores.
+    fn kept(&self, scores: &[f64], gone: usize) -> Vec<usize> {
+        let keys = scores.iter().copied().zip(0..).collect();
+        let gone: BTreeSet<usize> =
+            mask::lowest(keys, gone).flat_map(|k| self.of[k].iter().copied()).collect();
+        let columns = self.seen.all.first().map_or(0, |m| m.x_mean.len());
+        (0..columns).filter(|j| !gone.contains(j)).collect()
+    }
+}
+
 /// Whether a product sums over channels of a group.
 fn reads_group(walk: &Walk<'_>, product: usize, group: &Group) -> bool {
     let columns = &walk.products[product].columns;
     columns.iter().any(|&id| group.classes.binary_search(&walk.ids.class(id)).is_ok())
-}
-
-/// A layer that reads channels of a group.
-struct Reader {
-    /// Its weights, with nothing removed or with what others make up for.
-    w: Vec<f64>,
-    /// The inverse of the covariance of its inputs; empty where only norms count.
-    p: Vec<f64>,
-    /// Norms of its inputs.
-    norms: Vec<f64>,
-    n: usize,
-    /// The columns of each channel.
-    of: Vec<Vec<usize>>,
-    whole: f64,
-}
-
-impl Reader {
-    fn new(weights: &[f64], moments: &Moments, of: Vec<Vec<usize>>, method: Method) -> Option<Reader> {
-        let n = moments.x_mean.len();
-        let norms = moments.x_norms();
-        let (mut w, mut p) = (weights.to_vec(), vec![]);
-        let mut whole: f64 = moments.yy.iter().sum();
-        if method.name() == "obc" {
-            let normal = Normal::new(weights, moments)?;
-            w = solve_rows(&normal.b, &normal.u, n);
-            let mut unit = vec![0.0; n * n];
-            (0..n).for_each(|i| unit[i * n + i] = 1.0);
-            p = solve_rows(&unit, &normal.u, n);
-        } else {
-            whole = w.iter().enumerate().map(|(i, w)| w.abs() * norms[i % n]).sum();
-        }
-        Some(Reader { w, p, norms, n, of, whole: if whole > 0.0 { whole } else { 1.0 } })
-    }
-
-    /// What a channel costs, relative to all.
-    fn cost(&self, channel: usize) -> f64 {
-        let n = self.n;
-        let column = |j: usize| -> f64 {
-            let rows = self.w.iter().skip(j).step_by(n);
-            match self.p.is_empty() {
-                true => rows.map(|w| w.abs()).sum::<f64>() * self.norms[j],
-                false => rows.map(|w| w * w).sum::<f64>() / self.p[j * n + j],
-            }
-        };
-        self.of[channel].iter().map(|&j| column(j)).sum::<f64>() / self.whole
-    }
-
-    /// Take a channel away: the others make up for it.
-    fn remove(&mut self, channel: usize) {
-        let n = self.n;
-        for &j in &self.of[channel].clone() {
-            let line = self.p[j * n..(j + 1) * n].to_vec();
-            let pivot = line[j];
-            for row in self.w.chunks_exact_mut(n) {
-                let factor = row[j] / pivot;
-                axpy(row, -factor, &line);
-                row[j] = 0.0;
-            }
-            for (i, row) in self.p.chunks_exact_mut(n).enumerate() {
-                if i != j && row[j] != 0.0 {
-                    let factor = row[j] / pivot;
-                    axpy(row, -factor, &line);
-                    row[j] = 0.0;
-                }
-            }
-            self.p[j * n..(j + 1) * n].fill(0.0);
-            self.p[j * n + j] = 1.0;
-        }
-    }
-}
-
-/// Scores that rise in the order in which the cheapest channel goes, one at a time; all behind `count` stay.
-fn greedy(readers: &mut [Reader], channels: usize, count: usize) -> Scores {
-    let mut out = vec![f64::INFINITY; channels];
-    let mut score = 0f64;
-    for _ in 0..count {
-        let cost = |k: usize| readers.iter().map(|r| r.cost(k)).sum::<f64>();
-        let left = (0..channels).filter(|&k| out[k].is_infinite()).map(|k| (cost(k), k));
-        let Some((cost, next)) = left.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))) else { break };
-        // One that goes later never counts as cheaper, and ties keep their order.
-        score = cost.max(score.next_up());
-        out[next] = score;
-        readers.iter_mut().for_each(|r| r.remove(next));
-    }
-    out
 }

@@ -32,8 +32,9 @@ pub struct Gates {
     pub columns: Vec<Id>,
     /// Moments of what it multiplies, and of the sums.
     pub moments: Moments,
-    /// The weight's name, and that of the biases, with the place of the first of this weight's among them.
-    name: String,
+    /// The weight's name.
+    pub name: String,
+    /// The name of the biases, and the place of the first of this weight's among them.
     bias: Option<(String, usize)>,
     /// Rows that multiply something else than what is known of, and keep their numbers.
     other: Range<usize>,

@@ -33,6 +33,13 @@ pub struct Group {
     pub own: bool,
 }
 
+impl Group {
+    /// Whether it may lose more or fewer channels than its part, for other groups.
+    pub fn shares(&self) -> bool {
+        self.stays.is_none() && !self.own
+    }
+}
+
 /// The groups of a graph, in order of the layers that make them.
 pub fn groups(walk: &Walk<'_>) -> Vec<Group> {
     // The axes of constants that a class stands on.

@@ -5,6 +5,7 @@
 //! of the next convolution are one class.
 
 mod borders;
+mod budget;
 mod data;
 mod follow;
 mod gates;
@@ -15,6 +16,7 @@ mod laws;
 #[cfg(test)]
 mod laws_recurrent;
 mod ops;
+mod reader;
 mod recurrent;
 mod reshape;
 mod score;
@@ -22,14 +24,16 @@ mod shapes;
 mod surgery;
 mod walk;
 
+use crate::data::distance::Distance;
 use crate::data::given::Given;
 use crate::data::reconstruct;
 use crate::layers::{Contraction, contractions};
-use crate::report::{Compressed, Entry, Extent, Quality, Report, Verdict};
+use crate::report::{Compressed, Entry, Extent, Quality, Reason, Report, Verdict};
 use crate::request::{Request, Watch};
 use crate::scope::Scope;
 use crate::state::{Resume, State};
 use crate::{computed, flat};
+use budget::Point;
 use data::Data;
 use egret::frontend::ModelFile;
 use egret::ir::Dim;
@@ -62,10 +66,19 @@ pub fn prune(
         [] => None,
         _ => Some(Samples::open(&request.data, &file.declared()?.inputs)?),
     };
-    with(path, file, request, samples.as_ref(), resume, watch)
+    Ok(with(path, file, request, samples.as_ref(), None, resume, watch)?.0)
 }
 
-/// As [`prune`], with these samples instead of the request's.
+/// What a model without some channels costs, where it is not its multiply-adds.
+pub struct Price<'a> {
+    /// Of a model, in any unit.
+    pub of: &'a dyn Fn(&ModelProto) -> Result<u64>,
+    /// The most that is asked for.
+    pub enough: u64,
+}
+
+/// As [`prune`], with these samples instead of the request's; and how many channels of each group went. With a `price`, groups share out
+/// among them what saves as much by it as if each lost its part, or as is enough.
 ///
 /// # Errors
 /// As of [`prune`].
@@ -74,9 +87,10 @@ pub fn with(
     file: &ModelFile,
     request: &Request,
     samples: Option<&Samples>,
+    price: Option<&Price<'_>>,
     resume: Option<&Resume<'_>>,
     watch: &mut Watch<'_>,
-) -> Result<Compressed> {
+) -> Result<(Compressed, Vec<usize>)> {
     let method = request.method;
     let scope = match request.scope {
         Some(Scope::Row) => {
@@ -106,17 +120,75 @@ pub fn with(
         None => None,
     };
     some(&walk, &found, &groups)?;
-    let mut scores = vec![];
+    // With reconstruction, what a channel costs in one group is no measure of what it costs in another.
+    let shared = scope == Scope::Global && method.fits_inputs() && request.gone.is_empty();
+    let multiple = request.multiple;
+    let mut distance = data.as_ref().map(|d| Distance::new(&d.original.model, path));
+    let (mut scores, mut losses) = (vec![], vec![]);
     for (done, group) in groups.iter().enumerate() {
         if data.is_some() {
             watch(done, groups.len(), "scores of channels");
         }
-        scores.push(match &data {
-            Some(data) => data.scores(&found, group, method, scope)?,
-            None => score::by_norm(&walk, &found, group)?,
-        });
+        let asked = if shared && group.shares() { budget::asked(group, multiple) } else { vec![] };
+        let (of, lost) = match (&data, &mut distance) {
+            (Some(data), Some(distance)) => {
+                // Rounding may take some more than asked.
+                let most = if scope == Scope::Global { score::most(group) } else { score::part(group) };
+                let most = request.gone.get(scores.len()).copied().unwrap_or(most);
+                let most = (most + 8).min(group.classes.len());
+                let levels = if asked.is_empty() { None } else { Some((&asked[..], distance)) };
+                data.scores(&found, group, method, most, levels)?
+            }
+            _ => (score::by_norm(&walk, &found, group)?, vec![]),
+        };
+        scores.push(of);
+        losses.push((asked, lost));
     }
-    let gone = score::lowest(&groups, &scores, request, scope);
+    let mut cost = |counts: &[usize]| -> Result<u64> {
+        let gone = score::lowest(&groups, &scores, counts, multiple);
+        match price {
+            None => Ok(all_products(&walk, &found, &gone, &shapes)[1] as u64),
+            Some(price) => {
+                let mut small = surgery::without(model, &walk, &borders, &gone)?;
+                given.put_back(&mut small);
+                flat::nest(small.graph.mut_or_insert_default());
+                (price.of)(&small)
+            }
+        }
+    };
+    let counts = if !request.gone.is_empty() {
+        let can = |(g, &gone): (&Group, &usize)| gone == 0 || (g.stays.is_none() && gone < g.classes.len());
+        if request.gone.len() != groups.len() || !groups.iter().zip(&request.gone).all(can) {
+            return Err(Error::user(format!(
+                "{} groups of channels are to lose {:?}: the model's {} groups are others",
+                request.gone.len(),
+                request.gone,
+                groups.len()
+            )));
+        }
+        request.gone.clone()
+    } else if shared {
+        let by = if price.is_some() { "estimated time" } else { "multiply-adds" };
+        what = format!("{what}, each group as much as it loses least for {by}");
+        let whole = cost(&vec![0; groups.len()])?;
+        let mut points = vec![];
+        for (i, (asked, losses)) in losses.iter().enumerate() {
+            watch(i, groups.len(), "what channels save");
+            let mut list = vec![];
+            for (&gone, &loss) in asked.iter().zip(losses) {
+                let mut counts = vec![0; groups.len()];
+                counts[i] = gone;
+                list.push(Point { gone, loss, saved: whole.saturating_sub(cost(&counts)?) });
+            }
+            points.push((!list.is_empty()).then_some(list));
+        }
+        let even: Vec<usize> = groups.iter().map(score::part).collect();
+        let most = cost(&even)?.max(price.map_or(0, |p| p.enough));
+        budget::share(&groups, &points, multiple, most, &mut cost)?
+    } else {
+        score::counts(&groups, &scores, scope)
+    };
+    let gone = score::lowest(&groups, &scores, &counts, multiple);
     let bytes_before = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
     let mut state = State::default();
     let (mut small, qualities) = match &data {
@@ -139,16 +211,16 @@ pub fn with(
         what = format!("{what}; states as large as before: {names}");
     }
     let bytes = if gone.is_empty() { bytes_before.clone() } else { written(path, &small)? };
-    let (entries, products) = entries(&walk, &found, &groups, &gone, &shapes, &qualities);
+    let entries = entries(&walk, &found, &groups, &gone, &shapes, &qualities, shared);
     let report = Report {
         what,
         entries,
         ranges: vec![],
-        products: Some(products),
+        products: Some(all_products(&walk, &found, &gone, &shapes)),
         bytes: bytes.len(),
         bytes_before: bytes_before.len(),
     };
-    Ok(Compressed { model: bytes, report, state })
+    Ok((Compressed { model: bytes, report, state }, counts))
 }
 
 /// The bytes of a smaller model, which Egret must import.
@@ -210,7 +282,30 @@ fn makes(walk: &Walk<'_>, group: &Group, product: usize, c: &Contraction) -> boo
         && product.rows.iter().any(|&id| group.classes.binary_search(&walk.ids.class(id)).is_ok())
 }
 
-/// What became of each contraction, and the multiply-adds of all before and now.
+/// The weight of a contraction, and its sizes before and without these channels.
+fn sizes<'a>(
+    walk: &'a Walk<'_>,
+    c: &Contraction,
+    gone: &BTreeSet<Id>,
+    shapes: &Shapes,
+) -> Option<(&'a walk::Product, [Extent; 2])> {
+    let stays = |id: &&Id| !gone.contains(&walk.ids.class(**id));
+    let product = walk.products.iter().find(|p| Some(p.node) == c.node)?;
+    Some((product, extents(walk, c, product, &stays, positions(walk, product, shapes))?))
+}
+
+/// The multiply-adds of all contractions before and without these channels.
+fn all_products(
+    walk: &Walk<'_>,
+    found: &[Contraction],
+    gone: &BTreeSet<Id>,
+    shapes: &Shapes,
+) -> [usize; 2] {
+    let each = found.iter().filter_map(|c| sizes(walk, c, gone, shapes));
+    each.fold([0; 2], |all, (_, [was, is])| [all[0] + was.products, all[1] + is.products])
+}
+
+/// What became of each contraction; `shared`: groups lose channels for each other.
 fn entries(
     walk: &Walk<'_>,
     found: &[Contraction],
@@ -218,9 +313,8 @@ fn entries(
     gone: &BTreeSet<Id>,
     shapes: &Shapes,
     qualities: &[Option<Quality>],
-) -> (Vec<Entry>, [usize; 2]) {
-    let mut all = [0; 2];
-    let stays = |id: &&Id| !gone.contains(&walk.ids.class(**id));
+    shared: bool,
+) -> Vec<Entry> {
     let mut out = vec![];
     for (c, &output) in found.iter().zip(qualities) {
         let (reason, text) = left(walk, c, groups);
@@ -229,35 +323,33 @@ fn entries(
             Entry { name: c.name.clone(), op: c.op.clone(), weight: None, bytes: None, verdict };
         let stored = c.stored(walk.graph, &walk.constants);
         entry.bytes = stored.map(|b| [b, b]);
-        let product = walk.products.iter().find(|p| Some(p.node) == c.node);
-        let sizes = product.and_then(|p| extents(walk, c, p, &stays, positions(walk, p, shapes)));
-        if let (Some([was, is]), Some(p)) = (sizes, product) {
-            let weights = is.weights;
-            all = [all[0] + was.products, all[1] + is.products];
+        if let Some((p, [was, is])) = sizes(walk, c, gone, shapes) {
+            let (was_weights, is_weights) = (was.weights.max(1), is.weights);
+            // Nothing asks for them to stay: the budget does, or rounding.
+            let made = |g: &Group| g.stays.is_none() && g.makers.iter().any(|&m| makes(walk, g, m, c));
+            let free = p.rows.iter().all(|&id| walk.ids.why(id).is_none()) && groups.iter().any(made);
+            let (reason, text) = match shared {
+                true => (Reason::Dense, "the channels of others save as much for less loss"),
+                false => (Reason::TooSmall, "the channels that stay are as many as before, rounded"),
+            };
             if is != was || output.is_some() {
-                let (makers, left_why) = joined(walk, found, groups, c);
-                let left_why = if is.outputs == was.outputs { Some(left_why) } else { None };
-                entry.verdict = Verdict::Narrowed { was, is, group: makers, stays: left_why, output };
-            } else if p.rows.iter().all(|&id| walk.ids.why(id).is_none()) {
-                // Nothing asks for it to stay: rounding does.
-                let stays = groups.iter().find(|g| g.makers.iter().any(|&m| makes(walk, g, m, c)));
-                if let (Some(Group { stays: None, .. }), Verdict::Left { reason, text }) =
-                    (stays, &mut entry.verdict)
-                {
-                    *reason = crate::report::Reason::TooSmall;
-                    *text = "the channels that stay are as many as before, rounded".to_owned();
-                }
+                let (makers, why) = joined(walk, found, groups, c);
+                let why = if free { text.to_owned() } else { why };
+                let stays = if is.outputs == was.outputs { Some(why) } else { None };
+                entry.verdict = Verdict::Narrowed { was, is, group: makers, stays, output };
+            } else if free {
+                entry.verdict = Verdict::Left { reason, text: text.to_owned() };
             }
             let names: Vec<String> = match &c.layer {
                 Ok(layer) => vec![layer.weight.clone()],
                 Err(_) => walk.graph.node[p.node].input.iter().skip(1).take(2).cloned().collect(),
             };
-            entry.weight = Some((names.join(", "), weights, 0));
-            entry.bytes = stored.map(|b| [b, b / was.weights.max(1) * weights]);
+            entry.weight = Some((names.join(", "), is_weights, 0));
+            entry.bytes = stored.map(|b| [b, b / was_weights * is_weights]);
         }
         out.push(entry);
     }
-    (out, all)
+    out
 }
 
 /// The sizes of a contraction as it was and as it is; of a recurrent layer, its outputs are its hidden units.

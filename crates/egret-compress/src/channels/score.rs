@@ -4,7 +4,6 @@ use crate::channels::groups::{Group, kept};
 use crate::channels::ids::Id;
 use crate::channels::walk::{Axis, Product, Walk};
 use crate::layers::{Contraction, Layer};
-use crate::request::Request;
 use crate::scope::Scope;
 use crate::{mask, numbers};
 use egret::{Error, Result};
@@ -120,32 +119,47 @@ fn recurrent(
     Ok(out)
 }
 
-/// The channels that go, of all groups, by their scores.
-pub fn lowest(groups: &[Group], scores: &[Scores], request: &Request, scope: Scope) -> BTreeSet<Id> {
-    let free = |g: &Group| g.stays.is_none();
-    let mut counts: Vec<usize> =
-        groups.iter().map(|g| if free(g) { mask::count(g.part, g.classes.len()) } else { 0 }).collect();
+/// How many channels each group loses: its own part, or over all groups as many with the lowest scores.
+pub fn counts(groups: &[Group], scores: &[Scores], scope: Scope) -> Vec<usize> {
+    let mut counts: Vec<usize> = groups.iter().map(part).collect();
     if scope == Scope::Global {
-        let all: Vec<usize> = (0..groups.len()).filter(|&i| free(&groups[i]) && !groups[i].own).collect();
+        let all: Vec<usize> = (0..groups.len()).filter(|&i| groups[i].shares()).collect();
         let mut keys = vec![];
         let mut total = 0;
         for &i in &all {
-            // No group loses more than half of what it would keep by itself.
-            let count = groups[i].classes.len();
-            let most = mask::count((1.0 + groups[i].part) / 2.0, count);
             let mut order = scores[i].clone();
             order.sort_by(f64::total_cmp);
-            keys.extend(order.into_iter().take(most).map(|s| (s, i)));
+            keys.extend(order.into_iter().take(most(&groups[i])).map(|s| (s, i)));
             total += counts[i];
             counts[i] = 0;
         }
         keys.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         keys.into_iter().take(total).for_each(|(_, i)| counts[i] += 1);
     }
+    counts
+}
+
+/// How many channels the part of a group is.
+pub fn part(group: &Group) -> usize {
+    if group.stays.is_none() { mask::count(group.part, group.classes.len()) } else { 0 }
+}
+
+/// How many channels a group may lose for others: no more than half of what it would keep by itself.
+pub fn most(group: &Group) -> usize {
+    mask::count((1.0 + group.part) / 2.0, group.classes.len())
+}
+
+/// The channels that go, of all groups, by their scores.
+pub fn lowest(
+    groups: &[Group],
+    scores: &[Scores],
+    counts: &[usize],
+    multiple: Option<usize>,
+) -> BTreeSet<Id> {
     let mut out = BTreeSet::new();
-    for ((group, scores), count) in groups.iter().zip(scores).zip(counts) {
+    for ((group, scores), &count) in groups.iter().zip(scores).zip(counts) {
         let n = group.classes.len();
-        let gone = n - kept(n, count, request.multiple);
+        let gone = n - kept(n, count, multiple);
         let keys = scores.iter().copied().zip(0..).collect();
         out.extend(mask::lowest(keys, gone).map(|k| group.classes[k]));
     }

@@ -2,6 +2,7 @@
 
 pub mod bias;
 pub mod budget;
+pub mod distance;
 pub mod given;
 pub mod original;
 pub mod reconstruct;

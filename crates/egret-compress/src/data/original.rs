@@ -21,6 +21,8 @@ use std::path::Path;
 
 /// Numbers of second moments that are in memory at once.
 const ROOM: usize = 1 << 25;
+/// One sample of so many judges how a layer is fitted.
+pub const HELD: usize = 4;
 
 /// Where the moments of layers in the original come from.
 #[derive(Copy, Clone)]
@@ -45,6 +47,14 @@ pub struct Target<T> {
     pub bias: Bias,
     /// What is to be done with it.
     pub task: T,
+}
+
+/// What samples tell of a layer, group by group.
+pub struct Seen {
+    /// Moments of all samples.
+    pub all: Vec<Moments>,
+    /// Moments of the samples that a layer is fitted to by turns, and of every [`HELD`]th, which judges the fit then.
+    pub parts: Option<[Vec<Moments>; 2]>,
 }
 
 /// What becomes zero.
@@ -144,6 +154,11 @@ pub fn zeros(steps: &[Step]) -> Vec<Option<Zeros>> {
     steps.iter().map(of).collect()
 }
 
+/// Whether a sample judges, by its number among those that are seen.
+pub fn held(number: usize) -> bool {
+    number % HELD == HELD - 1
+}
+
 /// Numbers of a layer's second moments.
 fn size<T>(target: &Target<T>) -> usize {
     let l = &target.layer.layout;
@@ -223,6 +238,24 @@ impl<T: Copy> Original<'_, T> {
         targets.iter().zip(sums).map(|(target, sums)| finished(target, sums)).collect()
     }
 
+    /// As [`Original::moments`], with those of the samples that judge apart, where there are as many as [`HELD`].
+    pub fn seen(&self, model: &ModelProto, targets: &[&Target<T>], samples: &Samples) -> Result<Vec<Seen>> {
+        if samples.len() < HELD {
+            let all = self.moments(model, targets, samples)?;
+            return Ok(all.into_iter().map(|all| Seen { all, parts: None }).collect());
+        }
+        let [fit, held] = self.parts(model, targets, samples, &held)?;
+        let of = |((target, fit), held): ((&&Target<T>, Vec<Sums>), Vec<Sums>)| {
+            let mut all = fit.clone();
+            all.iter_mut().zip(&held).for_each(|(all, held)| all.merge(held.clone()));
+            // Some samples may not reach a layer in a branch.
+            let part = |sums: Vec<Sums>| sums.into_iter().map(Sums::finish).collect::<Option<Vec<_>>>();
+            let parts = part(fit).zip(part(held)).map(|(fit, held)| [fit, held]);
+            Ok(Seen { all: finished(target, all)?, parts })
+        };
+        targets.iter().zip(fit).zip(held).map(of).collect()
+    }
+
     /// As [`Original::moments`], before they are done: others can be added.
     pub fn sums(
         &self,
@@ -230,22 +263,35 @@ impl<T: Copy> Original<'_, T> {
         targets: &[&Target<T>],
         samples: &Samples,
     ) -> Result<Vec<Vec<Sums>>> {
+        let [all, _] = self.parts(model, targets, samples, &|_| false)?;
+        Ok(all)
+    }
+
+    /// The sums of layers over the samples that are not held back, and over those that are.
+    fn parts(
+        &self,
+        model: &ModelProto,
+        targets: &[&Target<T>],
+        samples: &Samples,
+        held: &dyn Fn(usize) -> bool,
+    ) -> Result<[Vec<Vec<Sums>>; 2]> {
         let ports: Vec<(String, String)> = targets.iter().map(|t| self.ports(t)).collect();
         let (xs, ys): (BTreeSet<String>, BTreeSet<String>) = ports.iter().cloned().unzip();
         let mut wanted = Taps::new(&self.model, self.path, &ys);
         let mut given = Taps::new(model, self.path, &xs);
-        let mut sums: Vec<Vec<Sums>> = targets
-            .iter()
-            .map(|t| {
-                let l = &t.layer.layout;
-                let columns = l.position_count() * l.channel_count();
-                (0..l.group_count()).map(|_| Sums::new(columns, l.row_count())).collect()
-            })
-            .collect();
+        let none = |t: &&Target<T>| -> Vec<Sums> {
+            let l = &t.layer.layout;
+            let columns = l.position_count() * l.channel_count();
+            (0..l.group_count()).map(|_| Sums::new(columns, l.row_count())).collect()
+        };
+        let mut parts: [Vec<Vec<Sums>>; 2] = [0, 1].map(|_| targets.iter().map(none).collect());
+        let mut seen = 0;
         samples.each(&mut |number, sample| {
             let place = |e: Error| e.at(format!("sample {number}"));
             let (x, y) = (given.run(sample).map_err(place)?, wanted.run(sample).map_err(place)?);
-            for ((target, (x_name, y_name)), sums) in targets.iter().zip(&ports).zip(&mut sums) {
+            let sums = &mut parts[usize::from(held(seen))];
+            seen += 1;
+            for ((target, (x_name, y_name)), sums) in targets.iter().zip(&ports).zip(sums) {
                 if given.lacks(x_name) || wanted.lacks(y_name) {
                     continue;
                 }
@@ -255,7 +301,7 @@ impl<T: Copy> Original<'_, T> {
             }
             Ok(())
         })?;
-        Ok(sums)
+        Ok(parts)
     }
 
     /// The moments of layers in the original, a few layers at a time: as many as there is room for. Where all of these are `known`, they are

@@ -3,7 +3,7 @@
 
 use crate::constants::Place;
 use crate::data::bias::Bias;
-use crate::data::original::{Original, Source, Target};
+use crate::data::original::{Original, Seen, Source, Target};
 use crate::data::restore::{Tally, restore};
 use crate::data::rounds::rounds;
 use crate::integers::Integers;
@@ -21,8 +21,8 @@ use onnx_protobuf::{GraphProto, ModelProto};
 /// The model, and what became of each contraction that was compressed, by its index.
 pub type Reconstructed = (ModelProto, Vec<Option<Settled>>);
 
-/// New weights for a layer that had these, or that the data make no system that can be solved; groups have moments.
-pub type Solve<'a, T> = dyn FnMut(&Target<T>, &[f64], &[Moments]) -> Option<Solved> + 'a;
+/// New weights for a layer that had these, or that the data make no system that can be solved.
+pub type Solve<'a, T> = dyn FnMut(&Target<T>, &[f64], &Seen) -> Option<Solved> + 'a;
 
 /// New weights of a layer.
 pub struct Solved {
@@ -52,6 +52,8 @@ pub struct Fit<'a> {
     pub state: &'a State,
     /// What stands before their numbers there.
     pub pass: &'a str,
+    /// Whether some samples judge how layers are fitted.
+    pub held: bool,
 }
 
 impl Fit<'_> {
@@ -85,18 +87,23 @@ pub fn reconstruct<T: Copy>(
         watch(done, nodes.len(), &targets[0].name);
         done += targets.len();
         // All of a round or none: the code that computes values depends on which are asked for, and so may their last bits.
-        let moments = match targets.iter().all(|t| fit.state.has(&fit.name(t))) {
-            true => vec![vec![]; targets.len()],
-            false => original.moments(&model, &targets, fit.samples)?,
+        let mut seen: Vec<Seen> = match targets.iter().all(|t| fit.state.has(&fit.name(t))) {
+            true => vec![],
+            false if fit.held => original.seen(&model, &targets, fit.samples)?,
+            false => {
+                let all = original.moments(&model, &targets, fit.samples)?;
+                all.into_iter().map(|all| Seen { all, parts: None }).collect()
+            }
         };
-        for (target, moments) in targets.iter().zip(&moments) {
+        seen.resize_with(targets.len(), || Seen { all: vec![], parts: None });
+        for (target, seen) in targets.iter().zip(&seen) {
             let name = fit.name(target);
             let mut settled = match fit.state.get(&name)? {
                 Some(bytes) => {
                     fit.state.whole(&bytes, |parts| Settled::unpack(parts, &target.layer.layout))?
                 }
                 None => {
-                    let settled = settle(original, target, moments, most, solve)?;
+                    let settled = settle(original, target, seen, most, solve)?;
                     fit.state.put(&name, &settled.pack())?;
                     settled
                 }
@@ -125,7 +132,8 @@ pub fn reconstruct_apart<T: Copy>(
     let mut out: Vec<Option<Settled>> = (0..count).map(|_| None).collect();
     let targets: Vec<&Target<T>> = original.targets.iter().collect();
     let mut each = |at: usize, moments: &[Moments]| {
-        let mut settled = settle(original, targets[at], moments, most, solve)?;
+        let seen = Seen { all: moments.to_vec(), parts: None };
+        let mut settled = settle(original, targets[at], &seen, most, solve)?;
         settled.put(&mut model, targets[at]);
         out[targets[at].index] = Some(settled);
         Ok(())
@@ -138,17 +146,17 @@ pub fn reconstruct_apart<T: Copy>(
 fn settle<T: Copy>(
     original: &Original<'_, T>,
     target: &Target<T>,
-    moments: &[Moments],
+    seen: &Seen,
     most: &dyn Fn(T) -> f64,
     solve: &mut Solve<'_, T>,
 ) -> Result<Settled> {
     let weights = original.weights(target)?;
-    let Solved { mut weights, integers } = solve(target, &weights, moments).ok_or_else(|| {
+    let Solved { mut weights, integers } = solve(target, &weights, seen).ok_or_else(|| {
         Error::user(format!("`{}`: its data make no system that can be solved", target.name))
     })?;
     let (mut tally, mut shift) = (Tally::default(), vec![]);
-    let size = (weights.len() / moments.len().max(1)).max(1);
-    for (part, moments) in weights.chunks_exact_mut(size).zip(moments) {
+    let size = (weights.len() / seen.all.len().max(1)).max(1);
+    for (part, moments) in weights.chunks_exact_mut(size).zip(&seen.all) {
         shift.extend(restore(part, moments, most(target.task), &mut tally));
     }
     Ok(Settled { quality: tally.quality(), weights, integers, shift })
@@ -169,10 +177,7 @@ pub struct Settled {
 impl Settled {
     /// Give the layer its new weights and its new bias.
     fn put<T>(&mut self, model: &mut ModelProto, target: &Target<T>) {
-        let graph = model.graph.mut_or_insert_default();
-        let weights = std::mem::take(&mut self.weights);
-        put(graph, target.layer.place, &target.layer.layout.offsets(), &weights);
-        add_bias(graph, &target.bias, &self.shift);
+        put_layer(model, target, &std::mem::take(&mut self.weights), &self.shift);
     }
 
     fn pack(&self) -> Vec<u8> {
@@ -204,6 +209,13 @@ impl Settled {
         };
         Some(Settled { quality, integers, weights, shift })
     }
+}
+
+/// Give a layer new weights, and add to its bias.
+pub fn put_layer<T>(model: &mut ModelProto, target: &Target<T>, weights: &[f64], shift: &[f64]) {
+    let graph = model.graph.mut_or_insert_default();
+    put(graph, target.layer.place, &target.layer.layout.offsets(), weights);
+    add_bias(graph, &target.bias, shift);
 }
 
 /// Write elements of a constant.

@@ -1,20 +1,22 @@
 //! The model whose layers get levels, and which levels each of them can have.
 
+use crate::channels::{self, Price};
 use crate::constants::{Constants, Refusal};
 use crate::data::given::Given;
 use crate::data::original;
 use crate::integers;
 use crate::joint::level::Level;
-use crate::joint::search::Cost;
 use crate::layers::{Contraction, contractions, named};
 use crate::methods::Method;
 use crate::pattern::Pattern;
 use crate::quantize::{Precision, fold, weights};
 use crate::report::Reason;
 use crate::request::{Request, Watch};
+use crate::scope::Scope;
+use crate::search::Cost;
 use crate::state::State;
 use crate::stats::{Head, Stats};
-use crate::{channels, mask, numbers};
+use crate::{mask, numbers};
 use egret::frontend::{DeclaredInput, ModelFile};
 use egret::samples::Samples;
 use egret::{Error, Result};
@@ -34,11 +36,14 @@ pub struct Choice {
 
 /// A model that was read.
 pub struct Opened {
-    path: PathBuf,
+    /// The file.
+    pub path: PathBuf,
     file: ModelFile,
     bytes: Vec<u8>,
     /// Which channels went, if any did.
     channels: Option<Pattern>,
+    /// How many of each group.
+    gone: Vec<usize>,
     /// Its inputs.
     pub inputs: Vec<DeclaredInput>,
 }
@@ -52,7 +57,7 @@ impl Opened {
         let (path, file) = egret::source::single_file(path, "compress")?;
         let inputs = file.declared()?.inputs;
         let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
-        Ok(Opened { path, file, bytes, channels: None, inputs })
+        Ok(Opened { path, file, bytes, channels: None, gone: vec![], inputs })
     }
 
     /// The same once more.
@@ -62,6 +67,7 @@ impl Opened {
             file: ModelFile::of(&self.path, self.file.proto().clone()),
             bytes: self.bytes.clone(),
             channels: self.channels,
+            gone: self.gone.clone(),
             inputs: self.inputs.clone(),
         }
     }
@@ -74,25 +80,46 @@ impl Opened {
         &self,
         channels: Pattern,
         skip: &[String],
-        samples: Option<&Samples>,
+        fitted: Option<Fitted<'_>>,
         state: &State,
         watch: &mut Watch<'_>,
     ) -> Result<Opened> {
-        let method = if samples.is_some() { Method::OBC } else { Method::L1 };
-        let request = Request { method, skip: skip.to_vec(), ..Request::new(channels) };
-        let name = format!("model without {channels} by {}", method.name());
-        let bytes = match state.get(&name)? {
-            Some(bytes) => bytes,
-            None => {
-                let made = channels::with(&self.path, &self.file, &request, samples, None, watch)?.model;
-                state.put(&name, &made)?;
-                made
+        let mut request = Request { skip: skip.to_vec(), ..Request::new(channels) };
+        let mut name = format!("model without {channels}");
+        if let Some(Fitted { gone, price, .. }) = &fitted {
+            let (method, scope, gone) = (Method::OBC, Some(Scope::Global), gone.to_vec());
+            request = Request { method, scope, gone, ..request };
+            let enough = price.map(|p| p.enough);
+            name = format!("{name} by {}, {:?} or {enough:?}", request.method.name(), request.gone);
+        }
+        let groups = format!("{name}, groups");
+        let (bytes, gone) = match (state.get(&name)?, state.has(&groups)) {
+            (Some(bytes), true) => (bytes, state.numbers(&groups, || Ok(vec![]))?),
+            _ => {
+                let (samples, price) = (fitted.map(|f| f.samples), fitted.and_then(|f| f.price));
+                let made = channels::with(&self.path, &self.file, &request, samples, price, None, watch)?;
+                let gone: Vec<f64> = made.1.iter().map(|&n| n as f64).collect();
+                let gone = state.numbers(&groups, || Ok(gone))?;
+                state.put(&name, &made.0.model)?;
+                (made.0.model, gone)
             }
         };
         let file = ModelFile::of(&self.path, ModelFile::from_bytes(&bytes)?.proto().clone());
         let inputs = file.declared()?.inputs;
-        Ok(Opened { path: self.path.clone(), file, bytes, channels: Some(channels), inputs })
+        let gone = gone.into_iter().map(|n| n as usize).collect();
+        Ok(Opened { path: self.path.clone(), file, bytes, channels: Some(channels), gone, inputs })
     }
+}
+
+/// What a model without some channels is fitted to, and how many of each group go.
+#[derive(Copy, Clone)]
+pub struct Fitted<'a> {
+    /// The samples.
+    pub samples: &'a Samples,
+    /// What it costs, if not multiply-adds.
+    pub price: Option<&'a Price<'a>>,
+    /// How many channels of each group go; empty = as many as cost least.
+    pub gone: &'a [usize],
 }
 
 /// A model and the levels of its contractions.
@@ -103,6 +130,8 @@ pub struct Base {
     pub file: Vec<u8>,
     /// Which channels went, if any did.
     pub channels: Option<Pattern>,
+    /// How many of each group.
+    pub gone: Vec<usize>,
     /// Its model, batch normalisations folded.
     pub model: ModelProto,
     /// How many were folded.
@@ -125,7 +154,7 @@ impl Base {
     /// # Errors
     /// A name that no contraction has; samples that cannot be read.
     pub fn new(opened: Opened, levels: &[Level], skip: &[String], samples: &[&Samples]) -> Result<Base> {
-        let Opened { path, file, bytes, channels, .. } = opened;
+        let Opened { path, file, bytes, channels, gone, .. } = opened;
         let mut model = file.proto().clone();
         let head = Head::of(&path, &contractions(&model))?;
         let given = Given::take(&mut model, samples)?;
@@ -147,12 +176,12 @@ impl Base {
                 false => choices(graph, &constants, c, levels, *fits),
             })
             .collect();
-        Ok(Base { path, file: bytes, channels, model, folded, head, given, found, choices, fits })
+        Ok(Base { path, file: bytes, channels, gone, model, folded, head, given, found, choices, fits })
     }
 
     /// What stands before the names of records of copies without these channels.
     pub fn prefix(&self) -> String {
-        self.channels.map_or(String::new(), |c| format!("{c} "))
+        self.channels.map_or(String::new(), |c| format!("{c} {:?} ", self.gone))
     }
 
     /// Stats of this model.

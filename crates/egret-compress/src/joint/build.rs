@@ -70,7 +70,7 @@ pub fn build(
         .collect();
     let first = plan(base, of, &base.model, &base.found);
     let pass = name(base, of);
-    let fit = Fit { samples, state, pass: &pass };
+    let fit = Fit { samples, state, pass: &pass, held: false };
     let (mut model, mut made) =
         fitted::fitted(&base.model, &base.path, &base.found, &first, &zeros, fit, watch)?;
     // Biases that were added have moved nodes.

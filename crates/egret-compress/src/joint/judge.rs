@@ -1,13 +1,12 @@
 //! The judge: how far a model's outputs are from those of the original, on samples that the weights were not fitted to.
 
-use crate::data::taps::{Taps, floats};
+use crate::data::distance::Distance;
+use crate::data::taps::floats;
 use crate::state::State;
-use egret::ir::Tensor;
 use egret::ir::interp::erf;
 use egret::samples::{Sample, Samples};
 use egret::{Error, Result};
 use onnx_protobuf::ModelProto;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -108,25 +107,13 @@ impl Margins {
 
 /// The judge of a model's copies.
 pub struct Judge<'a> {
-    path: &'a Path,
     samples: &'a Samples,
     metric: Metric,
-    /// Outputs in the order of the model.
-    names: Vec<String>,
-    original: Taps,
+    distance: Distance<'a>,
     /// Of the original, where the metric is `top1`.
     margins: Margins,
     /// The score of the original.
     pub base: f64,
-}
-
-/// Sums over the elements of an output.
-#[derive(Default)]
-struct Sums {
-    count: f64,
-    sum: f64,
-    square: f64,
-    difference: f64,
 }
 
 impl<'a> Judge<'a> {
@@ -146,10 +133,8 @@ impl<'a> Judge<'a> {
                 "--metric top1 needs labels: an array `labels` in the .npz file of samples, a number for each",
             ));
         }
-        let names: Vec<String> = model.graph.output.iter().map(|o| o.name.clone()).collect();
-        let original = Taps::new(model, path, &names.iter().cloned().collect());
-        let mut out =
-            Judge { path, samples, metric, names, original, margins: Margins::default(), base: 0.0 };
+        let distance = Distance::new(model, path);
+        let mut out = Judge { samples, metric, distance, margins: Margins::default(), base: 0.0 };
         if metric == Metric::Top1 {
             let numbers = state.numbers("margins of the original", || out.of_original(model))?;
             let [base, margins @ ..] = &numbers[..] else { return Err(Error::internal("no margins")) };
@@ -157,11 +142,6 @@ impl<'a> Judge<'a> {
             (out.base, out.margins) = (*base, Margins(margins.as_chunks().0.iter().map(margin).collect()));
         }
         Ok(out)
-    }
-
-    fn taps(&self, model: &ModelProto) -> Taps {
-        let names: BTreeSet<String> = self.names.iter().cloned().collect();
-        Taps::new(model, self.path, &names)
     }
 
     /// How good a copy is.
@@ -188,42 +168,9 @@ impl<'a> Judge<'a> {
     }
 
     fn distance(&mut self, model: &ModelProto) -> Result<f64> {
-        let mut taps = self.taps(model);
-        let mut sums: BTreeMap<String, Sums> = BTreeMap::new();
-        let (samples, names, original) = (self.samples, &self.names, &mut self.original);
-        samples.each(&mut |number, sample| {
-            let run = |taps: &mut Taps| taps.run(sample).map_err(|e| e.at(format!("sample {number}")));
-            let (was, is) = (run(original)?, run(&mut taps)?);
-            for name in names {
-                let of = |values: &BTreeMap<String, Tensor>| values.get(name).and_then(floats);
-                let (Some(was), Some(is)) = (of(&was), of(&is)) else { continue };
-                if was.len() != is.len() {
-                    return Err(Error::user(format!(
-                        "`{name}` of sample {number} has another shape than before"
-                    )));
-                }
-                let sums = sums.entry(name.clone()).or_default();
-                for (a, b) in was.iter().zip(&is).map(|(a, b)| (f64::from(*a), f64::from(*b))) {
-                    sums.count += 1.0;
-                    sums.sum += a;
-                    sums.square += a * a;
-                    // Infinities that are the same are no difference.
-                    sums.difference += if a == b { 0.0 } else { (a - b) * (a - b) };
-                }
-            }
-            Ok(())
-        })?;
-        if sums.is_empty() {
-            return Err(Error::user("--metric mse needs an output of floats; with labels there is top1"));
-        }
-        let of = |s: &Sums| {
-            let mean = s.sum / s.count.max(1.0);
-            let variance = s.square / s.count.max(1.0) - mean * mean;
-            let difference = s.difference / s.count.max(1.0);
-            if difference == 0.0 { 0.0 } else { difference / variance.max(0.0) }
-        };
-        // What is no number is as bad as can be.
-        Ok(sums.values().map(of).map(|v| if v.is_nan() { f64::INFINITY } else { v }).fold(0.0, f64::max))
+        let found = self.distance.of(model, self.samples, &|_| true)?;
+        let none = "--metric mse needs an output of floats; with labels there is top1";
+        found.ok_or_else(|| Error::user(none))
     }
 
     /// The hits of the original, and of each sample the margin and the class that it is over.
@@ -239,11 +186,11 @@ impl<'a> Judge<'a> {
 
     /// The part of the samples that it gets right; each sample's scores and label are seen.
     fn hits(&self, model: &ModelProto, seen: &mut dyn FnMut(&[f32], usize)) -> Result<f64> {
-        let mut taps = self.taps(model);
+        let mut taps = self.distance.taps(model);
         let (mut right, mut all) = (0usize, 0usize);
         self.samples.each_labelled(&mut |number, sample: &Sample, label| {
             let values = taps.run(sample).map_err(|e| e.at(format!("sample {number}")))?;
-            let output = self.names.iter().find_map(|n| Some((n, values.get(n)?, values.get(n).and_then(floats)?)));
+            let output = self.distance.names().iter().find_map(|n| Some((n, values.get(n)?, values.get(n).and_then(floats)?)));
             let (name, tensor, scores) =
                 output.ok_or_else(|| Error::user("--metric top1 needs an output of floats: scores of classes"))?;
             if tensor.shape().last() != Some(&scores.len()) || scores.is_empty() {

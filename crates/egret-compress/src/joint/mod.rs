@@ -1,7 +1,7 @@
 //! Compression to a size or a loss: each layer gets the level at which all together cost least, and the model is judged on samples that
 //! its weights were not fitted to.
 //!
-//! [`table`] has the error of every layer at every level, [`time`] what it is estimated to take, [`search`] finds the best choice of each
+//! [`table`] has the error of every layer at every level, [`time`] what it is estimated to take, [`search`](crate::search) finds the best choice of each
 //! size or time, [`build`] makes a copy, and [`judge`] says what it lost. Channels go from the whole model first: [`tries`] searches the
 //! levels of what each part of them leaves.
 
@@ -12,31 +12,30 @@ mod judge;
 mod level;
 mod pace;
 mod recipe;
-mod search;
 mod story;
 mod table;
 mod time;
 mod tries;
 
+pub use crate::search::Cost;
 pub use goal::{Allowed, Size, Speed, Zeros};
 pub use judge::{Metric, Score};
 pub use level::{Level, Levels};
 pub use pace::{Pace, Shares};
 pub use recipe::Recipe;
-pub use search::Cost;
 pub use story::{Joint, Outcome, Plan, Point, Tried, loss as lost};
 
 use crate::Compressed;
 use crate::data::original::Source;
-use crate::joint::base::{Base, Opened};
+use crate::joint::base::{Base, Fitted, Opened};
 use crate::joint::build::{Built, build};
 use crate::joint::judge::Judge;
-use crate::joint::search::Front;
 use crate::joint::time::Clock;
 use crate::joint::tries::{Rung, Rungs, Search};
 use crate::pattern::Pattern;
 use crate::report::{Reason, Report, Verdict};
 use crate::request::Watch;
+use crate::search::Front;
 use crate::state::{self, Resume, State};
 use crate::stats::{Kind, Stats};
 use egret::samples::Samples;
@@ -238,8 +237,8 @@ pub fn compress(
                     (None, Some(base)) => base,
                     (None, None) => continue,
                     (Some(channels), _) => {
-                        let less =
-                            opened.without(channels, &goal.skip, Some(&fit), &state, search.watch)?;
+                        let fitted = Some(Fitted { samples: &fit, price: None, gone: &[] });
+                        let less = opened.without(channels, &goal.skip, fitted, &state, search.watch)?;
                         Base::new(less, &to.list, &goal.skip, &[&fit, &eval])?
                     }
                 };
@@ -285,6 +284,7 @@ pub fn compress(
         samples: fit.len(),
         skip: goal.skip.clone(),
         channels: points[at].channels,
+        gone: base.gone.clone(),
         levels: base
             .layers()
             .map(|(i, _)| base.found[i].name.clone())
@@ -360,7 +360,8 @@ pub fn replay(
     let base = match recipe.channels {
         None => whole,
         Some(channels) => {
-            let less = opened.without(channels, &recipe.skip, Some(&fit), &state, watch)?;
+            let fitted = Some(Fitted { samples: &fit, price: None, gone: &recipe.gone });
+            let less = opened.without(channels, &recipe.skip, fitted, &state, watch)?;
             Base::new(less, &list, &recipe.skip, &[&fit])?
         }
     };
@@ -405,7 +406,9 @@ fn taken(resume: Option<&Resume<'_>>, state: &State, layers: usize) {
 fn report(base: &Base, built: &Built, mut what: String, before: usize, of: &[usize]) -> Report {
     let mut entries = built.entries.clone();
     if let Some(channels) = base.channels {
-        what.push_str(&format!(", {channels} of the model"));
+        let gone: usize = base.gone.iter().sum();
+        let groups = base.gone.iter().filter(|&&n| n > 0).count();
+        what.push_str(&format!(", {channels} of the model: {gone} channels of {groups} groups"));
         for (entry, of) in entries.iter_mut().zip(of) {
             entry.bytes = entry.bytes.map(|[_, now]| [*of, now]);
             if let Verdict::Left { reason: Reason::Dense, text } = &mut entry.verdict {

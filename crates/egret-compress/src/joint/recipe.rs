@@ -25,6 +25,8 @@ pub struct Recipe {
     pub skip: Vec<String>,
     /// The part of the channels that goes first, if any goes.
     pub channels: Option<Pattern>,
+    /// How many channels of each group that is, in order.
+    pub gone: Vec<usize>,
     /// The layers with levels, in order.
     pub levels: Vec<(String, Level)>,
     /// Whether the goal was met, and what the search was about: for readers.
@@ -54,6 +56,7 @@ impl Recipe {
         let _ = writeln!(out, "skip = {}", list(self.skip.iter().map(|s| quoted(s)).collect()));
         if let Some(channels) = self.channels {
             let _ = writeln!(out, "channels = {}", quoted(&channels.to_string()));
+            let _ = writeln!(out, "gone = {}", list(self.gone.iter().map(usize::to_string).collect()));
         }
         for (name, level) in &self.levels {
             let _ = write!(
@@ -102,6 +105,17 @@ fn of(table: &Table) -> Result<Recipe> {
             _ => return Err(bad("channels", "as channels:0.2")),
         },
     };
+    let gone = match (channels, table.get("gone").and_then(Value::as_array)) {
+        (None, _) => vec![],
+        (Some(_), Some(list)) => {
+            let number = |v: &Value| v.as_integer().and_then(|n| usize::try_from(n).ok());
+            list.iter()
+                .map(number)
+                .collect::<Option<_>>()
+                .ok_or_else(|| bad("gone", "a list of numbers"))?
+        }
+        (Some(_), None) => return Err(bad("gone", "the channels of each group that go")),
+    };
     let layers = match table.get("layer").and_then(Value::as_array) {
         Some(layers) => &layers[..],
         // Channels alone may go.
@@ -120,6 +134,7 @@ fn of(table: &Table) -> Result<Recipe> {
         samples: number("samples")?,
         skip: words("skip")?,
         channels,
+        gone,
         levels,
         about: String::new(),
     })
@@ -138,6 +153,7 @@ mod tests {
             samples: 9,
             skip: vec!["/x\\y".into()],
             channels: Some(Pattern::Channels(0.25)),
+            gone: vec![8, 0, 3],
             levels: vec![("a\nb".into(), Level::Dense), ("c".into(), "w4:64".parse().expect("a level"))],
             about: String::new(),
         };
@@ -148,11 +164,13 @@ mod tests {
             ("samples = 9", "samples = -9"),
             ("w4:64", "w5"),
             ("channels:0.25", "sparse:0.25"),
+            ("gone = [8, 0, 3]", "gone = [8, 0, -3]"),
+            ("gone = [8, 0, 3]", ""),
         ] {
             let table: Table = recipe.text().replace(from, to).parse().expect("TOML");
             assert!(of(&table).is_err(), "{to}");
         }
-        let whole = Recipe { channels: None, ..recipe.clone() };
+        let whole = Recipe { channels: None, gone: vec![], ..recipe.clone() };
         let table: Table = whole.text().parse().expect("TOML");
         assert_eq!(of(&table).expect("a recipe"), whole);
         let table: Table = whole.text().replace("[[layer]]", "[[layers]]").parse().expect("TOML");

@@ -9,9 +9,9 @@ use crate::joint::judge::{Metric, Score};
 use crate::joint::level::Level;
 use crate::joint::pace::Pace;
 use crate::joint::recipe::Recipe;
-use crate::joint::search::Cost;
 use crate::joint::time::words;
 use crate::pattern::Pattern;
+use crate::search::Cost;
 use serde_json::{Value as Json, json};
 
 /// A copy that was made and judged.

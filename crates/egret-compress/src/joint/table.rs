@@ -8,13 +8,13 @@ use crate::integers::Integers;
 use crate::joint::base::{Base, Choice, input};
 use crate::joint::build::inputs;
 use crate::joint::level::Level;
-use crate::joint::search::Cost;
 use crate::moments::Moments;
 use crate::numbers;
 use crate::quantize::fitted::Task;
 use crate::quantize::weights::{Weight, weights};
 use crate::quantize::{Activations, Precision};
 use crate::request::Watch;
+use crate::search::Cost;
 use crate::state::State;
 use egret::{Error, Result};
 

@@ -1,25 +1,29 @@
 //! Copies that are made and judged, in search of a goal.
 
+use crate::channels::Price;
 use crate::data::original::Source;
-use crate::joint::base::{Base, Opened};
+use crate::joint::base::{Base, Fitted, Opened};
 use crate::joint::build::{self, Built, build};
 use crate::joint::judge::{Judge, Score};
 use crate::joint::level::{Level, Levels};
 use crate::joint::pace::Pace;
-use crate::joint::search::{Cost, Front};
 use crate::joint::story::Point;
 use crate::joint::time::{Clock, Timed};
 use crate::joint::{Speed, table};
 use crate::pattern::Pattern;
 use crate::request::Watch;
+use crate::search::{Cost, Front};
 use crate::state::State;
 use egret::samples::Samples;
 use egret::{Error, ErrorKind, Result};
+use onnx_protobuf::ModelProto;
 
 /// Sizes that a search for a loss looks among.
 const POINTS: usize = 33;
 /// What stands behind a copy's name in the name of the record of its score.
 pub const SCORE: &str = " score";
+/// One part of so many of the time is not counted on where channels go.
+const SLACK: u64 = 200;
 /// How often a choice is made again because the copy is larger or slower than was planned.
 const AGAIN: usize = 5;
 
@@ -252,7 +256,13 @@ impl Search<'_, '_> {
 
     /// The model without a part of its channels, fitted.
     fn fitted(&mut self, rungs: &Rungs<'_>, channels: Pattern) -> Result<(Base, Timed)> {
-        let less = rungs.opened.without(channels, rungs.skip, Some(self.fit), self.state, self.watch)?;
+        let path = &rungs.opened.path;
+        let of = |model: &ModelProto| Ok(rungs.clock.times(path, model, &[])?.total);
+        // The copy has biases beside, which may take some more.
+        let enough = self.most.map_or(0, |most| most - most / SLACK);
+        let price = Price { of: &of, enough };
+        let fitted = Some(Fitted { samples: self.fit, price: Some(&price), gone: &[] });
+        let less = rungs.opened.without(channels, rungs.skip, fitted, self.state, self.watch)?;
         let mut base = Base::new(less, &rungs.to.list, rungs.skip, &[self.fit, rungs.eval])?;
         let timed = Timed::new(&mut base, self.fit, rungs.clock, self.watch)?;
         Ok((base, timed))

@@ -4,7 +4,7 @@ mod l1;
 mod obc;
 mod wanda;
 
-pub use obc::Normal;
+pub use obc::{DAMPING, Normal};
 
 use crate::layout::Layout;
 use crate::mask::{self, Scored};

@@ -10,7 +10,7 @@ use crate::pattern::Pattern;
 use crate::scope::Scope;
 
 /// How hard weights are pulled to what they were, relative to the mean variance of the inputs.
-const DAMPING: f64 = 0.1;
+pub const DAMPING: f64 = 0.1;
 /// Columns whose zeros are chosen at once, and whose errors reach the columns behind them at once.
 const PANEL: usize = 64;
 /// Steps of the fit on what stays.
@@ -29,12 +29,17 @@ pub struct Normal {
 impl Normal {
     /// Of weights as they were; `None` where no damping makes it definite.
     pub fn new(weights: &[f64], moments: &Moments) -> Option<Normal> {
+        Normal::damped(weights, moments, DAMPING)
+    }
+
+    /// As [`Normal::new`], with another damping.
+    pub fn damped(weights: &[f64], moments: &Moments, damping: f64) -> Option<Normal> {
         let n = moments.x_mean.len();
         let trace: f64 = (0..n).map(|i| moments.xx[i * n + i]).sum();
         let mean = if trace > 0.0 { trace / n as f64 } else { 1.0 };
         // What rounding made indefinite, more damping makes definite.
         (0..7).find_map(|tries| {
-            let damping = DAMPING * mean * 10f64.powi(tries);
+            let damping = damping * mean * 10f64.powi(tries);
             let mut h = moments.xx.clone();
             (0..n).for_each(|i| h[i * n + i] += damping);
             let u = inverse_factor(&h, n)?;

@@ -2,7 +2,7 @@
 
 use crate::constants::{Constants, Refusal};
 use crate::contractions::RECURRENT;
-use crate::data::original::{self, Original, Target};
+use crate::data::original::{self, Original, Seen, Target};
 use crate::data::reconstruct::{Fit, Solved, reconstruct};
 use crate::integers::{Form, Integers};
 use crate::layers::Contraction;
@@ -121,9 +121,9 @@ pub fn fitted(
     }
     let original = Original::new(model, path, found, &tasks)?;
     let start = original.model.clone();
-    let mut solve = |target: &Target<Task>, weights: &[f64], moments: &[Moments]| {
+    let mut solve = |target: &Target<Task>, weights: &[f64], seen: &Seen| {
         let tensor = target.layer.place.of(original.graph())?;
-        let (weights, integers) = target.task.solve(tensor, &target.layer.layout, weights, moments)?;
+        let (weights, integers) = target.task.solve(tensor, &target.layer.layout, weights, &seen.all)?;
         Some(Solved { weights, integers })
     };
     let (model, settled) = reconstruct(&original, start, found.len(), fit, &Task::most, &mut solve, watch)?;

@@ -163,7 +163,7 @@ pub fn quantize_watched(
             let asked = format!("quantize to {to}, without {:?}", request.skip);
             let layers = plan.iter().filter(|p| p.is_ok()).count();
             state = State::of_layers(resume, &asked, &path, samples, layers)?;
-            let fit = Fit { samples, state: &state, pass: "quantised" };
+            let fit = Fit { samples, state: &state, pass: "quantised", held: false };
             (model, made) =
                 fitted::fitted(&model, &path, &found, &plan, &vec![None; found.len()], fit, watch)?;
             // Biases that were added have moved nodes.
