@@ -43,6 +43,14 @@ pub struct Gates {
 /// A value, and whether its last step is read by no gate.
 type Source = (String, bool);
 
+/// What belongs to a weight: its biases, the rows that multiply something else, and the values that the others multiply.
+#[derive(Default)]
+struct Found {
+    bias: Option<String>,
+    other: Range<usize>,
+    sources: BTreeSet<Source>,
+}
+
 /// The weights that read channels of free groups, with what samples tell of their columns.
 ///
 /// # Errors
@@ -57,8 +65,7 @@ pub fn gates(
     let free: BTreeSet<Id> =
         groups.iter().filter(|g| g.stays.is_none()).flat_map(|g| g.classes.iter().copied()).collect();
     // Layers of two branches may share a weight: it has one entry.
-    let mut found: BTreeMap<(String, usize), (Option<String>, Range<usize>, BTreeSet<Source>)> =
-        BTreeMap::new();
+    let mut found: BTreeMap<(String, usize), Found> = BTreeMap::new();
     for product in walk.products.iter().filter(|p| p.recurrent) {
         let node = &walk.graph.node[product.node];
         for slot in [W, R] {
@@ -84,15 +91,15 @@ pub fn gates(
                 }
                 _ => 0..0,
             };
-            let new = (bias.clone(), other, BTreeSet::new());
+            let new = Found { bias: bias.clone(), other, ..Found::default() };
             let entry = found.entry((node.input[slot].clone(), slot)).or_insert(new);
-            if entry.0 != bias {
-                entry.0 = None;
+            if entry.bias != bias {
+                entry.bias = None;
             }
             let named =
                 |name: Option<&String>, short| name.filter(|n| !n.is_empty()).map(|n| (n.clone(), short));
             if slot == W {
-                entry.2.extend(named(node.input.get(X), false));
+                entry.sources.extend(named(node.input.get(X), false));
                 continue;
             }
             // Forwards, the state behind the last step is read by none; elsewhere one state more is counted.
@@ -103,10 +110,10 @@ pub fn gates(
             let (start, steps) = (named(node.input.get(H0), false), named(node.output.first(), forwards));
             // Where only the last state is there, it stands for those before it.
             let last = named(node.output.get(1), false).filter(|_| start.is_none() && steps.is_none());
-            entry.2.extend(start.into_iter().chain(steps).chain(last));
+            entry.sources.extend(start.into_iter().chain(steps).chain(last));
         }
     }
-    let names: BTreeSet<String> = found.values().flat_map(|f| &f.2).map(|s| s.0.clone()).collect();
+    let names: BTreeSet<String> = found.values().flat_map(|f| &f.sources).map(|s| s.0.clone()).collect();
     let mut sums: BTreeMap<(String, usize), (Vec<f32>, usize, Sums)> = BTreeMap::new();
     for key in found.keys() {
         let Some(tensor) = walk.tensors.get(key.0.as_str()) else { continue };
@@ -120,7 +127,7 @@ pub fn gates(
     let mut taps = Taps::new(model, path, &names);
     samples.each(&mut |number, sample| {
         let values = taps.run(sample).map_err(|e| e.at(format!("sample {number}")))?;
-        for (key, (_, _, sources)) in &found {
+        for (key, Found { sources, .. }) in &found {
             let Some((weights, columns, sums)) = sums.get_mut(key) else { continue };
             for (name, but_last) in sources {
                 let Some(value) = values.get(name) else { continue };
@@ -139,7 +146,7 @@ pub fn gates(
         Ok(())
     })?;
     let mut out = vec![];
-    for ((name, slot), (bias, other, _)) in found {
+    for ((name, slot), Found { bias, other, .. }) in found {
         let Some((_, _, sums)) = sums.remove(&(name.clone(), slot)) else { continue };
         let (Some(moments), Some(tensor)) = (sums.finish(), walk.tensors.get(name.as_str())) else {
             continue;

@@ -48,7 +48,7 @@ impl fmt::Display for Metric {
 pub struct Score {
     /// By the metric.
     pub value: f64,
-    /// What is lost to the original: of `mse` the value itself, of `top1` a part of the samples, as counted or as their [margins](Margins) tell if that is more.
+    /// What is lost to the original: of `mse` the value itself, of `top1` a part of the samples, as counted or as the margins of the labels' scores tell if that is more.
     pub loss: f64,
 }
 
