@@ -139,6 +139,14 @@ fn every_target_convolves_by_nonzeros_as_the_interpreter() {
     assert!(sparse > 80 && masked > 30, "{sparse} without their zeros, {masked} with masks");
 }
 
+/// The bits of a graph's only result, compiled for this machine.
+fn compiled_bits(graph: &Graph, inputs: &[Value], threads: usize) -> Vec<u64> {
+    let compiled =
+        Executable::new(graph.clone(), Engine::Jit, &options("native", threads), &BTreeMap::new());
+    let got = compiled.expect("code").run(inputs).expect("a result");
+    bits(got[0].as_tensor().expect("a tensor"))
+}
+
 /// What is only added to a convolution, as a shortcut around a block is, is computed with it: with other channels, steps, biases, images.
 #[test]
 fn shortcuts_are_computed_with_what_they_are_added_to() {
@@ -176,20 +184,13 @@ fn shortcuts_are_computed_with_what_they_are_added_to() {
         }
         b.output("y", y);
         let want = interp::run(&b.graph, &inputs).expect("the interpreter");
+        let want = bits(want[0].as_tensor().expect("a tensor"));
         let lowered = pipeline::lower(b.graph.clone(), &options("x86-64-v4", 1), &BTreeMap::new());
         let program = lowered.expect("a program").program;
         let names: Vec<&str> = program.kernels.iter().map(|k| k.name.as_str()).collect();
         assert_eq!(text(&program).contains(" second p"), !beside, "{rows} x {columns} pixels, {names:?}");
         for threads in [1, 2] {
-            let compiled = Executable::new(
-                b.graph.clone(),
-                Engine::Jit,
-                &options("native", threads),
-                &BTreeMap::new(),
-            );
-            let got = compiled.expect("code").run(&inputs).expect("a result");
-            let [got, want] = [&got[0], &want[0]].map(|v| bits(v.as_tensor().expect("a tensor")));
-            assert_eq!(got, want, "round {round}, {threads} threads");
+            assert_eq!(compiled_bits(&b.graph, &inputs, threads), want, "round {round}, {threads} threads");
         }
         let beside_pages = Compiled::new(b.graph, &options("native", 1), &BTreeMap::new()).expect("code");
         assert_eq!(beside_pages.run_both(&inputs).expect("equal results").0, 0);
@@ -297,14 +298,7 @@ fn every_target_multiplies_by_nonzeros_as_the_interpreter() {
         let want = interp::run(&b.graph, &inputs).expect("the interpreter");
         let want = bits(want[0].as_tensor().expect("a tensor"));
         for threads in [1, 2] {
-            let compiled = Executable::new(
-                b.graph.clone(),
-                Engine::Jit,
-                &options("native", threads),
-                &BTreeMap::new(),
-            );
-            let got = compiled.expect("code").run(&inputs).expect("a result");
-            assert_eq!(bits(got[0].as_tensor().expect("a tensor")), want, "case {case}, {threads} threads");
+            assert_eq!(compiled_bits(&b.graph, &inputs, threads), want, "case {case}, {threads} threads");
         }
         let lowered = pipeline::lower(b.graph.clone(), &options("x86-64-v4", 1), &BTreeMap::new());
         sparse += usize::from(lowered.expect("a program").program.kernels.iter().any(|k| k.has_nonzeros()));
