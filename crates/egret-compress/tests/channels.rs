@@ -153,3 +153,74 @@ fn over_all_layers_channels_go_where_the_model_loses_least() {
     let Verdict::Narrowed { stays: Some(why), .. } = &all.entries[1].verdict else { panic!("{all:?}") };
     assert!(why.contains("save as much for less loss"), "{why}");
 }
+
+/// Of three heads, two do the same: one of them goes, and the other makes up for it; the one of the smallest numbers is needed.
+#[test]
+fn heads_go_whole_and_those_that_stay_make_up_for_them() {
+    const WIDTH: usize = 8;
+    const EACH: usize = 4;
+    let mut rng = Rng::new(12);
+    let mut weight = |name: &str, scale: f32| {
+        let mut values: Vec<f32> = (0..WIDTH * 3 * EACH).map(|_| rng.signed_f64() as f32).collect();
+        for row in values.chunks_exact_mut(3 * EACH) {
+            row.copy_within(..EACH, 2 * EACH);
+            row[EACH..2 * EACH].iter_mut().for_each(|v| *v *= scale);
+        }
+        let mut out = tensor(name, &[WIDTH as i64, 3 * EACH as i64], Stored::Raw);
+        out.raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        out
+    };
+    let mut weights = vec![weight("q", 0.7), weight("k", 0.7), weight("v", 0.7)];
+    weights.push(tensor("o", &[3 * EACH as i64, WIDTH as i64], Stored::Raw));
+    let integers = |name: &str, values: &[i64]| onnx_protobuf::TensorProto {
+        name: name.into(),
+        dims: vec![values.len() as i64],
+        data_type: 7,
+        int64_data: values.to_vec(),
+        ..onnx_protobuf::TensorProto::default()
+    };
+    weights.extend([integers("heads", &[0, 0, 3, 4]), integers("whole", &[0, 0, 12])]);
+    let mut nodes = vec![];
+    for (name, order) in [("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3])] {
+        let [product, split, turned] = ["m", "s", "t"].map(|step| format!("{name}{step}"));
+        nodes.push(node("MatMul", &product, &["x", name], &product));
+        nodes.push(node("Reshape", &split, &[&product, "heads"], &split));
+        nodes.push(turn(&split, &turned, &order));
+    }
+    nodes.extend([
+        node("MatMul", "scores", &["qt", "kt"], "scores"),
+        node("Softmax", "weights", &["scores"], "weights"),
+        node("MatMul", "mix", &["weights", "vt"], "mix"),
+        turn("mix", "back", &[0, 2, 1, 3]),
+        node("Reshape", "rows", &["back", "whole"], "rows"),
+        node("MatMul", "out", &["rows", "o"], "y"),
+    ]);
+    let file = File::of(&model(nodes, weights, &[1, 6, WIDTH as i64], "y"));
+    let values = (0..64 * 6 * WIDTH).map(|_| rng.signed_f64() as f32).collect();
+    let data = file.0.path().join("x.npy");
+    npz::write(&data, &[("x".into(), Tensor::new(&[64, 6, WIDTH], values))]).expect("a file");
+    let error = |method: &str| {
+        let method = method.parse::<Method>().expect("a method");
+        let request = Request { all: true, method, data: vec![data.clone()], ..channels(0.3) };
+        let made = file.prune(&request).expect("it works");
+        let size = |at: usize| match &made.report.entries[at].verdict {
+            Verdict::Narrowed { is, output, .. } => ([is.inputs, is.outputs], output.map(|o| o.error)),
+            other => panic!("{other:?}"),
+        };
+        assert!((0..3).all(|at| size(at).0 == [WIDTH, 2 * EACH]), "{:?}", made.report.entries);
+        size(made.report.entries.len() - 1).1.expect("data tell")
+    };
+    let (fitted, by_size) = (error("obc"), error("l1"));
+    assert!(fitted < 0.005 && by_size > 5.0 * fitted, "{fitted}, {by_size}");
+}
+
+fn turn(from: &str, to: &str, order: &[i64]) -> onnx_protobuf::NodeProto {
+    let mut out = node("Transpose", to, &[from], to);
+    out.attribute.push(onnx_protobuf::AttributeProto {
+        name: "perm".into(),
+        ints: order.to_vec(),
+        type_: onnx_protobuf::attribute_proto::AttributeType::INTS.into(),
+        ..onnx_protobuf::AttributeProto::default()
+    });
+    out
+}

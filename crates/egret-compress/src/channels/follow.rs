@@ -27,6 +27,7 @@ pub fn walk<'a>(graph: &'a GraphProto, opset: i64, shapes: &'a Shapes, borders: 
         sizes: vec![],
         units: vec![],
         states: BTreeSet::new(),
+        shared: BTreeSet::new(),
         tensors,
     };
     for (name, tensor) in walk.tensors.clone() {

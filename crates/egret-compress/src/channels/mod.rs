@@ -14,8 +14,11 @@ mod ids;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
+mod laws_attention;
+#[cfg(test)]
 mod laws_recurrent;
 mod ops;
+mod own;
 mod reader;
 mod recurrent;
 mod reshape;
@@ -105,9 +108,18 @@ pub fn with(
     computed::leave_zero_states(graph);
     computed::settle(&mut model, path)?;
     let borders = borders::open(model.graph.mut_or_insert_default());
+    let mut shapes = shapes::shapes(&model, path)?;
+    // What one reshape hides from those behind it, another walk sees.
+    loop {
+        let shared = follow::walk(model.graph.get_or_default(), opset(&model), &shapes, &borders).shared;
+        if shared.is_empty() {
+            break;
+        }
+        own::shapes(model.graph.mut_or_insert_default(), &shared);
+        shapes = shapes::shapes(&model, path)?;
+    }
     let model = &model;
     let found = contractions(model);
-    let shapes = shapes::shapes(model, path)?;
     let walk = follow::walk(model.graph.get_or_default(), opset(model), &shapes, &borders);
     let mut groups = groups::groups(&walk);
     groups::plan(&walk, &found, &mut groups, request)?;

@@ -80,7 +80,7 @@ pub fn axes(walk: &mut Walk<'_>, at: usize, node: &NodeProto) -> Made {
             Ok(vec![turned.ok_or("its order does not fit its operand")?])
         }
         "Concat" => concat(walk, node),
-        "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => reshape::axes(walk, node),
+        "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => reshape::axes(walk, at, node),
         "Slice" | "Pad" | "Split" | "Resize" | "Upsample" => resized(walk, node),
         "Gather" => {
             let mut x = walk.axes(node, 0)?;
@@ -246,7 +246,8 @@ fn is_weight(walk: &Walk<'_>, node: &NodeProto) -> Result<usize, String> {
     match (constant(0), constant(1)) {
         (false, true) => Ok(1),
         (true, false) => Ok(0),
-        _ => Err("a product of two values".to_owned()),
+        (false, false) => Err("a product of two values".to_owned()),
+        (true, true) => Err("a product of two constants".to_owned()),
     }
 }
 
@@ -277,14 +278,20 @@ fn gemm(walk: &mut Walk<'_>, at: usize, node: &NodeProto) -> Made {
 
 fn matmul(walk: &mut Walk<'_>, at: usize, node: &NodeProto) -> Made {
     let (a, b) = (walk.axes(node, 0)?, walk.axes(node, 1)?);
-    let weight = is_weight(walk, node)?;
     let (m, n) = (a.len(), b.len());
     if m < 2 || n < 2 {
         return Err("a product with a vector".to_owned());
     }
-    match weight {
-        1 => contract(walk, at, &a[m - 1], &b[n - 2], &b[n - 1]),
-        _ => contract(walk, at, &b[n - 2], &a[m - 1], &a[m - 2]),
+    match is_weight(walk, node) {
+        Ok(1) => contract(walk, at, &a[m - 1], &b[n - 2], &b[n - 1]),
+        Ok(_) => contract(walk, at, &b[n - 2], &a[m - 1], &a[m - 2]),
+        // Of two values, as in attention: heads are matrices of their own.
+        Err(why) => [&a[m - 1], &b[n - 2]].into_iter().for_each(|axis| {
+            walk.fix(
+                axis,
+                &format!("they reach {} `{}`: {why} that sums over them", node.op_type, node.name),
+            );
+        }),
     }
     let (a_dims, b_dims) = (walk.dims(node, 0)[..m - 2].to_vec(), walk.dims(node, 1)[..n - 2].to_vec());
     let mut out = broadcast(walk, &[(a[..m - 2].to_vec(), a_dims), (b[..n - 2].to_vec(), b_dims)]);
@@ -380,14 +387,33 @@ fn resized(walk: &mut Walk<'_>, node: &NodeProto) -> Made {
     Ok(vec![axes; node.output.len()])
 }
 
+/// The elements that a `Slice` takes of a vector of so many, where these are constants and stand in a row.
+fn sliced(walk: &Walk<'_>, node: &NodeProto, count: usize) -> Option<Vec<i64>> {
+    let count = count as i64;
+    let number = |slot: usize, name: &str, none: i64| -> Option<i64> {
+        if walk.has(node, slot) {
+            return walk.integers(node, slot)?.first().copied();
+        }
+        let given = node.attribute.iter().find(|a| a.name == name);
+        Some(given.and_then(|a| a.ints.first().copied()).unwrap_or(none))
+    };
+    let [from, to] = [number(1, "starts", 0)?, number(2, "ends", count)?]
+        .map(|i| (if i < 0 { i.saturating_add(count) } else { i }).clamp(0, count));
+    (number(4, "steps", 1)? == 1).then(|| (from..to).collect())
+}
+
 /// The shape of a value: what reads of it only sizes of axes without ids does not see that others shrink.
 fn shape(walk: &mut Walk<'_>, node: &NodeProto) -> Made {
     let x = walk.axes(node, 0)?;
     let Some(out) = node.output.first() else { return Ok(vec![]) };
     let plain = node.attribute.is_empty() && !walk.graph.output.iter().any(|o| o.name == *out);
     let mut seen = 0;
-    for reader in walk.graph.node.iter().filter(|n| n.op_type == "Gather" && n.input.first() == Some(out)) {
-        let indices = walk.integers(reader, 1);
+    for reader in walk.graph.node.iter().filter(|n| n.input.first() == Some(out)) {
+        let indices = match reader.op_type.as_str() {
+            "Gather" => walk.integers(reader, 1),
+            "Slice" => sliced(walk, reader, x.len()),
+            _ => None,
+        };
         let free = indices
             .is_some_and(|list| list.iter().all(|&i| from_end(i, x.len()).is_ok_and(|a| x[a].is_none())));
         seen += usize::from(free);

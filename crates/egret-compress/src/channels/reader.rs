@@ -13,6 +13,9 @@ pub const MOST: f64 = 2.0;
 /// unless it is pulled hard.
 const DAMPINGS: [f64; 4] = [DAMPING, 0.3, 1.0, 3.0];
 
+/// Multiply-adds that the cost of one channel may take.
+const BLOCK_WORK: usize = 1 << 20;
+
 /// A layer that reads channels of a group.
 pub struct Reader {
     /// Its weights, with nothing removed or with what others make up for.
@@ -69,8 +72,24 @@ impl Reader {
                 Some(diagonal) => *column /= diagonal,
             }
         }
-        let of = |list: &Vec<usize>| list.iter().map(|&j| columns[j]).sum::<f64>() / self.whole;
+        let of = |list: &Vec<usize>| {
+            let cost = self.block(list).unwrap_or_else(|| list.iter().map(|&j| columns[j]).sum());
+            cost / self.whole
+        };
         self.of.iter().map(of).collect()
+    }
+
+    /// What it costs when several columns go at once: `tr(W_S inv(P_S) W_S^T)`. `None` where each is looked at by itself: of one, where norms
+    /// count, and where it would take too long.
+    fn block(&self, list: &[usize]) -> Option<f64> {
+        let (n, s) = (self.n, list.len());
+        if s < 2 || self.p.is_empty() || self.w.len() / n * s * s > BLOCK_WORK {
+            return None;
+        }
+        let part = |row: &[f64]| list.iter().map(|&j| row[j]).collect::<Vec<f64>>();
+        let p: Vec<f64> = list.iter().flat_map(|&i| part(&self.p[i * n..(i + 1) * n])).collect();
+        let w: Vec<f64> = self.w.chunks_exact(n).flat_map(part).collect();
+        Some(dot(&solve_rows(&w, &inverse_factor(&p, s)?, s), &w))
     }
 
     /// Take a channel away: the others make up for it.
@@ -216,6 +235,28 @@ mod tests {
         assert_eq!(chosen(4000, -1.0, 0.0), DAMPINGS[0]);
         let seen = Seen { all: moments(&mut rng, &weights, 9, 1.0, 0.0), parts: None };
         assert_eq!(damping(&weights, &seen, &all), DAMPING, "no samples judge");
+    }
+
+    #[test]
+    fn a_channel_of_several_columns_costs_what_the_loss_rises_by() {
+        let mut rng = Rng::new(10);
+        let weights: Vec<f64> = (0..N).map(|_| rng.signed_f64()).collect();
+        let moments = moments(&mut rng, &weights, 40, 1.0, 0.3).remove(0);
+        let of = vec![vec![0, 7, 3], vec![1], vec![11, 2, 4, 5], vec![6, 8]];
+        let normal = Normal::damped(&weights, &moments, DAMPING).expect("positive");
+        let loss = |w: &[f64]| {
+            let mut image = vec![0.0; N];
+            times(w, &normal.h, &mut image);
+            dot(w, &image) - 2.0 * dot(w, &normal.b)
+        };
+        let new = || Reader::new(&weights, &moments, of.clone(), Method::OBC, DAMPING).expect("a reader");
+        for k in 0..of.len() {
+            let mut reader = new();
+            let (cost, before) = (reader.costs()[k] * reader.whole, loss(&reader.w));
+            reader.remove(k);
+            let rise = loss(&reader.w) - before;
+            assert!((rise - cost).abs() < 1e-9 * (1.0 + cost), "{k}: {rise}, not {cost}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! Reshapes: axes of size 1 come and go, and neighbours are merged (`Flatten`): a channel owns a run of the merged axis then.
+//! Reshapes: axes of size 1 come and go, neighbours are merged (`Flatten`): a channel owns a run of the merged axis then, and an axis is
+//! split into heads and what each is made of: whole heads go.
 
+use crate::channels::ids::{Id, Ids};
 use crate::channels::walk::{Axis, Size, Walk};
 use crate::layout::integer;
 use egret::ir::Dim;
@@ -10,21 +12,25 @@ use std::rc::Rc;
 ///
 /// # Errors
 /// Why what its operand has must stay.
-pub fn axes(walk: &mut Walk<'_>, node: &NodeProto) -> Result<Vec<Vec<Axis>>, String> {
+pub fn axes(walk: &mut Walk<'_>, at: usize, node: &NodeProto) -> Result<Vec<Vec<Axis>>, String> {
     let x = walk.axes(node, 0)?;
     let from = walk.dims(node, 0).to_vec();
     let to = node.output.first().and_then(|o| walk.shapes.get(o)).cloned();
     let to = to.ok_or("the shape of its output is not known")?;
-    let found = regroup(&x, &from, &to)?;
+    let found = regroup(&mut walk.ids, &x, &from, &to)?;
     if node.op_type == "Reshape" {
         for (axis, ids) in found.iter().enumerate() {
             let Some(ids) = ids else { continue };
             let copied = x.get(axis).is_some_and(|a| a.as_ref() == Some(ids));
             let size = written(walk, node, axis, to.len());
-            match size.ok_or("the new size of the channels is computed, or read elsewhere too")? {
+            match size.ok_or("the new size of the channels is computed")? {
                 (_, _, -1) => {}
                 (_, _, 0) if copied && integer(node, "allowzero", 0) == 0 => {}
                 (name, element, n) if n == ids.len() as i64 => {
+                    if !is_own(walk, node, &name) {
+                        walk.shared.insert(at);
+                        return Err("the new size of the channels is read elsewhere too".to_owned());
+                    }
                     walk.sizes.push((Size::Element(name, element), ids.clone()));
                 }
                 _ => return Err("its shape has another number than the channels".to_owned()),
@@ -40,14 +46,13 @@ fn written(walk: &Walk<'_>, node: &NodeProto, axis: usize, rank: usize) -> Optio
     let of = |name: &str, element: usize| {
         let tensor = walk.tensors.get(name)?;
         let number = *crate::channels::shapes::integers(tensor)?.get(element)?;
-        // Numbers that stay as they are may be read by others.
-        (number <= 0 || walk.constants.is_read_once(name)).then(|| (name.to_owned(), element, number))
+        Some((name.to_owned(), element, number))
     };
     if walk.tensors.contains_key(name.as_str()) {
         return of(name, axis);
     }
     let concat = walk.graph.node.iter().find(|n| n.output.first() == Some(name))?;
-    if concat.op_type != "Concat" || !walk.constants.is_read_once(name) {
+    if concat.op_type != "Concat" {
         return None;
     }
     let mut at = 0;
@@ -61,8 +66,13 @@ fn written(walk: &Walk<'_>, node: &NodeProto, axis: usize, rank: usize) -> Optio
     None
 }
 
+/// Whether nothing but a reshape reads the constant that is its shape, or a part of it.
+fn is_own(walk: &Walk<'_>, node: &NodeProto, name: &str) -> bool {
+    walk.constants.is_read_once(name) && node.input.get(1).is_some_and(|s| walk.constants.is_read_once(s))
+}
+
 /// The ids of the new axes.
-fn regroup(x: &[Axis], from: &[Dim], to: &[Dim]) -> Result<Vec<Axis>, String> {
+fn regroup(ids: &mut Ids, x: &[Axis], from: &[Dim], to: &[Dim]) -> Result<Vec<Axis>, String> {
     let one = |d: &Dim| d.as_const() == Some(1);
     if (0..x.len()).any(|a| one(&from[a]) && x[a].is_some()) && from.len() != to.len() {
         return Err("it moves an axis of one channel".to_owned());
@@ -92,16 +102,36 @@ fn regroup(x: &[Axis], from: &[Dim], to: &[Dim]) -> Result<Vec<Axis>, String> {
         }
         let run = &old[top..i];
         let with_ids: Vec<usize> = run.iter().copied().filter(|&a| x[a].is_some()).collect();
-        match (with_ids[..].len(), j - left) {
-            (0, _) => {}
-            (1, 1) => out[new[left]] = Some(merged(x, from, run).ok_or_else(lost)?),
-            _ => return Err("it splits channels, or mixes two axes of them".to_owned()),
+        match (with_ids[..].len(), run.len(), j - left) {
+            (0, _, _) => {}
+            (1, _, 1) => out[new[left]] = Some(merged(x, from, run).ok_or_else(lost)?),
+            (1, 1, _) => {
+                let sizes = new[left..j].iter().map(|&a| usize::try_from(to[a].as_const()?).ok());
+                let sizes = sizes.collect::<Option<Vec<usize>>>().ok_or_else(lost)?;
+                let (axis, found) = split(ids, x[run[0]].as_ref().ok_or_else(lost)?, &sizes);
+                out[new[left + axis]] = Some(Rc::new(found));
+            }
+            _ => return Err("it mixes two axes of channels".to_owned()),
         }
     }
     if i < old.len() || j < new.len() {
         return Err(lost());
     }
     Ok(out)
+}
+
+/// Which of several new axes has the ids of the one that it was part of: the first, of heads, unless that holds the queries, keys and values
+/// of all heads one behind another. What stands at one index of that axis goes together.
+fn split(ids: &mut Ids, old: &[Id], sizes: &[usize]) -> (usize, Vec<Id>) {
+    /// Queries, keys and values; keys and values.
+    const STACKED: std::ops::RangeInclusive<usize> = 2..=3;
+    let axis = usize::from(sizes.len() > 2 && STACKED.contains(&sizes[0]));
+    let (count, inner) = (sizes[axis], sizes[axis + 1..].iter().product::<usize>().max(1));
+    let first: Vec<Id> = (0..count).map(|i| old[i * inner]).collect();
+    for (at, &id) in old.iter().enumerate() {
+        ids.unite(first[at / inner % count], id);
+    }
+    (axis, first)
 }
 
 /// The ids of merged axes, one of which has any.

@@ -59,6 +59,8 @@ pub struct Walk<'a> {
     pub units: Vec<Id>,
     /// Values that are last states of recurrent layers, moved at most.
     pub states: BTreeSet<String>,
+    /// Reshapes whose new sizes of channels are constants that others read too.
+    pub shared: BTreeSet<usize>,
 }
 
 impl Walk<'_> {

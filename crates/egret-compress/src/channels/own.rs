@@ -1,0 +1,44 @@
+//! Sizes that several reshapes read from one constant: those that may shrink get one of their own.
+
+use crate::constants::Constants;
+use crate::names::fresh;
+use onnx_protobuf::{GraphProto, TensorProto};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Give each of these reshapes its own shape: the constant, or the `Concat` that puts it together and the constants among its parts.
+pub fn shapes(graph: &mut GraphProto, reshapes: &BTreeSet<usize>) {
+    let constants = Constants::new(graph);
+    let tensors: BTreeMap<String, TensorProto> =
+        super::shapes::tensors(graph).into_iter().map(|(name, t)| (name.to_owned(), t.clone())).collect();
+    let shared: BTreeSet<String> = tensors.keys().filter(|n| !constants.is_read_once(n)).cloned().collect();
+    let copy = |graph: &mut GraphProto, name: &mut String| {
+        if let Some(tensor) = tensors.get(name).filter(|_| shared.contains(name)) {
+            *name = fresh(graph, &format!("{name}_own"));
+            // Without a home it stands in the outermost graph.
+            let tensor = TensorProto { name: name.clone(), metadata_props: vec![], ..tensor.clone() };
+            graph.initializer.push(tensor);
+        }
+    };
+    // From the end on, so that what is put in does not move those before it.
+    for &at in reshapes.iter().rev() {
+        let Some(name) = graph.node[at].input.get(1).cloned() else { continue };
+        if tensors.contains_key(&name) {
+            let mut name = name;
+            copy(graph, &mut name);
+            graph.node[at].input[1] = name;
+            continue;
+        }
+        let Some(concat) = graph.node.iter().find(|n| n.output.first() == Some(&name)).cloned() else {
+            continue;
+        };
+        let mut own = concat;
+        own.input.iter_mut().for_each(|part| copy(graph, part));
+        let name = fresh(graph, &format!("{name}_own"));
+        own.output[0].clone_from(&name);
+        if !own.name.is_empty() {
+            own.name.clone_from(&name);
+        }
+        graph.node[at].input[1] = name;
+        graph.node.insert(at, own);
+    }
+}
