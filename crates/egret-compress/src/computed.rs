@@ -2,7 +2,7 @@
 //! so. They become constants, each once however many layers read it, and what they were made of goes if nothing else reads it.
 
 use crate::constants::Constants;
-use crate::contractions::{RECURRENT, reads};
+use crate::contractions::{is_recurrent, reads};
 use crate::names::fresh;
 use egret::frontend::ModelFile;
 use egret::ir::{DType, Tensor};
@@ -49,7 +49,7 @@ pub fn settle(model: &mut ModelProto, path: &Path) -> Result<usize> {
         graph.initializer.push(stored(&new, value));
         renamed.insert(key.clone(), new);
     }
-    for node in graph.node.iter_mut().filter(|n| RECURRENT.contains(&n.op_type.as_str())) {
+    for node in graph.node.iter_mut().filter(|n| is_recurrent(n)) {
         for input in node.input.iter_mut().skip(*SLOTS.start()).take(SLOTS.count()) {
             if let Some(new) = found.get(input.as_str()).and_then(|key| renamed.get(key)) {
                 input.clone_from(new);
@@ -67,7 +67,7 @@ fn found(graph: &GraphProto) -> BTreeMap<String, String> {
     let producers: BTreeMap<&str, &NodeProto> =
         graph.node.iter().flat_map(|n| n.output.iter().map(move |o| (o.as_str(), n))).collect();
     let mut out = BTreeMap::new();
-    for node in graph.node.iter().filter(|n| RECURRENT.contains(&n.op_type.as_str())) {
+    for node in graph.node.iter().filter(|n| is_recurrent(n)) {
         for name in node.input.iter().skip(*SLOTS.start()).take(SLOTS.count()) {
             let made = producers.get(name.as_str()).filter(|n| MOVES.contains(&n.op_type.as_str()));
             if made.is_none() || stored.contains(name.as_str()) || !constants.is_constant(name) {
@@ -192,8 +192,7 @@ pub fn leave_zero_states(graph: &mut GraphProto) {
     let zeros: Vec<(usize, usize)> = {
         let producers: BTreeMap<&str, &NodeProto> =
             graph.node.iter().flat_map(|n| n.output.iter().map(move |o| (o.as_str(), n))).collect();
-        let recurrent =
-            graph.node.iter().enumerate().filter(|(_, n)| RECURRENT.contains(&n.op_type.as_str()));
+        let recurrent = graph.node.iter().enumerate().filter(|(_, n)| is_recurrent(n));
         let states = recurrent.flat_map(|(i, n)| [5, 6].map(|slot| (i, slot, n)));
         let zero = |(i, slot, n): (usize, usize, &NodeProto)| {
             are_zeros(&producers, n.input.get(slot)?).then_some((i, slot))

@@ -51,8 +51,17 @@ pub const RECURRENT: [&str; 3] = ["LSTM", "GRU", "RNN"];
 pub fn kind(node: &NodeProto) -> Option<Kind> {
     let found = KINDS.iter().find(|(op, _)| *op == node.op_type).map(|(_, kind)| *kind)?;
     // An operator of another domain that is called like ours has weights of its own.
-    let ours = node.domain.is_empty() || node.domain == "ai.onnx";
-    Some(if found == Kind::Known && !ours { Kind::Other } else { found })
+    Some(if found == Kind::Known && !ours(node) { Kind::Other } else { found })
+}
+
+/// Whether a node is one of ONNX's own operators.
+pub fn ours(node: &NodeProto) -> bool {
+    node.domain.is_empty() || node.domain == "ai.onnx"
+}
+
+/// Whether a node is one of [`RECURRENT`].
+pub fn is_recurrent(node: &NodeProto) -> bool {
+    ours(node) && RECURRENT.contains(&node.op_type.as_str())
 }
 
 /// A node's name, or one made of its first output.

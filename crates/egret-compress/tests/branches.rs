@@ -380,7 +380,8 @@ fn hidden_units_go_and_states_keep_their_shapes() {
             let made = prune(&file.path(), &request).expect("it works");
             let again = prune(&file.path(), &request).expect("it works");
             assert!(made.model == again.model, "{op}: other bytes");
-            assert!(made.report.what.contains("`h`, `h_out`"), "{}", made.report.what);
+            let told = "zeros for units that went: `h`, `h_out`";
+            assert!(made.report.what.contains(told), "{}", made.report.what);
             let layers = made.report.entries.iter().filter(|e| e.name.ends_with("layer"));
             for entry in layers {
                 let Verdict::Narrowed { was, is, .. } = &entry.verdict else { panic!("{entry:?}") };
@@ -398,6 +399,77 @@ fn hidden_units_go_and_states_keep_their_shapes() {
             errors.push(error / 4.0);
         }
         assert!(errors[2] < errors[0], "{op}: fitted units are not nearer: {errors:?}");
+    }
+}
+
+/// A state that something else reads too would be another one there.
+#[test]
+fn hidden_units_stay_whose_state_from_outside_has_other_readers() {
+    let mut read = lstm("LSTM");
+    if let Some(graph) = read.graph.as_mut() {
+        graph.node.push(node("Neg", "peek", &["h"], "seen"));
+        graph.output.push(out("seen"));
+    }
+    let all = |model: &ModelProto| {
+        prune(&File::of(model).path(), &Request { all: true, ..Request::new(Pattern::Channels(0.25)) })
+    };
+    assert!(all(&lstm("LSTM")).is_ok());
+    let error = all(&read).err().expect("nothing can go").to_string();
+    assert!(error.contains("`peek` reads `h` too"), "{error}");
+}
+
+/// What a layer of both directions reads costs what it costs both; where no sample comes by, it stays.
+#[test]
+fn layers_of_both_directions_say_what_their_inputs_are_worth() {
+    let mut layer = node("LSTM", "layer", &["t", "w", "r"], "all");
+    layer.attribute.push(int("hidden_size", 4));
+    layer.attribute.push(AttributeProto {
+        name: "direction".into(),
+        s: b"bidirectional".to_vec(),
+        type_: AttributeType::STRING.into(),
+        ..AttributeProto::default()
+    });
+    let nodes = vec![node("MatMul", "into", &["x", "m"], "t"), layer];
+    // Of eight channels, those that the second direction alone reads are worth most.
+    let mut w = small("w", &[2, 16, 8], 1);
+    let values: Vec<f32> = w
+        .raw_data
+        .as_chunks()
+        .0
+        .iter()
+        .enumerate()
+        .map(|(i, b)| {
+            let (direction, channel) = (i / 128, i % 8);
+            let worth = match (direction, channel < 4) {
+                (0, true) => 0.0,
+                (1, true) => 3.0,
+                (0, false) => 0.3,
+                _ => 0.0,
+            };
+            f32::from_le_bytes(*b) * worth
+        })
+        .collect();
+    w.raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let weights = vec![small("m", &[6, 8], 2), w, small("r", &[2, 16, 4], 3)];
+    let file = File::of(&model(nodes, weights, &[5, 1, 6], "all"));
+    let data = file.0.path().join("x.npy");
+    let mut rng = Rng::new(40);
+    let x = (0..64 * 30).map(|_| rng.signed_f64() as f32).collect();
+    npz::write(&data, &[("x".into(), Tensor::new(&[64, 5, 1, 6], x))]).expect("a file");
+    for method in ["wanda", "obc"] {
+        let request = Request {
+            method: method.parse().expect("a method"),
+            data: vec![data.clone()],
+            all: true,
+            ..Request::new(Pattern::Channels(0.5))
+        };
+        let made = prune(&file.path(), &request).expect("it works");
+        let small = onnx_protobuf::ModelProto::parse_from_bytes(&made.model).expect("a model");
+        let w = small.graph.initializer.iter().find(|t| t.name == "w").expect("a weight");
+        assert_eq!(w.dims, [2, 16, 4], "{method}");
+        let left: Vec<f32> = w.raw_data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let energy = |list: &[f32]| list.iter().map(|v| v * v).sum::<f32>();
+        assert!(energy(&left[64..]) > 5.0 * energy(&left[..64]), "{method}: {left:?}");
     }
 }
 

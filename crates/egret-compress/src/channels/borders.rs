@@ -6,7 +6,7 @@
 
 use crate::channels::ids::Id;
 use crate::channels::walk::Walk;
-use crate::contractions::RECURRENT;
+use crate::contractions::is_recurrent;
 use crate::flat;
 use crate::layout::int;
 use crate::names::fresh;
@@ -159,8 +159,7 @@ fn initial(graph: &GraphProto) -> BTreeSet<(String, usize, usize)> {
         graph.node.iter().enumerate().map(|(i, n)| (std::ptr::from_ref(n), i)).collect();
     let mut out = BTreeSet::new();
     let mut open: Vec<(usize, usize, &str)> = vec![];
-    for (i, node) in graph.node.iter().enumerate().filter(|(_, n)| RECURRENT.contains(&n.op_type.as_str()))
-    {
+    for (i, node) in graph.node.iter().enumerate().filter(|(_, n)| is_recurrent(n)) {
         open.extend([5, 6].iter().filter_map(|&slot| Some((i, slot, node.input.get(slot)?.as_str()))));
     }
     let mut seen = BTreeSet::new();
@@ -198,6 +197,14 @@ pub fn check(walk: &mut Walk<'_>, borders: &Borders) {
         let Some(ids) = last(walk, name) else { continue };
         let other: Vec<Id> = ids.iter().copied().filter(|&i| !units.contains(&walk.ids.class(i))).collect();
         walk.ids.fix(&other, &format!("they reach `{input}`, an input of the model"));
+        // What else reads the state would read zeros where a caller feeds it back.
+        let reads = |n: &&NodeProto| {
+            n.input.contains(input) && n.output.first().is_none_or(|o| !borders.entries.contains_key(o))
+        };
+        if let Some(reader) = walk.graph.node.iter().find(reads) {
+            let reader = crate::contractions::name(reader);
+            walk.ids.fix(&ids, &format!("`{reader}` reads `{input}` too, a state that comes from outside"));
+        }
         carried.extend(classes(walk, &ids));
     }
     for node in

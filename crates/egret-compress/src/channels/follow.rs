@@ -6,7 +6,7 @@ use crate::channels::ops;
 use crate::channels::shapes::{Shapes, can_shrink, tensors};
 use crate::channels::walk::{Axis, Walk};
 use crate::constants::Constants;
-use crate::contractions::{inside, kind, name, reads};
+use crate::contractions::{inside, kind, name, ours, reads};
 use crate::flat::{self, Home, Tree};
 use egret::ir::Dim;
 use onnx_protobuf::{GraphProto, NodeProto, TensorProto};
@@ -58,7 +58,6 @@ fn step(walk: &mut Walk<'_>, at: usize, node: &NodeProto, borders: &Borders, nev
     if node.op_type == "Constant" && node.output.first().is_some_and(|o| walk.values.contains_key(o)) {
         return;
     }
-    let ours = node.domain.is_empty() || node.domain == "ai.onnx";
     let to = node.output.first().map_or("", String::as_str);
     let made = if borders.entries.contains_key(to) {
         Ok(vec![entry(walk, node)])
@@ -69,7 +68,7 @@ fn step(walk: &mut Walk<'_>, at: usize, node: &NodeProto, borders: &Borders, nev
         join(walk, node, never)
     } else if inside(node).next().is_some() {
         Err("it has a graph inside".to_owned())
-    } else if !ours {
+    } else if !ours(node) {
         Err("an operator of another domain".to_owned())
     } else {
         ops::axes(walk, at, node)

@@ -10,6 +10,7 @@ use crate::linalg::{inverse_factor, solve_rows};
 use crate::methods::{Method, Normal};
 use crate::moments::{Moments, Sums};
 use crate::numbers;
+use crate::report::Reason;
 use egret::samples::Samples;
 use egret::{Error, Result};
 use onnx_protobuf::{GraphProto, ModelProto, NodeProto, TensorProto};
@@ -24,7 +25,7 @@ const R: usize = 2;
 const B: usize = 3;
 const H0: usize = 5;
 
-/// A weight of recurrent layers of one direction, and what it is multiplied by.
+/// A weight of recurrent layers, and what it is multiplied by: that of the input in all directions, that of the state in the only one.
 pub struct Gates {
     /// The weight: gates and units, times columns.
     pub weights: Vec<f64>,
@@ -36,6 +37,8 @@ pub struct Gates {
     pub name: String,
     /// The name of the biases, and the place of the first of this weight's among them.
     bias: Option<(String, usize)>,
+    /// Rows of a direction.
+    rows: usize,
     /// Rows that multiply something else than what is known of, and keep their numbers.
     other: Range<usize>,
 }
@@ -59,7 +62,7 @@ pub fn gates(
     model: &ModelProto,
     path: &Path,
     walk: &Walk<'_>,
-    groups: &[Group],
+    groups: &mut [Group],
     samples: &Samples,
 ) -> Result<Vec<Gates>> {
     let free: BTreeSet<Id> =
@@ -72,9 +75,10 @@ pub fn gates(
             let Some([_, _, Some(ids)]) = walk.values.get(&node.input[slot]).map(Vec::as_slice) else {
                 continue;
             };
+            // Both directions read one input, and each its own state.
             let one =
                 walk.tensors.get(node.input[slot].as_str()).is_some_and(|t| t.dims.first() == Some(&1));
-            if !one || !ids.iter().any(|&id| free.contains(&walk.ids.class(id))) {
+            if !(one || slot == W) || !ids.iter().any(|&id| free.contains(&walk.ids.class(id))) {
                 continue;
             }
             let bias = node.input.get(B).filter(|b| walk.tensors.contains_key(b.as_str())).cloned();
@@ -117,7 +121,7 @@ pub fn gates(
     let mut sums: BTreeMap<(String, usize), (Vec<f32>, usize, Sums)> = BTreeMap::new();
     for key in found.keys() {
         let Some(tensor) = walk.tensors.get(key.0.as_str()) else { continue };
-        let (rows, columns) = (size(tensor, 1), size(tensor, 2));
+        let (rows, columns) = (size(tensor, 0) * size(tensor, 1), size(tensor, 2));
         let weights = numbers::read(tensor).unwrap_or_default().iter().map(|v| *v as f32).collect();
         sums.insert(key.clone(), (weights, columns, Sums::new(columns, rows)));
     }
@@ -148,14 +152,21 @@ pub fn gates(
     let mut out = vec![];
     for ((name, slot), Found { bias, other, .. }) in found {
         let Some((_, _, sums)) = sums.remove(&(name.clone(), slot)) else { continue };
+        let ids = walk.values[&name][2].clone().unwrap_or_default();
+        let columns: Vec<Id> = ids.iter().map(|&i| walk.ids.class(i)).collect();
         let (Some(moments), Some(tensor)) = (sums.finish(), walk.tensors.get(name.as_str())) else {
+            // What it costs that these go cannot be told.
+            let reads = |g: &&mut Group| g.classes.iter().any(|c| columns.contains(c));
+            for group in groups.iter_mut().filter(|g| g.stays.is_none()).filter(reads) {
+                let text = format!("`{name}` multiplies its channels where no sample comes by");
+                group.stays = Some((Reason::NoSamples, text));
+            }
             continue;
         };
         let weights = numbers::read(tensor).ok_or_else(|| Error::internal(format!("`{name}` is gone")))?;
-        let ids = walk.values[&name][2].clone().unwrap_or_default();
-        let columns = ids.iter().map(|&i| walk.ids.class(i)).collect();
         let from = if slot == R { size(tensor, 1) } else { 0 };
-        out.push(Gates { weights, columns, moments, bias: bias.map(|b| (b, from)), other, name });
+        let (bias, rows) = (bias.map(|b| (b, from)), size(tensor, 1).max(1));
+        out.push(Gates { weights, columns, moments, bias, rows, other, name });
     }
     Ok(out)
 }
@@ -207,7 +218,10 @@ impl Gates {
         change(graph, &self.name, |list| list.clone_from(&new));
         if let Some((bias, from)) = &self.bias {
             change(graph, bias, |list| {
-                list.iter_mut().skip(*from).zip(&shift).for_each(|(b, s)| *b += s);
+                // Of each direction: biases of the input, then of the state.
+                for (list, shift) in list.chunks_mut(2 * self.rows).zip(shift.chunks(self.rows)) {
+                    list.iter_mut().skip(*from).zip(shift).for_each(|(b, s)| *b += s);
+                }
             });
         }
         Ok(())

@@ -220,7 +220,7 @@ pub fn with(
     if !states.is_empty() {
         let names: Vec<String> = states.iter().map(|s| format!("`{s}`")).collect();
         let names = names.join(", ");
-        what = format!("{what}; states as large as before: {names}");
+        what = format!("{what}; states as large as before, zeros for units that went: {names}");
     }
     let bytes = if gone.is_empty() { bytes_before.clone() } else { written(path, &small)? };
     let entries = entries(&walk, &found, &groups, &gone, &shapes, &qualities, shared);

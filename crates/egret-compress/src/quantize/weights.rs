@@ -2,7 +2,7 @@
 //! floats of them again.
 
 use crate::constants::{Constant, Constants, Place, Refusal};
-use crate::contractions::RECURRENT;
+use crate::contractions::{RECURRENT, is_recurrent};
 use crate::flat::same_home;
 use crate::integers::{Form, Integers, bytes};
 use crate::layers::Contraction;
@@ -54,9 +54,7 @@ fn form(dims: &[i64], outputs: Option<usize>, reduction: Option<usize>, to: Prec
 
 /// How many recurrent layers read a value in this slot.
 fn readers(graph: &GraphProto, name: &str, slot: usize) -> usize {
-    let reads = |n: &&NodeProto| {
-        RECURRENT.contains(&n.op_type.as_str()) && n.input.get(slot).is_some_and(|i| i == name)
-    };
+    let reads = |n: &&NodeProto| is_recurrent(n) && n.input.get(slot).is_some_and(|i| i == name);
     graph.node.iter().filter(reads).count()
 }
 
