@@ -5,6 +5,7 @@ use egret::ir::rng::Rng;
 use egret::ir::{Attrs, Builder, DType, Dim, Graph, Op, Tensor, Type, Value, ValueId, attrs, interp};
 use egret::{Engine, Executable, Options, pipeline};
 use egret_workspace::guarded::Compiled;
+use egret_workspace::law;
 use egret_workspace::random::whole_numbers;
 use std::collections::BTreeMap;
 
@@ -118,11 +119,14 @@ fn options(target: &str, threads: usize) -> Options {
     Options { threads, target: target.into(), ..Options::default() }
 }
 
-/// Those of machines that code is run for: this one, and where this CPU can run its code, one whose second cache holds no image, so that all channels
+/// Those of machines that code is run for, by one thread and by two: this one, and where this CPU can run their code, AVX2, and one whose second cache holds no image, so that all channels
 /// of some pixels come before the next pixels.
 fn machines(folder: &std::path::Path) -> Vec<Options> {
     let mut all = vec![options("native", 1), options("native", 2)];
-    if runs_v4() {
+    if runs("x86-64-v3") {
+        all.extend([options("x86-64-v3", 1), options("x86-64-v3", 2)]);
+    }
+    if runs("x86-64-v4") {
         let file = folder.join("small.toml");
         std::fs::write(&file, "isa = \"x86-64-v4\"\n[caches]\nl1_bytes = 2048\nl2_bytes = 2048\n")
             .expect("a file");
@@ -135,18 +139,9 @@ fn machines(folder: &std::path::Path) -> Vec<Options> {
     all
 }
 
-#[cfg(target_arch = "x86_64")]
-fn runs_v4() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512cd")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn runs_v4() -> bool {
-    false
+/// Whether this CPU runs code for a target.
+fn runs(target: &str) -> bool {
+    law::isas().iter().any(|isa| isa.name == target)
 }
 
 #[test]

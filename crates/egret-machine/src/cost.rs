@@ -20,6 +20,10 @@ pub struct CostModel {
     pub lanes: u64,
     /// Rows of a contraction tile that has code for its nonzeros only; 0 where the machine has no such tiles.
     pub sparse_rows: u64,
+    /// Bytes of code and data that a weight takes of which only the nonzeros are kept, with what loads the row that it multiplies, which it shares with others.
+    pub sparse_bytes: u64,
+    /// Tenths of a multiply-add of dense tiles that one by a nonzero costs: the load of the row is its own.
+    pub sparse_price: u64,
     /// Multiply-adds of float contractions in a nanosecond.
     pub macs: u64,
     /// Multiply-adds of integer contractions, but those of bytes, in a nanosecond.
@@ -41,13 +45,6 @@ pub struct CostModel {
     pub order: u64,
 }
 
-/// Bytes of code and data that a weight takes of which only the nonzeros are kept: 7 of its multiply-add, 4 of itself, the rest for what
-/// loads the row that it multiplies, which it shares with others.
-pub const BYTES_OF_NONZERO: usize = 12;
-
-/// What a multiply-add by a nonzero costs, in those of dense tiles: the load of the row is its own.
-const PRICE_OF_NONZERO: f64 = 1.5;
-
 /// What an element costs that is read and written elsewhere, in multiply-adds: a third of a nanosecond.
 const PRICE_OF_TURNED: f64 = 20.0;
 
@@ -65,7 +62,7 @@ impl CostModel {
             return 0.0;
         }
         (self.macs_of_weight(columns) / self.macs_of_nonzero(columns as u64))
-            .min(4.0 / BYTES_OF_NONZERO as f64)
+            .min(4.0 / self.sparse_bytes.max(1) as f64)
     }
 
     /// Multiply-adds that take as long as those of a weight by so many columns in a dense product, or as reading it, where that is longer.
@@ -77,7 +74,7 @@ impl CostModel {
     fn macs_of_nonzero(&self, columns: u64) -> f64 {
         // A column less than a vector takes as long as a whole one.
         let whole = columns.div_ceil(self.lanes.max(1)).saturating_mul(self.lanes);
-        whole as f64 * PRICE_OF_NONZERO + self.macs_to_read(BYTES_OF_NONZERO as f64)
+        whole as f64 * self.sparse_price as f64 / 10.0 + self.macs_to_read(self.sparse_bytes as f64)
     }
 
     /// Multiply-adds that take as long as so many bytes of weights or of code.

@@ -9,7 +9,7 @@
 mod cost;
 mod file;
 
-pub use cost::{BYTES_OF_NONZERO, CostModel};
+pub use cost::CostModel;
 pub use file::MachineError;
 
 use file::Kind;

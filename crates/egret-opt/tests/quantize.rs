@@ -22,6 +22,8 @@ const fn of_macs(macs: u64, integers: u64) -> CostModel {
         macs,
         lanes: 16,
         sparse_rows: 0,
+        sparse_bytes: 0,
+        sparse_price: 0,
         integer_macs: integers,
         byte_macs: integers,
         bytes: 8,

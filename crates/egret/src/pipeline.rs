@@ -490,7 +490,10 @@ fn machine(options: &Options) -> Result<&Machine> {
 /// The machine that kernels are written for.
 fn lowered_for(options: &Options) -> Result<Machine> {
     let mut machine = machine(options)?.clone();
-    machine.costs.sparse_rows = cost_model(options)?.sparse_rows;
+    let costs = cost_model(options)?;
+    machine.costs.sparse_rows = costs.sparse_rows;
+    machine.costs.sparse_bytes = costs.sparse_bytes;
+    machine.costs.sparse_price = costs.sparse_price;
     Ok(machine)
 }
 

@@ -4,9 +4,11 @@
 //! per column and one broadcast of a per row. The order in which instructions are written here is the order in which they
 //! should run: Cranelift's optimiser would move every multiply-add to the end of its loop, beyond what the registers hold.
 
+mod nonzeros;
+
 use cranelift::prelude::*;
 use egret_loop::{
-    Axis, BASE_VECTOR_BYTES, BlockedSum, Elem, Inst, Nonzeros, ParamInfo, Products, Source, Tile, Ty, V,
+    Axis, BASE_VECTOR_BYTES, BlockedSum, Elem, Inst, ParamInfo, Products, Source, Tile, Ty, V,
 };
 use std::collections::BTreeMap;
 
@@ -113,7 +115,11 @@ impl TileEmitter<'_, '_, '_> {
         if n == 0 || columns.is_empty() {
             return Ok(());
         }
-        let (h, w) = block_shape(n, columns.len(), self.target.vector_registers(), tile.sets);
+        let registers = self.target.vector_registers();
+        let (h, w) = match tile.nonzeros {
+            Some(_) => (registers - nonzeros::BESIDE_SUMS, 1),
+            None => block_shape(n, columns.len(), registers, tile.sets),
+        };
         let rows: Vec<usize> = (0..n).collect();
         for columns in pieces(&columns, w) {
             for rows in pieces(&rows, h) {
@@ -168,66 +174,6 @@ impl TileEmitter<'_, '_, '_> {
             None => f.use_var(sum),
         };
         Ok(block.places().map(sum).collect())
-    }
-
-    /// The sums of rows whose other weights are zero, one after another: wide encoders have better code, and no target without them is
-    /// given such tiles by lowering.
-    fn sums_of_nonzeros(
-        &mut self,
-        nonzeros: &Nonzeros,
-        rows: &[usize],
-        columns: &[Column],
-        at: &Addresses,
-    ) -> Result<Vec<Value>> {
-        let mut sums = vec![];
-        for &row in rows {
-            for column in columns {
-                let ty = Ty { elem: Elem::F32, lanes: column.lanes };
-                let clif = clif_type(ty)?;
-                let mut sum = self.emit.constant(ty, 0)?;
-                for (weight, step) in nonzeros.of_row(row) {
-                    let scalar = self.load_at(types::F32, at.a, weight * SIZE);
-                    let left = self.emit.splat(Elem::F32, scalar, ty.lanes)?;
-                    let b = at.second.filter(|_| nonzeros.is_second(step)).unwrap_or(at.b);
-                    let step = nonzeros.steps[step];
-                    let from = (step.b + column.offset) * SIZE;
-                    let right = match (step.mask, at.masks) {
-                        (Some(mask), Some(masks)) => {
-                            self.load_masked(ty, (at.a, b), (masks, mask), from, column)?
-                        }
-                        _ => self.load_at(clif, b, from),
-                    };
-                    sum = self.emit.mul_add(ty, left, right, sum)?;
-                }
-                sums.push(sum);
-            }
-        }
-        Ok(sums)
-    }
-
-    /// Elements of b where a mask has their columns, and else zeros: as b may end before those, a is read in its place.
-    fn load_masked(
-        &mut self,
-        ty: Ty,
-        (a, b): (Value, Value),
-        (masks, mask): (Value, u8),
-        from: i64,
-        column: &Column,
-    ) -> Result<Value> {
-        let bits = self.load_at(types::I32, masks, i64::from(mask) * SIZE);
-        let mut all = self.emit.constant(ty, 0)?;
-        for lane in 0..ty.lanes {
-            let f = &mut *self.emit.b;
-            let bit = 1i64 << (column.offset + i64::from(lane));
-            let is_read = f.ins().band_imm_u(bits, bit);
-            let there = f.ins().iadd_imm_s(b, from + i64::from(lane) * SIZE);
-            let place = f.ins().select(is_read, there, a);
-            let value = f.ins().load(types::F32, data_flags(), place, 0);
-            let zero = f.ins().f32const(0.0);
-            let value = f.ins().select(is_read, value, zero);
-            all = if ty.lanes == 1 { value } else { f.ins().insertlane(all, value, lane) };
-        }
-        Ok(all)
     }
 
     /// Adds the other sets' sums to those of the first.

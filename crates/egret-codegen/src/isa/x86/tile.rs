@@ -275,11 +275,16 @@ impl Encoder<'_> {
         })
     }
 
-    fn pass(&mut self, pass: &Pass) -> Encoding<()> {
-        let layout = self.layout(pass);
+    /// AVX2: the tail's mask, if there is a tail.
+    pub fn load_tail(&mut self) {
         if self.isa == WideIsa::Avx2 && self.tail.is_some() {
             self.asm.load(TAIL_VECTOR, Mem::at(Register::R11, 0), None);
         }
+    }
+
+    fn pass(&mut self, pass: &Pass) -> Encoding<()> {
+        let layout = self.layout(pass);
+        self.load_tail();
         self.reduce(pass, &layout)?;
         self.epilogue(pass, &layout)
     }

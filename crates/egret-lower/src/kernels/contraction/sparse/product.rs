@@ -13,7 +13,7 @@ use egret_loop::{
     Access, BlockedSum, Cmp, Elem, KernelBuilder, NonzeroStep, Nonzeros, Param, Place, Products, Second,
     Tile, V,
 };
-use egret_machine::{BYTES_OF_NONZERO, Machine};
+use egret_machine::Machine;
 
 /// Tasks of a kernel, at least, where there are so many tiles: what threads share.
 const TASKS: i64 = 16;
@@ -184,7 +184,8 @@ pub fn run(
 /// Whether all output channels of some pixels are computed before those of the next pixels, and not all pixels of some channels: where the rows (`elements` of an image)
 /// do not stay in the second cache until the next channels read them, and the code of all channels stays in the first one.
 fn pixels_first(machine: &Machine, nonzeros: usize, elements: usize) -> bool {
-    elements * Elem::F32.size() > machine.l2_bytes && nonzeros * BYTES_OF_NONZERO <= machine.l1_bytes
+    elements * Elem::F32.size() > machine.l2_bytes
+        && nonzeros * machine.costs.sparse_bytes as usize <= machine.l1_bytes
 }
 
 /// `v % n` and `v / n`.

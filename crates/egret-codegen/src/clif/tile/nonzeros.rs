@@ -1,0 +1,154 @@
+//! Tiles whose left operand is mostly zeros: for each step of the reduction a vector of the right operand, and a multiply-add for each weight.
+
+use cranelift::prelude::*;
+use egret_loop::{Elem, Nonzeros, Ty};
+use std::collections::BTreeMap;
+
+use super::{Addresses, SIZE, TileEmitter};
+use crate::clif::blocks::Column;
+use crate::clif::inst::{clif_type, lane_order};
+use crate::clif::kernel::data_flags;
+use crate::error::Result;
+
+/// Vector registers that hold no sums: of a row, a weight, a mask, and one for what Cranelift copies.
+pub(super) const BESIDE_SUMS: usize = 4;
+
+/// A right operand and how much of it is surely there: rows between two that are read whole are inside it.
+struct Right {
+    at: Value,
+    /// The least and the greatest place of a row without a mask.
+    whole: Option<(i64, i64)>,
+}
+
+impl Right {
+    fn new(at: Value, nonzeros: &Nonzeros, second: bool) -> Right {
+        let own = |(i, _): &(usize, &egret_loop::NonzeroStep)| nonzeros.is_second(*i) == second;
+        let whole = || {
+            nonzeros
+                .steps
+                .iter()
+                .enumerate()
+                .filter(own)
+                .filter(|(_, s)| s.mask.is_none())
+                .map(|(_, s)| s.b)
+        };
+        Right { at, whole: whole().min().zip(whole().max()) }
+    }
+
+    fn has(&self, row: i64) -> bool {
+        self.whole.is_some_and(|(least, most)| (least..=most).contains(&row))
+    }
+}
+
+impl TileEmitter<'_, '_, '_> {
+    /// The sums of rows whose other weights are zero, step by step; row-major.
+    pub(super) fn sums_of_nonzeros(
+        &mut self,
+        nonzeros: &Nonzeros,
+        rows: &[usize],
+        columns: &[Column],
+        at: &Addresses,
+    ) -> Result<Vec<Value>> {
+        let ty = Ty { elem: Elem::F32, lanes: columns[0].lanes };
+        let zero = self.emit.constant(ty, 0)?;
+        let mut sums = vec![zero; rows.len() * columns.len()];
+        let first = Right::new(at.b, nonzeros, false);
+        let second = at.second.map(|at| Right::new(at, nonzeros, true));
+        let mut masks = BTreeMap::new();
+        let mut weight = 0;
+        for (i, step) in nonzeros.steps.iter().enumerate() {
+            let b = second.as_ref().filter(|_| nonzeros.is_second(i)).unwrap_or(&first);
+            let mut right = vec![];
+            for row in step.rows() {
+                if let Some(r) = rows.iter().position(|own| *own == row) {
+                    if right.is_empty() {
+                        let mask = step.mask.and_then(|mask| Some((mask, at.masks?)));
+                        for column in columns {
+                            right.push(self.right(ty, (at.a, b), mask, step.b, column, &mut masks)?);
+                        }
+                    }
+                    let scalar = self.load_at(types::F32, at.a, weight * SIZE);
+                    let left = self.emit.splat(Elem::F32, scalar, ty.lanes)?;
+                    for (sum, right) in sums[r * columns.len()..].iter_mut().zip(&right) {
+                        *sum = self.emit.mul_add(ty, left, *right, *sum)?;
+                    }
+                }
+                weight += 1;
+            }
+        }
+        Ok(sums)
+    }
+
+    /// A row's elements in these columns; zeros where its mask leaves them out.
+    fn right(
+        &mut self,
+        ty: Ty,
+        (a, b): (Value, &Right),
+        mask: Option<(u8, Value)>,
+        row: i64,
+        column: &Column,
+        masks: &mut BTreeMap<(u8, i64), Value>,
+    ) -> Result<Value> {
+        let from = (row + column.offset) * SIZE;
+        let clif = clif_type(ty)?;
+        let Some((mask, masks_at)) = mask else { return Ok(self.load_at(clif, b.at, from)) };
+        let bits = |e: &mut Self| e.load_at(types::I32, masks_at, i64::from(mask) * SIZE);
+        if ty.lanes == 1 || !b.has(row) {
+            let bits = bits(self);
+            return self.load_lanes(ty, (a, b.at), bits, from, column);
+        }
+        let lanes = match masks.get(&(mask, column.offset)) {
+            Some(lanes) => *lanes,
+            None => {
+                let bits = bits(self);
+                let lanes = self.lanes_of(ty, bits, column)?;
+                masks.insert((mask, column.offset), lanes);
+                lanes
+            }
+        };
+        let whole = self.load_at(clif, b.at, from);
+        let f = &mut *self.emit.b;
+        let whole = f.ins().bitcast(types::I32X4, lane_order(), whole);
+        let kept = f.ins().band(whole, lanes);
+        Ok(f.ins().bitcast(clif, lane_order(), kept))
+    }
+
+    /// All bits of a lane where the mask has its column.
+    fn lanes_of(&mut self, ty: Ty, bits: Value, column: &Column) -> Result<Value> {
+        let int = Ty { elem: Elem::I32, lanes: ty.lanes };
+        let zero = self.emit.constant(int, 0)?;
+        let f = &mut *self.emit.b;
+        let mut own = zero;
+        for lane in 0..ty.lanes {
+            let bit = f.ins().iconst(types::I32, 1i64 << (column.offset + i64::from(lane)));
+            own = f.ins().insertlane(own, bit, lane);
+        }
+        let all = f.ins().splat(types::I32X4, bits);
+        let has = f.ins().band(all, own);
+        Ok(f.ins().icmp(IntCC::Equal, has, own))
+    }
+
+    /// Elements of b where the mask's bits have their columns, and else zeros: as b may end before those, a is read in its place.
+    fn load_lanes(
+        &mut self,
+        ty: Ty,
+        (a, b): (Value, Value),
+        bits: Value,
+        from: i64,
+        column: &Column,
+    ) -> Result<Value> {
+        let mut all = self.emit.constant(ty, 0)?;
+        for lane in 0..ty.lanes {
+            let f = &mut *self.emit.b;
+            let bit = 1i64 << (column.offset + i64::from(lane));
+            let is_read = f.ins().band_imm_u(bits, bit);
+            let there = f.ins().iadd_imm_s(b, from + i64::from(lane) * SIZE);
+            let place = f.ins().select(is_read, there, a);
+            let value = f.ins().load(types::F32, data_flags(), place, 0);
+            let zero = f.ins().f32const(0.0);
+            let value = f.ins().select(is_read, value, zero);
+            all = if ty.lanes == 1 { value } else { f.ins().insertlane(all, value, lane) };
+        }
+        Ok(all)
+    }
+}
