@@ -129,6 +129,7 @@ pub fn prune_watched(
         what,
         entries,
         ranges: vec![],
+        quantisers: vec![],
         products: None,
         bytes: model.len(),
         bytes_before: model.len(),
@@ -200,7 +201,15 @@ fn with_data(
         }
         entries.push(out);
     }
-    let report = Report { what, entries, ranges: vec![], products: None, bytes: model.len(), bytes_before };
+    let report = Report {
+        what,
+        entries,
+        ranges: vec![],
+        quantisers: vec![],
+        products: None,
+        bytes: model.len(),
+        bytes_before,
+    };
     Ok(Compressed { model, report, state: State::default() })
 }
 

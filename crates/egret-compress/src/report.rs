@@ -183,6 +183,17 @@ pub struct Range {
     pub method: &'static str,
 }
 
+/// A value that could be quantised between layers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quantiser {
+    /// Its name.
+    pub value: String,
+    /// Whether it is quantised.
+    pub placed: bool,
+    /// Why, or why not: the node that reads or makes it, and what that means to the runtime.
+    pub why: String,
+}
+
 /// What a compression did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
@@ -192,6 +203,8 @@ pub struct Report {
     pub entries: Vec<Entry>,
     /// Values that are bytes between layers.
     pub ranges: Vec<Range>,
+    /// Values that could be, with the reason why they are or are not.
+    pub quantisers: Vec<Quantiser>,
     /// Multiply-adds of one sample in layers with weights, before and now, where layers became smaller.
     pub products: Option<[usize; 2]>,
     /// Bytes of the model file now.
@@ -304,6 +317,7 @@ impl Report {
         };
         let range =
             |r: &Range| json!({ "value": r.name, "low": r.low, "high": r.high, "method": r.method });
+        let quantiser = |q: &Quantiser| json!({ "value": q.value, "placed": q.placed, "why": q.why });
         let mut out = json!({
             "what": self.what,
             "bytes": self.bytes,
@@ -312,6 +326,7 @@ impl Report {
             "zeros": self.zeros(),
             "contractions": self.entries.iter().map(entry).collect::<Vec<_>>(),
             "ranges": self.ranges.iter().map(range).collect::<Vec<_>>(),
+            "quantisers": self.quantisers.iter().map(quantiser).collect::<Vec<_>>(),
         });
         if let Some([before, now]) = self.products {
             out["multiply_adds_before"] = json!(before);

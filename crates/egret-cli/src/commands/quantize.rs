@@ -4,7 +4,7 @@ use crate::common::{left, resumed, state_beside, worst};
 use crate::report::{ReportArgs, apart_from_samples, read_for};
 use crate::say;
 use egret::{Result, files};
-use egret_compress::{Entry, Precision, Quantization, Report, Verdict, quantize_watched};
+use egret_compress::{Entry, Precision, Quantization, Report, Runtime, Verdict, quantize_watched};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -18,6 +18,10 @@ pub struct Args {
     /// fits the others to the outputs of the original
     #[arg(long, value_name = "PRECISION")]
     pub to: Precision,
+    /// What will run the copy: egret, ort (ONNX Runtime), openvino or tensorrt. With int8, quantised values stand so that it finds its
+    /// integer kernels
+    #[arg(long = "for", value_name = "RUNTIME", default_value = "egret")]
+    pub runtime: Runtime,
     /// Samples of the inputs, along the first axis: a .npz file with the names of the inputs, a .npy file for the only one, a folder
     /// of these, or the folder of a test case. May be repeated
     #[arg(long, value_name = "PATH")]
@@ -49,6 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
     written.extend(state.as_deref());
     args.page.check(&args.model, &[&args.data, &args.stats], &written)?;
     let request = Quantization {
+        runtime: args.runtime,
         data: args.data.clone(),
         stats: args.stats.clone(),
         skip: args.skip.clone(),

@@ -228,6 +228,7 @@ pub fn with(
         what,
         entries,
         ranges: vec![],
+        quantisers: vec![],
         products: Some(all_products(&walk, &found, &gone, &shapes)),
         bytes: bytes.len(),
         bytes_before: bytes_before.len(),

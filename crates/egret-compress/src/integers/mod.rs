@@ -182,6 +182,19 @@ impl Integers {
         sharing(&self.dims, self.form).1
     }
 
+    /// Make scales as great as these at least, in the order of the grids; `was` are the numbers whose integers they are.
+    pub fn widen(&mut self, least: &[f64], was: &[f64]) {
+        let wider: Vec<bool> = self.grids.iter().zip(least).map(|(g, &least)| g.scale < least).collect();
+        for ((grid, &least), _) in self.grids.iter_mut().zip(least).zip(&wider).filter(|(_, w)| **w) {
+            grid.scale = rounded(self.data_type, least);
+        }
+        for ((code, at), was) in self.codes.iter_mut().zip(sharing(&self.dims, self.form).1).zip(was) {
+            if wider[at] {
+                *code = self.grids[at].code(*was);
+            }
+        }
+    }
+
     /// The numbers that they stand for.
     pub fn values(&self) -> Vec<f64> {
         let of = self.sharing();

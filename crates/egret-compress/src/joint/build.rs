@@ -11,7 +11,7 @@ use crate::pattern::Pattern;
 use crate::quantize::fitted::{self, Made};
 use crate::quantize::weights::weights;
 use crate::quantize::{self, Activations, Edge, Planned, Precision};
-use crate::report::{Entry, Quality, Range, Reason, Verdict};
+use crate::report::{Entry, Quality, Quantiser, Range, Reason, Verdict};
 use crate::request::Watch;
 use crate::scope::Scope;
 use crate::state::State;
@@ -36,6 +36,8 @@ pub struct Built {
     pub entries: Vec<Entry>,
     /// Values that are bytes between layers.
     pub ranges: Vec<Range>,
+    /// Values that could be, with the reason why they are or are not.
+    pub quantisers: Vec<Quantiser>,
     /// Opsets before and now.
     pub opsets: [i64; 2],
 }
@@ -121,7 +123,14 @@ pub fn build(
         .write_to_bytes()
         .map_err(|e| Error::unsupported(format!("the compressed model cannot be written: {e}")))?;
     let opsets = [before, opset::of(&model)];
-    Ok(Built { model, bytes, entries, ranges: activations.report(), opsets })
+    Ok(Built {
+        model,
+        bytes,
+        entries,
+        ranges: activations.report(),
+        quantisers: activations.quantisers(),
+        opsets,
+    })
 }
 
 /// What becomes of the weights of each contraction of this model, which is the base or has more biases.
@@ -193,6 +202,7 @@ fn untouched(base: &Base, opset: i64) -> Result<Built> {
         bytes: base.file.clone(),
         entries: base.found.iter().zip(&base.choices).map(entry).collect(),
         ranges: vec![],
+        quantisers: vec![],
         opsets: [opset; 2],
     })
 }

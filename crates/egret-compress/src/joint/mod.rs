@@ -427,6 +427,7 @@ fn report(base: &Base, built: &Built, mut what: String, before: usize, of: &[usi
         what,
         entries,
         ranges: built.ranges.clone(),
+        quantisers: built.quantisers.clone(),
         products: None,
         bytes: built.bytes.len(),
         bytes_before: before,

@@ -12,7 +12,7 @@ use crate::moments::Moments;
 use crate::numbers;
 use crate::quantize::fitted::Task;
 use crate::quantize::weights::{Weight, weights};
-use crate::quantize::{Activations, Precision};
+use crate::quantize::{Activations, Precision, Runtime};
 use crate::request::Watch;
 use crate::search::Cost;
 use crate::state::State;
@@ -136,7 +136,8 @@ fn steps(base: &Base, source: Source<'_>, watch: &mut Watch<'_>) -> Result<Vec<f
         Source::Samples(samples) => (Some(samples), None),
         Source::Stats(stats, _) => (None, Some(stats)),
     };
-    let activations = Activations::new(&base.model, &base.path, &inputs, samples, stats, watch)?;
+    let activations =
+        Activations::new(&base.model, &base.path, &inputs, Runtime::Egret, (samples, stats), watch)?;
     let graph = base.model.graph.get_or_default();
     let step = |c| input(graph, c).and_then(|name| activations.step(name)).unwrap_or(0.0);
     Ok(base.found.iter().map(step).collect())

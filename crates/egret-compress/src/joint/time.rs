@@ -5,7 +5,7 @@ use crate::joint::base::{Base, Choice};
 use crate::joint::build::{inputs, unfitted};
 use crate::joint::level::Level;
 use crate::layers::Contraction;
-use crate::quantize::{Activations, Precision};
+use crate::quantize::{Activations, Precision, Runtime};
 use crate::report::Reason;
 use crate::request::Watch;
 use egret::frontend::ModelFile;
@@ -176,7 +176,7 @@ fn ranges(base: &Base, samples: &Samples, watch: &mut Watch<'_>) -> Result<Activ
     if inputs.iter().all(Vec::is_empty) {
         return Ok(Activations::default());
     }
-    Activations::new(&base.model, &base.path, &inputs, Some(samples), None, watch)
+    Activations::new(&base.model, &base.path, &inputs, Runtime::Egret, (Some(samples), None), watch)
 }
 
 /// A time in words.

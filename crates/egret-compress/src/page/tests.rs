@@ -34,6 +34,7 @@ fn report(entries: Vec<Entry>) -> Report {
         what: "w8".to_owned(),
         entries,
         ranges: vec![Range { name: HOSTILE.to_owned(), low: -1.0, high: 1.0, method: "minmax" }],
+        quantisers: vec![],
         products: None,
         bytes: 100,
         bytes_before: 400,

@@ -1,15 +1,15 @@
-//! Activations as bytes: which values get a `QuantizeLinear`, with the ranges that samples give them.
+//! Activations as bytes: the ranges that samples give to values, and the nodes that make bytes of these and floats again.
 //!
-//! Inputs of contractions are quantised, once behind their producer; every reader of integers has a `DequantizeLinear` of its own. What
-//! only moves numbers (`Reshape`, `MaxPool`, ..) works on the integers of its input, with the same scale. A residual addition reads the
-//! integers of its skip input where they are there; everything else, the end of the model and activation functions work on floats.
+//! Values are quantised once, behind their producer; every reader of integers has a `DequantizeLinear` of its own.
 
 use crate::constants::Constants;
 use crate::data::taps::{Taps, floats};
-use crate::flat;
 use crate::integers::grid::Grid;
 use crate::names::fresh;
+use crate::quantize::fold;
 use crate::quantize::histogram::{Histogram, Range, bytes};
+use crate::quantize::placement::Codes;
+use crate::quantize::places::{Clamp, Edge, Places};
 use crate::stats::{Kind, Stats};
 use egret::samples::Samples;
 use egret::{Error, Result};
@@ -17,85 +17,10 @@ use onnx_protobuf::{GraphProto, ModelProto, NodeProto, TensorProto};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Operators whose first output has numbers of their first input only.
-const MOVES: [&str; 14] = [
-    "Reshape",
-    "Transpose",
-    "Squeeze",
-    "Unsqueeze",
-    "Flatten",
-    "Slice",
-    "Gather",
-    "Tile",
-    "Expand",
-    "Split",
-    "MaxPool",
-    "Identity",
-    "DepthToSpace",
-    "SpaceToDepth",
-];
-/// Operators that read integers where they are there.
-const READERS: [&str; 4] = ["Add", "Mul", "GlobalAveragePool", "AveragePool"];
-
-/// Where a node reads a value: node and slot.
-pub type Edge = (usize, usize);
-
-/// Which edges read integers.
-#[derive(Default)]
-pub struct Places {
-    /// By the value that is read.
-    pub edges: BTreeMap<String, BTreeSet<Edge>>,
-    /// Values that have the integers of another.
-    same: BTreeMap<String, String>,
-}
-
-impl Places {
-    /// Where integers stand so that these edges, inputs of contractions, read them.
-    pub fn new(graph: &GraphProto, constants: &Constants<'_>, wanted: &[Edge]) -> Places {
-        let mut out = Places::default();
-        for &(node, slot) in wanted {
-            out.read(graph, (node, slot));
-        }
-        // Behind all others first: what a mover reads is quantised for it.
-        for (i, node) in graph.node.iter().enumerate().rev() {
-            let moves = MOVES.contains(&node.op_type.as_str()) && node.output.len() == 1;
-            let y = node.output.first().map_or("", String::as_str);
-            if moves && out.edges.contains_key(y) && !constants.is_constant(&node.input[0]) {
-                out.same.insert(y.to_owned(), node.input[0].clone());
-                out.read(graph, (i, 0));
-            }
-        }
-        // In a branch where no contraction reads integers, samples may not have been.
-        let homes = flat::homes(graph);
-        let seen: BTreeSet<flat::Home> = wanted.iter().map(|edge| homes[edge.0]).chain([0]).collect();
-        for (i, node) in graph.node.iter().enumerate() {
-            if !READERS.contains(&node.op_type.as_str()) || !seen.contains(&homes[i]) {
-                continue;
-            }
-            for (slot, name) in node.input.iter().enumerate() {
-                // One side of an addition stays in the accumulator of its contraction.
-                if let Some(edges) = out.edges.get_mut(name) {
-                    edges.insert((i, slot));
-                }
-            }
-        }
-        out
-    }
-
-    fn read(&mut self, graph: &GraphProto, edge: Edge) {
-        let name = graph.node[edge.0].input[edge.1].clone();
-        self.edges.entry(name).or_default().insert(edge);
-    }
-
-    /// The value whose range a value has.
-    fn source<'a>(&'a self, name: &'a str) -> &'a str {
-        let mut at = name;
-        while let Some(next) = self.same.get(at) {
-            at = next;
-        }
-        at
-    }
-}
+/// `TensorProto.DataType`.
+const FLOAT: i32 = 1;
+const UINT8: i32 = 2;
+const INT8: i32 = 3;
 
 /// What was seen of a value.
 #[derive(Clone, Default)]
@@ -122,19 +47,18 @@ impl Seen {
     }
 }
 
-/// What samples, stats, or both together tell of the values that [`ranges`] are made of.
+/// What samples, stats, or both together tell of values: of [`Places::sources`], [`ranges`] are made of it.
 ///
 /// # Errors
 /// A sample that the model does not take; stats without one of the values.
 pub fn seen(
     model: &ModelProto,
     path: &Path,
-    places: &Places,
+    names: &BTreeSet<String>,
     samples: Option<&Samples>,
     stats: Option<&Stats>,
     watch: &mut dyn FnMut(usize),
 ) -> Result<BTreeMap<String, Seen>> {
-    let names: BTreeSet<String> = places.edges.keys().map(|n| places.source(n).to_owned()).collect();
     let mut out: BTreeMap<String, Seen> = names.iter().map(|n| (n.clone(), Seen::default())).collect();
     if let Some(stats) = stats {
         for (name, seen) in &mut out {
@@ -142,7 +66,7 @@ pub fn seen(
         }
     }
     let Some(samples) = samples else { return Ok(out) };
-    let mut taps = Taps::new(model, path, &names);
+    let mut taps = Taps::new(model, path, names);
     samples.each(&mut |number, sample| {
         watch(number);
         let values = taps.run(sample).map_err(|e| e.at(format!("sample {number}")))?;
@@ -188,6 +112,10 @@ pub fn ranges(
         };
         out.insert(name.clone(), range);
     }
+    share(places, &mut out);
+    if places.runtime.rules().codes == Codes::Symmetric {
+        out.values_mut().for_each(|range| range.grid = symmetric(&range.grid));
+    }
     let broken =
         places.edges.keys().find(|n| seen.get(places.source(n)).is_some_and(|s| s.histogram.bad() > 0));
     match broken {
@@ -199,12 +127,76 @@ pub fn ranges(
     }
 }
 
+/// Ranges that are more than this many times as wide as others share no scale with them: the bytes of the others would be few.
+const WIDEST: f64 = 4.0;
+
+/// Give values that share a scale the range of all of them.
+fn share(places: &Places, ranges: &mut BTreeMap<String, Range>) {
+    let ends = |r: &Range| (r.grid.value(r.grid.low), r.grid.value(r.grid.high));
+    // Results that are operands of others: until nothing changes.
+    for _ in 0..places.shared.len() {
+        let before = ranges.clone();
+        for names in &places.shared {
+            let of: BTreeSet<&str> = names.iter().map(|n| places.source(n)).collect();
+            let all: Vec<(f64, f64)> = names.iter().filter_map(|n| ranges.get(n)).map(ends).collect();
+            let widths = || all.iter().map(|(low, high)| high - low);
+            let (least, most) = (widths().fold(f64::INFINITY, f64::min), widths().fold(0.0, f64::max));
+            if all.len() < names.len() || most > WIDEST * least {
+                continue;
+            }
+            let low = all.iter().map(|e| e.0).fold(0.0, f64::min);
+            let high = all.iter().map(|e| e.1).fold(0.0, f64::max);
+            let range = Range { grid: bytes(low, high), method: "shared" };
+            let theirs = ranges.iter_mut().filter(|(n, _)| of.contains(places.source(n)));
+            theirs.for_each(|(_, r)| *r = range.clone());
+        }
+        if *ranges == before {
+            break;
+        }
+    }
+}
+
+/// The grid of i8 with zero at 0 that has the numbers of another.
+fn symmetric(grid: &Grid) -> Grid {
+    let most = f64::max(-grid.value(grid.low), grid.value(grid.high));
+    Grid { scale: f64::from((most / 127.0) as f32), zero: 0, low: -128, high: 127 }
+}
+
+/// The clamps that change no byte, and that nothing but bytes stands behind.
+fn redundant<'a>(
+    graph: &GraphProto,
+    places: &'a Places,
+    ranges: &BTreeMap<String, Range>,
+) -> BTreeMap<&'a str, &'a Clamp> {
+    let constants = Constants::new(graph);
+    let redundant = |(name, clamp): &(&String, &Clamp)| {
+        let Some(Range { grid, .. }) = ranges.get(*name) else { return false };
+        let (low, high) = clamp.bounds;
+        let all = places.edges.get(*name).map_or(0, BTreeSet::len);
+        grid.code(low) == grid.low && grid.code(high) == grid.high && constants.read_count(name) == all
+    };
+    places.clamps.iter().filter(redundant).map(|(name, clamp)| (name.as_str(), clamp)).collect()
+}
+
+/// Take clamps out: what they clamp has the names of their results. Indices of nodes stay, of those that went too.
+fn take_out(graph: &mut GraphProto, clamps: &BTreeMap<&str, &Clamp>) {
+    for (name, clamp) in clamps {
+        let result = &mut graph.node[clamp.behind].output[0];
+        let inner = std::mem::replace(result, (*name).to_owned());
+        graph.value_info.retain(|v| v.name != inner);
+    }
+}
+
 /// Put the nodes around the values that have ranges; edges of others stay.
 pub fn put(graph: &mut GraphProto, places: &Places, ranges: &BTreeMap<String, Range>) {
+    let clamps = redundant(graph, places, ranges);
+    take_out(graph, &clamps);
+    let gone: BTreeSet<usize> = clamps.values().map(|clamp| clamp.node).collect();
     let (mut before, mut behind) = (BTreeMap::<usize, Vec<NodeProto>>::new(), BTreeMap::new());
     let mut first = vec![];
     let mut renamed: BTreeMap<Edge, String> = BTreeMap::new();
     let producers: BTreeMap<String, usize> = (graph.node.iter().enumerate())
+        .filter(|(i, _)| !gone.contains(i))
         .flat_map(|(i, n)| n.output.iter().map(move |o| (o.clone(), i)))
         .collect();
     for (name, edges) in &places.edges {
@@ -230,8 +222,12 @@ pub fn put(graph: &mut GraphProto, places: &Places, ranges: &BTreeMap<String, Ra
             renamed.insert(edge, y);
         }
     }
-    let mut nodes = first;
+    let (mut nodes, mut bounds) = (first, BTreeSet::new());
     for (i, mut node) in std::mem::take(&mut graph.node).into_iter().enumerate() {
+        if gone.contains(&i) {
+            bounds.extend(node.input.drain(1..));
+            continue;
+        }
         for (slot, name) in node.input.iter_mut().enumerate() {
             if let Some(new) = renamed.get(&(i, slot)) {
                 name.clone_from(new);
@@ -242,6 +238,7 @@ pub fn put(graph: &mut GraphProto, places: &Places, ranges: &BTreeMap<String, Ra
         nodes.extend(behind.remove(&i).unwrap_or_default());
     }
     graph.node = nodes;
+    fold::drop_unread(graph, bounds);
 }
 
 fn parameters(grid: &Grid, scale: &str, zero: &str) -> [TensorProto; 2] {
@@ -252,5 +249,6 @@ fn parameters(grid: &Grid, scale: &str, zero: &str) -> [TensorProto; 2] {
         ..TensorProto::default()
     };
     let bytes = (grid.scale as f32).to_le_bytes().to_vec();
-    [tensor(scale, 1, bytes), tensor(zero, 2, vec![grid.zero as u8])]
+    let data_type = if grid.low < 0 { INT8 } else { UINT8 };
+    [tensor(scale, FLOAT, bytes), tensor(zero, data_type, vec![grid.zero as u8])]
 }

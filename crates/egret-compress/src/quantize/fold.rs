@@ -68,6 +68,12 @@ pub fn fold(
         }
         !goes
     });
+    drop_unread(graph, parameters);
+    gone.len()
+}
+
+/// Take those of these constants out that nothing reads any more.
+pub fn drop_unread(graph: &mut GraphProto, mut parameters: BTreeSet<String>) {
     let mut names = vec![];
     contractions::reads(&graph.node, &mut names);
     names.extend(graph.output.iter().map(|o| o.name.as_str()));
@@ -76,7 +82,6 @@ pub fn fold(
     graph.initializer.retain(|t| !parameters.contains(&t.name));
     graph.input.retain(|i| !parameters.contains(&i.name));
     graph.node.retain(|n| n.op_type != "Constant" || !n.output.iter().any(|o| parameters.contains(o)));
-    gone.len()
 }
 
 fn change(tensor: Option<&mut TensorProto>, how: impl FnOnce(&mut [f64])) {

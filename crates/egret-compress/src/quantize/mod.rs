@@ -2,13 +2,18 @@
 //! floats of them.
 
 mod activations;
+mod biases;
 mod columns;
 pub mod fitted;
 pub mod fold;
 mod histogram;
+mod placement;
+mod places;
 mod precision;
 pub mod weights;
 
+pub use placement::Runtime;
+pub use places::Edge;
 pub use precision::Precision;
 
 use crate::constants::{Constants, Refusal};
@@ -16,20 +21,19 @@ use crate::data::given::Given;
 use crate::data::original;
 use crate::data::reconstruct::Fit;
 use crate::layers::{Contraction, contractions, named};
-use crate::report::{Entry, Reason, Report, Verdict};
+use crate::report::{Entry, Quantiser, Reason, Report, Verdict};
 use crate::request::Watch;
 use crate::state::{Pack, Resume, State};
 use crate::stats::{Head, Stats};
 use crate::{Compressed, computed, flat, numbers};
-pub use activations::Edge;
 
 use crate::integers::{self, Integers};
-use activations::Places;
 use egret::samples::Samples;
 use egret::{Error, Result, opset};
 use fitted::Made;
 use histogram::Range;
 use onnx_protobuf::{GraphProto, Message, ModelProto};
+use places::Places;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use weights::Weight;
@@ -42,6 +46,8 @@ pub type Planned = std::result::Result<Vec<Weight>, Refusal>;
 pub struct Quantization {
     /// What becomes integers.
     pub to: Precision,
+    /// What will run the copy: of `int8` alone, where quantised values stand so that it finds its integer kernels.
+    pub runtime: Runtime,
     /// Files and folders of samples, see [`egret::samples`]: `int8` needs them for its ranges; with them, weights alone are fitted to
     /// the outputs of the original.
     pub data: Vec<PathBuf>,
@@ -54,7 +60,7 @@ pub struct Quantization {
 impl Quantization {
     /// A precision for all layers.
     pub fn new(to: Precision) -> Quantization {
-        Quantization { to, data: vec![], stats: vec![], skip: vec![] }
+        Quantization { to, runtime: Runtime::default(), data: vec![], stats: vec![], skip: vec![] }
     }
 }
 
@@ -85,6 +91,12 @@ pub fn quantize_watched(
             "--to int8 needs samples of the inputs, --data FILE.npz, or what they told: --stats FILE",
         ));
     }
+    if to != Precision::Static8 && request.runtime != Runtime::default() {
+        return Err(Error::user(format!(
+            "--for {} is of --to int8: with {to} no value between layers is quantised",
+            request.runtime
+        )));
+    }
     if to != Precision::Static8 && !request.stats.is_empty() {
         return Err(Error::user(format!(
             "--to {to} takes no --stats: layers are fitted to the inputs that they have in the quantised model, which only samples give \
@@ -112,6 +124,9 @@ pub fn quantize_watched(
     request.skip.iter().try_for_each(|s| named(&found, s, "--skip"))?;
     let skipped = |c: &Contraction| request.skip.iter().any(|s| c.is(s));
     let mut what = to.to_string();
+    if request.runtime != Runtime::default() {
+        what.push_str(&format!(" for {}", request.runtime));
+    }
     if samples.is_some() || stats.is_some() {
         let folded = fold::fold(model.graph.mut_or_insert_default(), &found, &skipped);
         if folded > 0 {
@@ -132,7 +147,7 @@ pub fn quantize_watched(
     };
     let mut plan = of(&model, &found);
     let mut inputs = match to {
-        Precision::Static8 => inputs(&model, &found, &plan),
+        Precision::Static8 => inputs(&model, &found, &plan, request.runtime),
         _ => vec![vec![]; found.len()],
     };
     some(&found, &plan, &inputs)?;
@@ -155,8 +170,8 @@ pub fn quantize_watched(
                 lost.for_each(|(inputs, _)| inputs.clear());
                 made.extend(found.iter().zip(notes).map(|(c, why)| Made::with(c, why)));
             }
-            activations =
-                Activations::new(&model, &path, &inputs, samples.as_ref(), stats.as_ref(), watch)?;
+            let seen = (samples.as_ref(), stats.as_ref());
+            activations = Activations::new(&model, &path, &inputs, request.runtime, seen, watch)?;
         }
         None => {}
         Some(samples) => {
@@ -189,6 +204,7 @@ pub fn quantize_watched(
         what,
         entries,
         ranges: activations.report(),
+        quantisers: activations.quantisers(),
         products: None,
         bytes: model.len(),
         bytes_before,
@@ -221,10 +237,11 @@ fn apart(
 }
 
 /// The inputs of contractions that become bytes.
-fn inputs(model: &ModelProto, found: &[Contraction], plan: &[Planned]) -> Vec<Vec<Edge>> {
+fn inputs(model: &ModelProto, found: &[Contraction], plan: &[Planned], runtime: Runtime) -> Vec<Vec<Edge>> {
     let graph = model.graph.get_or_default();
     let constants = Constants::new(graph);
     let of = |(c, planned): (&Contraction, &Planned)| match (c.node, &c.layer, planned) {
+        _ if !places::multiplies(&c.op, runtime) => vec![],
         (Some(node), Ok(layer), Ok(_)) => vec![(node, layer.input())],
         // A product of two values.
         (Some(node), Err(_), Err((Reason::NoConstant, _))) if c.op == "MatMul" => {
@@ -245,7 +262,7 @@ pub struct Activations {
 }
 
 impl Activations {
-    /// Of these inputs, each contraction's.
+    /// Of these inputs, each contraction's, for a runtime; from what samples, stats, or both told.
     ///
     /// # Errors
     /// As of [`activations::ranges`].
@@ -253,21 +270,20 @@ impl Activations {
         model: &ModelProto,
         path: &Path,
         inputs: &[Vec<Edge>],
-        samples: Option<&Samples>,
-        stats: Option<&Stats>,
+        runtime: Runtime,
+        (samples, stats): (Option<&Samples>, Option<&Stats>),
         watch: &mut Watch<'_>,
     ) -> Result<Activations> {
         let graph = model.graph.get_or_default();
-        let wanted: Vec<Edge> = inputs.concat();
-        let places = Places::new(graph, &Constants::new(graph), &wanted);
+        let places = Places::new(graph, &Constants::new(graph), &inputs.concat(), runtime);
         let all = samples.map_or(0, Samples::len);
         let mut watch = |at| watch(at, all, "samples");
-        let seen = activations::seen(model, path, &places, samples, stats, &mut watch)?;
+        let seen = activations::seen(model, path, &places.sources(), samples, stats, &mut watch)?;
         let ranges = activations::ranges(model, &places, &seen)?;
         Ok(Activations { places, ranges })
     }
 
-    /// As [`Activations::new`] of samples; ranges that are kept are taken, and others are kept.
+    /// As [`Activations::new`] of samples, for Egret; ranges that are kept are taken, and others are kept.
     ///
     /// # Errors
     /// As of [`Activations::new`].
@@ -281,14 +297,14 @@ impl Activations {
     ) -> Result<Activations> {
         if let Some(bytes) = state.get(name)? {
             let graph = model.graph.get_or_default();
-            let places = Places::new(graph, &Constants::new(graph), &inputs.concat());
+            let places = Places::new(graph, &Constants::new(graph), &inputs.concat(), Runtime::Egret);
             let ranges = state.whole(&bytes, |parts| {
                 let count = parts.length()?;
                 (0..count).map(|_| Some((parts.text()?, Range::unpack(parts)?))).collect()
             })?;
             return Ok(Activations { places, ranges });
         }
-        let out = Activations::new(model, path, inputs, Some(samples), None, watch)?;
+        let out = Activations::new(model, path, inputs, Runtime::Egret, (Some(samples), None), watch)?;
         let mut bytes = Pack::default();
         bytes.whole(out.ranges.len() as u64);
         for (name, range) in &out.ranges {
@@ -299,10 +315,10 @@ impl Activations {
         Ok(out)
     }
 
-    /// Of these inputs only, in the same model.
+    /// Of these inputs only, in the same model, for Egret.
     pub fn among(&self, model: &ModelProto, inputs: &[Vec<Edge>]) -> Activations {
         let graph = model.graph.get_or_default();
-        let places = Places::new(graph, &Constants::new(graph), &inputs.concat());
+        let places = Places::new(graph, &Constants::new(graph), &inputs.concat(), Runtime::Egret);
         let has = |name: &String| places.edges.contains_key(name);
         let ranges =
             self.ranges.iter().filter(|(n, _)| has(n)).map(|(n, r)| (n.clone(), r.clone())).collect();
@@ -313,6 +329,11 @@ impl Activations {
     fn cover(&self, graph: &GraphProto, inputs: &[Edge]) -> bool {
         let has = |&(node, slot): &Edge| self.ranges.contains_key(&graph.node[node].input[slot]);
         !inputs.is_empty() && inputs.iter().all(has)
+    }
+
+    /// What runs them.
+    pub fn runtime(&self) -> Runtime {
+        self.places.runtime
     }
 
     /// The step between the numbers that a value can be, if it has a range.
@@ -330,9 +351,25 @@ impl Activations {
         };
         self.ranges.iter().map(of).collect()
     }
+
+    /// What became of each value that could be bytes, and why.
+    pub fn quantisers(&self) -> Vec<Quantiser> {
+        let mut out: Vec<Quantiser> = vec![];
+        for (value, why) in &self.places.why {
+            let placed = self.ranges.contains_key(value);
+            let lost = "; but samples gave it no range: it holds no f32, or what is no finite number";
+            let why = format!("{why}{}", if placed { "" } else { lost });
+            out.push(Quantiser { value: value.clone(), placed, why });
+        }
+        for (value, why) in &self.places.why_not {
+            out.push(Quantiser { value: value.clone(), placed: false, why: why.clone() });
+        }
+        out
+    }
 }
 
-/// What samples, stats, or both together tell of all values that have ranges where every layer is quantised, by their names.
+/// What samples, stats, or both together tell of all values that have ranges where every layer is quantised for some runtime, by
+/// their names.
 ///
 /// # Errors
 /// As of [`activations::seen`].
@@ -347,9 +384,13 @@ pub fn all_seen(
     let (constants, found) = (Constants::new(graph), contractions(model));
     let plan: Vec<Planned> =
         found.iter().map(|c| weights::weights(graph, &constants, c, Precision::Static8)).collect();
-    let places = Places::new(graph, &constants, &inputs(model, &found, &plan).concat());
+    let of = |runtime| {
+        let inputs = inputs(model, &found, &plan, runtime).concat();
+        Places::new(graph, &constants, &inputs, runtime).sources()
+    };
+    let names: BTreeSet<String> = Runtime::ALL.into_iter().flat_map(of).collect();
     let all = samples.map_or(0, Samples::len);
-    activations::seen(model, path, &places, samples, stats, &mut |at| watch(at, all, "samples"))
+    activations::seen(model, path, &names, samples, stats, &mut |at| watch(at, all, "samples"))
 }
 
 /// That something is quantised.
@@ -391,12 +432,14 @@ pub fn put(
     let all = plan.iter().filter(|p| p.is_ok()).count();
     let mut done = 0;
     let graph = model.graph.mut_or_insert_default();
-    let stored = {
+    let (stored, mut biases) = {
         let constants = Constants::new(graph);
-        found.iter().map(|c| c.stored(graph, &constants)).collect::<Vec<_>>()
+        let stored = found.iter().map(|c| c.stored(graph, &constants)).collect::<Vec<_>>();
+        let bias = |c: &Contraction| biases::Products::of(graph, &constants, c, activations);
+        (stored, found.iter().map(bias).collect::<Vec<_>>())
     };
-    for ((((c, step), fitted), inputs), stored) in found.iter().zip(plan).zip(made).zip(inputs).zip(stored)
-    {
+    let each = found.iter().zip(plan).zip(made).zip(inputs).zip(stored).zip(&mut biases);
+    for (((((c, step), fitted), inputs), stored), bias) in each {
         let bytes = stored.map(|b| [b, b]);
         let verdict =
             |verdict| Entry { name: c.name.clone(), op: c.op.clone(), weight: None, bytes, verdict };
@@ -432,7 +475,7 @@ pub fn put(
                 continue;
             }
             let tensor = weight.place.of(graph).ok_or_else(gone)?;
-            let (made, was) = match ready.take() {
+            let (mut made, was) = match ready.take() {
                 Some(ready) => ready,
                 None => {
                     let made = Integers::of(tensor, weight.form).ok_or_else(|| {
@@ -444,6 +487,10 @@ pub fn put(
                     (made, numbers::read(tensor).ok_or_else(gone)?)
                 }
             };
+            let bias = bias.take();
+            if let Some(bias) = &bias {
+                bias.give_room(&mut made, &was);
+            }
             let is = made.values();
             count += was.len();
             zeros += is.iter().filter(|v| **v == 0.0).count();
@@ -459,6 +506,7 @@ pub fn put(
             }
             names.push(weight.name.clone());
             first.extend(weights::put(graph, weight, &made));
+            first.extend(bias.and_then(|bias| bias.put(graph, &made)));
         }
         let sqnr = (lost > 0.0).then(|| 10.0 * (energy / lost).log10());
         let form = forms.join("; ") + if covered { "; input uint8" } else { "" } + &note;
