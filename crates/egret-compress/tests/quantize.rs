@@ -403,3 +403,49 @@ fn integers_keep_the_digits() {
         assert!(now + lost >= dense, "{precision}: {dense} before, {now} now");
     }
 }
+
+/// A channel of a hundred times the range of the others leaves them a hundredth of the codes, unless its factor moves into the weights.
+#[test]
+fn smoothing_gives_small_channels_their_codes() {
+    const WIDTH: usize = 64;
+    let of = |name: &str, dims: &[i64], values: Vec<f32>| TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: 1,
+        raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ..TensorProto::default()
+    };
+    let mut rng = Rng::new(3);
+    let mut random = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.signed_f64() as f32).collect() };
+    let mut scale = vec![1.0; WIDTH];
+    scale[2] = 100.0;
+    let mut weight = random(WIDTH * WIDTH);
+    weight[2 * WIDTH..3 * WIDTH].iter_mut().for_each(|w| *w /= 100.0);
+    let nodes = vec![
+        node("LayerNormalization", "norm", &["x", "scale"], "t"),
+        node("MatMul", "layer", &["t", "w"], "y"),
+    ];
+    let square = [WIDTH as i64; 2];
+    let weights = vec![of("scale", &square[..1], scale), of("w", &square, weight)];
+    let file = File::of(&model(nodes, weights, &[1, WIDTH as i64], "y"));
+    let data = file.0.path().join("x.npy");
+    let samples = Tensor::new(&[256, WIDTH], random(256 * WIDTH));
+    npz::write(&data, &[("x".into(), samples)]).expect("a file");
+    let x = Tensor::new(&[1, WIDTH], random(WIDTH));
+    let want = run(&file.path(), &x);
+    let error = |smooth: bool| {
+        let request = Quantization { data: vec![data.clone()], smooth, ..to("int8") };
+        let [made, again] = [(); 2].map(|()| quantize(&file.path(), &request).expect("it works"));
+        assert!(made.model == again.model, "other bytes");
+        assert_eq!(made.report.what.contains("the inputs of 1 layers smoothed"), smooth);
+        let copy = File::new(&made.model);
+        let got = run(&copy.path(), &x);
+        let square = |list: Vec<f32>| list.iter().map(|v| v * v).sum::<f32>();
+        square(want.iter().zip(&got).map(|(a, b)| a - b).collect()) / square(want.clone())
+    };
+    let (plain, smoothed) = (error(false), error(true));
+    assert!(smoothed < plain / 20.0, "{smoothed}, and {plain} without");
+    let refused =
+        quantize(&file.path(), &Quantization { smooth: true, ..to("w8") }).err().expect("an error");
+    assert!(refused.to_string().contains("--smooth goes with"), "{refused}");
+}

@@ -35,6 +35,10 @@ pub struct Args {
     /// Leave a layer alone, by the name of its node or weight. May be repeated
     #[arg(long, value_name = "NAME")]
     pub skip: Vec<String>,
+    /// Move factors from the channels of values into the weights that read them, where that makes rounding errors less: for int8 of
+    /// networks some channels of which have far larger numbers than others, such as transformers; with --data
+    #[arg(long)]
+    pub smooth: bool,
     /// A page about it.
     #[command(flatten)]
     pub page: ReportArgs,
@@ -57,6 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
         data: args.data.clone(),
         stats: args.stats.clone(),
         skip: args.skip.clone(),
+        smooth: args.smooth,
         ..Quantization::new(args.to)
     };
     let made = resumed("quantising", state.as_deref(), |resume, watch| {

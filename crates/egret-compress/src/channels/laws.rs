@@ -19,12 +19,12 @@ use onnx_protobuf::{
 use std::collections::BTreeSet;
 use std::path::Path;
 
-pub(super) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+pub(crate) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
     let (name, ints) = (name.into(), ints.to_vec());
     AttributeProto { name, ints, type_: AttributeType::INTS.into(), ..AttributeProto::default() }
 }
 
-pub(super) fn int(name: &str, i: i64) -> AttributeProto {
+pub(crate) fn int(name: &str, i: i64) -> AttributeProto {
     AttributeProto { name: name.into(), i, type_: AttributeType::INT.into(), ..AttributeProto::default() }
 }
 
@@ -37,13 +37,13 @@ struct Map {
 }
 
 /// A graph in the making.
-pub(super) struct Maker {
-    pub(super) graph: GraphProto,
-    pub(super) rng: Rng,
+pub(crate) struct Maker {
+    pub(crate) graph: GraphProto,
+    pub(crate) rng: Rng,
 }
 
 impl Maker {
-    pub(super) fn constant(&mut self, dims: &[i64], from: f64, to: f64) -> String {
+    pub(crate) fn constant(&mut self, dims: &[i64], from: f64, to: f64) -> String {
         let name = format!("c{}", self.graph.initializer.len());
         let count: i64 = dims.iter().product();
         let values: Vec<f64> =
@@ -54,7 +54,7 @@ impl Maker {
         self.graph.initializer[self.graph.initializer.len() - 1].name.clone()
     }
 
-    pub(super) fn integers(&mut self, values: &[i64]) -> String {
+    pub(crate) fn integers(&mut self, values: &[i64]) -> String {
         let name = format!("c{}", self.graph.initializer.len());
         let (dims, int64_data) = (vec![values.len() as i64], values.to_vec());
         let tensor =
@@ -63,7 +63,7 @@ impl Maker {
         name
     }
 
-    pub(super) fn node(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+    pub(crate) fn node(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
         let output = format!("v{}", self.graph.node.len());
         self.graph.node.push(NodeProto {
             op_type: op.into(),
@@ -166,7 +166,7 @@ impl Maker {
     }
 }
 
-pub(super) fn port(name: &str, dims: &[i64]) -> ValueInfoProto {
+pub(crate) fn port(name: &str, dims: &[i64]) -> ValueInfoProto {
     let dim = |&d: &i64| Dimension { value: Some(dimension::Value::DimValue(d)), ..Dimension::default() };
     let shape = TensorShapeProto { dim: dims.iter().map(dim).collect(), ..TensorShapeProto::default() };
     let ty =
@@ -217,7 +217,7 @@ fn model(seed: u64) -> ModelProto {
 }
 
 /// The model with zeros in all weights that read channels that go.
-pub(super) fn zeroed(model: &ModelProto, walk: &Walk<'_>, gone: &BTreeSet<Id>) -> ModelProto {
+pub(crate) fn zeroed(model: &ModelProto, walk: &Walk<'_>, gone: &BTreeSet<Id>) -> ModelProto {
     let mut out = model.clone();
     let found = contractions(model);
     for product in walk.products.iter().filter(|p| !p.depthwise) {

@@ -12,7 +12,7 @@ mod gates;
 mod groups;
 mod ids;
 #[cfg(test)]
-mod laws;
+pub(crate) mod laws;
 #[cfg(test)]
 mod laws_attention;
 #[cfg(test)]

@@ -10,6 +10,9 @@ mod histogram;
 mod placement;
 mod places;
 mod precision;
+mod smooth;
+#[cfg(test)]
+mod smooth_laws;
 pub mod weights;
 
 pub use placement::Runtime;
@@ -55,12 +58,15 @@ pub struct Quantization {
     pub stats: Vec<PathBuf>,
     /// Layers that are left alone, by the name of the node or of the weight.
     pub skip: Vec<String>,
+    /// Whether factors move from the channels of values into weights first, where that makes rounding errors less: with `int8` and samples.
+    pub smooth: bool,
 }
 
 impl Quantization {
     /// A precision for all layers.
     pub fn new(to: Precision) -> Quantization {
-        Quantization { to, runtime: Runtime::default(), data: vec![], stats: vec![], skip: vec![] }
+        let runtime = Runtime::default();
+        Quantization { to, runtime, data: vec![], stats: vec![], skip: vec![], smooth: false }
     }
 }
 
@@ -102,6 +108,11 @@ pub fn quantize_watched(
             "--to {to} takes no --stats: layers are fitted to the inputs that they have in the quantised model, which only samples give \
              (--data FILE.npz)"
         )));
+    }
+    if request.smooth && (to != Precision::Static8 || request.data.is_empty()) {
+        return Err(Error::user(
+            "--smooth goes with --to int8 and --data FILE.npz: samples tell the ranges of single channels",
+        ));
     }
     let mut model = file.proto().clone();
     let samples = match request.data[..] {
@@ -169,6 +180,13 @@ pub fn quantize_watched(
                 let lost = inputs.iter_mut().zip(&notes).filter(|(_, why)| why.is_some());
                 lost.for_each(|(inputs, _)| inputs.clear());
                 made.extend(found.iter().zip(notes).map(|(c, why)| Made::with(c, why)));
+                if request.smooth {
+                    let told =
+                        smooth::smooth(&mut model, &path, &found, &plan, &inputs, &skipped, samples)?;
+                    what.push_str(&format!(", the inputs of {} layers smoothed", told.len()));
+                    told.into_iter().for_each(|(index, words)| made[index].note += &words);
+                    plan = of(&model, &found);
+                }
             }
             let seen = (samples.as_ref(), stats.as_ref());
             activations = Activations::new(&model, &path, &inputs, request.runtime, seen, watch)?;
