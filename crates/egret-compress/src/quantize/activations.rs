@@ -99,6 +99,8 @@ pub fn ranges(
         .filter(|n| n.op_type == "Softmax")
         .filter_map(|n| n.output.first().map(String::as_str))
         .collect();
+    let zero_below: BTreeSet<&str> =
+        places.edges.keys().map(String::as_str).filter(|n| is_zero_below(graph, places, n)).collect();
     let mut out = BTreeMap::new();
     for name in places.edges.keys() {
         let source = places.source(name);
@@ -108,6 +110,7 @@ pub fn ranges(
         }
         let range = match probabilities.contains(source) {
             true => Range { grid: bytes(0.0, 1.0), method: "probabilities" },
+            false if zero_below.contains(name.as_str()) => histogram.clone().above(ZERO_BELOW).range(),
             false => histogram.range(),
         };
         out.insert(name.clone(), range);
@@ -125,6 +128,17 @@ pub fn ranges(
         ))),
         _ => Ok(out),
     }
+}
+
+/// `HardSwish` makes zero of every number below.
+const ZERO_BELOW: f64 = -3.0;
+
+/// Whether nothing but `HardSwish` reads a value: codes for what it makes zeros of would be wasted.
+fn is_zero_below(graph: &GraphProto, places: &Places, name: &str) -> bool {
+    let mut readers = graph.node.iter().filter(|n| n.input.iter().any(|i| i == name)).peekable();
+    let is_output = graph.output.iter().any(|o| o.name == name);
+    let alone = places.source(name) == name && !is_output && readers.peek().is_some();
+    alone && readers.all(|n| n.op_type == "HardSwish")
 }
 
 /// Ranges that are more than this many times as wide as others share no scale with them: the bytes of the others would be few.

@@ -255,6 +255,19 @@ impl Histogram {
         (low, high)
     }
 
+    /// As if every number below this one, which is negative, had been it.
+    pub fn above(mut self, floor: f64) -> Histogram {
+        if self.low >= floor {
+            return self;
+        }
+        let last = HALF - 1 - self.bin(-floor);
+        let below: u64 = self.bins[..last].iter().sum();
+        self.bins[..last].fill(0);
+        self.bins[last] += below;
+        self.low = floor;
+        self
+    }
+
     /// The range of least squared error.
     pub fn range(&self) -> Range {
         let mut best = Range { grid: bytes(self.low, self.high), method: "minmax" };
@@ -348,6 +361,19 @@ mod tests {
         let mut few = Histogram::default();
         few.add(&[1.0, 2.0, 50.0]);
         assert_eq!(few.range().method, "minmax");
+    }
+
+    #[test]
+    fn nothing_is_below_a_floor_and_nothing_is_lost() {
+        let mut rng = Rng::new(4);
+        let values: Vec<f32> = (0..3000).map(|_| 20.0 * rng.signed_f64() as f32).collect();
+        let (mut all, mut floored) = (Histogram::default(), Histogram::default());
+        all.add(&values);
+        floored.add(&values.iter().map(|v| v.max(-3.0)).collect::<Vec<_>>());
+        let cut = all.clone().above(-3.0);
+        assert_eq!((cut.low, cut.high, cut.count()), (-3.0, all.high, all.count()));
+        assert_eq!(cut, floored);
+        assert_eq!(all.clone().above(-30.0), all, "it is above");
     }
 
     #[test]
