@@ -32,6 +32,7 @@ fn goal(data: PathBuf, to: &str) -> Goal {
         speed: None,
         zeros: None,
         target: None,
+        measure: false,
         skip: vec![],
     }
 }

@@ -59,6 +59,7 @@ fn goal(to: &str, data: PathBuf) -> Goal {
         speed: None,
         zeros: None,
         target: None,
+        measure: false,
         skip: vec![],
     }
 }

@@ -51,6 +51,7 @@ fn goal(dir: &TempDir, to: &str, seed: u64) -> Goal {
         speed: None,
         zeros: None,
         target: None,
+        measure: false,
         skip: vec![],
     }
 }

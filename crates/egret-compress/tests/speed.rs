@@ -39,6 +39,7 @@ fn goal(dir: &TempDir, to: &str, speed: Option<&str>) -> Goal {
         zeros: None,
         speed: speed.map(|s| s.parse().expect("a speed")),
         target: speed.map(|_| TARGET.to_owned()),
+        measure: false,
         skip: vec![],
     }
 }
@@ -213,6 +214,23 @@ fn estimated(dir: &TempDir, model: &[u8]) -> egret::Estimate {
     let file = egret::frontend::ModelFile::open(&path).expect("a model");
     let graph = file.import(&Default::default()).expect("a graph");
     egret::estimate(graph, &options).expect("an estimate")
+}
+
+#[test]
+fn measured_times_take_the_place_of_estimates() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let asked = Goal { target: None, measure: true, ..goal(&dir, "dense,channels:0.5", Some("1.1x")) };
+    let outcome = found(&asked);
+    let pace = outcome.joint.as_ref().and_then(|j| j.pace.as_ref()).expect("times");
+    assert!(pace.measured && pace.by() == "measured");
+    assert!(pace.before > 1000 && pace.layers.iter().filter(|l| l.1.before > 0).count() > 2, "{pace:?}");
+    again(&dir, &outcome);
+    let refused = |goal: Goal| {
+        let e = compress(&model(), &goal, None, &mut |_, _, _| {}).err().expect("an error").to_string();
+        assert!(e.contains("--measure goes with --speed, and without --target"), "{e}");
+    };
+    refused(Goal { target: Some(TARGET.into()), ..asked.clone() });
+    refused(Goal { speed: None, size: Some("50%".parse().expect("a size")), ..asked });
 }
 
 #[test]

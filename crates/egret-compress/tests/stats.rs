@@ -163,6 +163,7 @@ fn stats_give_the_bytes_that_their_samples_give() {
         speed: None,
         zeros: None,
         target: None,
+        measure: false,
         skip: vec![],
     };
     for to in ["auto", "dense,int8,w4:32"] {
@@ -265,6 +266,7 @@ fn what_only_samples_tell_is_refused_by_name() {
         speed: None,
         zeros: None,
         target: None,
+        measure: false,
         skip: vec![],
     };
     let e = compress(&case.net.path(), &goal, None, &mut |_, _, _| {}).map(|_| ()).expect_err("no copy");

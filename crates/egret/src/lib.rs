@@ -86,7 +86,7 @@ pub use egret_trace as trace;
 pub use egret_trace::Trace;
 pub use engine::{CodeSize, Engine, Executable, Session, interpret};
 pub use error::{Error, ErrorKind, Result};
-pub use estimate::{Estimate, estimate};
+pub use estimate::{Estimate, estimate, measure};
 pub use native::Native;
 pub use near::near;
 pub use options::{

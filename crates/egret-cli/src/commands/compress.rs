@@ -52,14 +52,17 @@ pub struct Args {
     /// CPU that --speed is estimated for, as of `compile` [default: native]
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
+    /// Compile and run the model and its copies to tell their times, instead of estimates: on this machine, which does nothing else meanwhile
+    #[arg(long)]
+    pub measure: bool,
     /// Leave a layer alone, by the name of its node or weight. May be repeated
     #[arg(long, value_name = "NAME")]
     pub skip: Vec<String>,
     /// Make again what a recipe says, without a search: OUT.recipe.toml, which stands beside each output
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["eval", "stats", "metric", "to", "size", "budget", "speed", "zeros", "target", "skip", "plan"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["eval", "stats", "metric", "to", "size", "budget", "speed", "zeros", "target", "measure", "skip", "plan"])]
     pub recipe: Option<PathBuf>,
     /// Say what would be tried; needs no data
-    #[arg(long, conflicts_with_all = ["report", "stats", "speed", "target"])]
+    #[arg(long, conflicts_with_all = ["report", "stats", "speed", "target", "measure"])]
     pub plan: bool,
     /// The compressed model
     #[arg(long, short, value_name = "FILE", required_unless_present = "plan")]
@@ -85,6 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
         speed: args.speed,
         zeros: args.zeros,
         target: args.target.clone(),
+        measure: args.measure,
         skip: args.skip.clone(),
     };
     let output = match &args.output {
@@ -264,7 +268,8 @@ fn micros(ns: u64) -> String {
 fn times(pace: &Pace) -> Result<()> {
     let now = pace.now_total();
     say!(
-        "estimated     {} us on {}, {:.2}x as fast; the original {} us, {} asked",
+        "{:<13} {} us on {}, {:.2}x as fast; the original {} us, {} asked",
+        pace.by(),
         micros(now),
         pace.target,
         pace.times(now),

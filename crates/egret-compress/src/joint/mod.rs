@@ -72,6 +72,8 @@ pub struct Goal {
     pub zeros: Option<Zeros>,
     /// What that is estimated for, as `--target` of `egret compile`; `None` = this machine.
     pub target: Option<String>,
+    /// Whether models are compiled and run to tell their times, instead of estimates.
+    pub measure: bool,
     /// Layers that are left alone.
     pub skip: Vec<String>,
 }
@@ -156,6 +158,11 @@ pub fn compress(
     if goal.speed.is_none() && goal.target.is_some() {
         return Err(Error::user("--target says what --speed is estimated for; a size has none"));
     }
+    if goal.measure && (goal.speed.is_none() || goal.target.is_some()) {
+        return Err(Error::user(
+            "--measure goes with --speed, and without --target: times are those of this machine",
+        ));
+    }
     let to = if goal.speed.is_some() { goal.to.of_time()? } else { goal.to.clone() };
     if !goal.stats.is_empty() && (goal.speed.is_some() || !to.channels.is_empty()) {
         return Err(Error::user(
@@ -196,8 +203,9 @@ pub fn compress(
     let (before, path) = (base.file.len(), base.path.clone());
     // Size, time and loss do not count: what is found for one holds for another.
     let by = if goal.speed.is_some() { "time" } else { "size" };
+    let measured = if goal.measure { ", measured" } else { "" };
     let asked = format!(
-        "compress to {:?} for {by} {:?}, without {:?}, by {metric}",
+        "compress to {:?} for {by} {:?}, without {:?}, by {metric}{measured}",
         to.list, goal.target, goal.skip
     );
     let told = stats.as_ref().map_or(vec![], Stats::hashes);
@@ -226,7 +234,7 @@ pub fn compress(
     let mut pace = None;
     match goal.speed {
         Some(speed) => {
-            let clock = Clock::new(goal.target.as_deref(), &fit)?;
+            let clock = Clock::new(goal.target.as_deref(), &fit, goal.measure.then_some(&state))?;
             let rungs = Rungs { opened: &opened, to: &to, skip: &goal.skip, clock: &clock, eval: &eval };
             pace = Some(search.quickest(&rungs, base, speed)?);
         }

@@ -1,4 +1,4 @@
-//! Where the estimated time goes, and how much of it no level and no channel moves.
+//! Where the time goes, and how much of it no level and no channel moves.
 
 use crate::joint::base::Base;
 use crate::joint::goal::Speed;
@@ -28,13 +28,15 @@ pub struct Step {
     pub least: u64,
 }
 
-/// The estimated times of a search.
+/// The times of a search.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pace {
     /// What was asked.
     pub speed: Speed,
-    /// What they are estimated for.
+    /// What they are of.
     pub target: String,
+    /// Whether they were measured.
+    pub measured: bool,
     /// Of the original, in nanoseconds.
     pub before: u64,
     /// What was allowed.
@@ -51,11 +53,12 @@ pub struct Pace {
 
 impl Pace {
     pub(super) fn new(speed: Speed, most: u64, base: &Base, timed: &Timed) -> Pace {
-        let Times { total, layers, target } = &timed.dense;
+        let Times { total, layers, target, measured } = &timed.dense;
         let of = |ns: u64| Shares { before: ns, now: ns, least: ns };
         let mut out = Pace {
             speed,
             target: target.clone(),
+            measured: *measured,
             before: *total,
             most,
             layers: layers.iter().map(|&ns| (String::new(), of(ns))).collect(),
@@ -103,6 +106,11 @@ impl Pace {
         self.layers.iter().map(|l| l.1.now).sum::<u64>() + self.rest.now
     }
 
+    /// How they were told.
+    pub fn by(&self) -> &'static str {
+        if self.measured { "measured" } else { "estimated" }
+    }
+
     /// How many times as fast so many nanoseconds are.
     pub fn times(&self, ns: u64) -> f64 {
         self.before as f64 / ns.max(1) as f64
@@ -113,12 +121,13 @@ impl Pace {
         let least: u64 = self.layers.iter().map(|l| l.1.least).sum();
         let stay = self.stay.as_ref().map_or(String::new(), |why| format!("; {why}"));
         format!(
-            "{} is not reached: {} on {} may take {}, and the fastest copy is estimated to take {}, {:.2}x; \
+            "{} is not reached: {} on {} may take {}, and the fastest copy is {} to take {}, {:.2}x; \
              layers that no level and no channels make faster take {}, what is no layer {}{stay}",
             self.speed,
             words(self.before),
             self.target,
             words(self.most),
+            self.by(),
             words(ns),
             self.times(ns),
             words(least),
@@ -136,7 +145,7 @@ impl Pace {
         };
         let step = |s: &Step| json!({ "channels": s.channels.map(|c| c.to_string()), "nanoseconds": s.dense, "least": s.least });
         json!({
-            "asked": self.speed.to_string(), "target": self.target, "before": self.before, "most": self.most,
+            "asked": self.speed.to_string(), "target": self.target, "by": self.by(), "before": self.before, "most": self.most,
             "now": self.now_total(), "times": self.times(self.now_total()),
             "layers": self.layers.iter().map(layer).collect::<Vec<_>>(), "rest": shares(&self.rest),
             "no_channels": self.stay, "channels": self.rungs.iter().map(step).collect::<Vec<_>>(),

@@ -50,8 +50,7 @@ impl Point {
 
     /// Its bytes or its time, in words.
     pub fn told(&self) -> String {
-        self.time
-            .map_or_else(|| format!("{} bytes", self.bytes), |ns| format!("an estimated {}", words(ns)))
+        self.time.map_or_else(|| format!("{} bytes", self.bytes), |ns| format!("a time of {}", words(ns)))
     }
 }
 

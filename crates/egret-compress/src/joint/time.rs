@@ -1,4 +1,5 @@
-//! What copies are estimated to take: the compiler's own estimate of the graph that it would compile, shared out among the layers.
+//! What copies take: the compiler's own estimate of the graph that it would compile, or what it was measured to take, shared out among the
+//! layers.
 
 use crate::constants::Constants;
 use crate::joint::base::{Base, Choice};
@@ -8,21 +9,25 @@ use crate::layers::Contraction;
 use crate::quantize::{Activations, Precision, Runtime};
 use crate::report::Reason;
 use crate::request::Watch;
+use crate::state::{Pack, State};
 use egret::frontend::ModelFile;
+use egret::ir::Value;
 use egret::samples::{Sample, Samples};
-use egret::{Error, Options, Result, estimate};
-use onnx_protobuf::ModelProto;
+use egret::{Error, Estimate, Options, Result, estimate, measure};
+use onnx_protobuf::{Message, ModelProto};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What estimates are for.
-pub struct Clock {
+/// What times are for, and where they come from.
+pub struct Clock<'a> {
     options: Options,
     /// Whose shapes the model has.
     sample: Sample,
+    /// Where measured times are kept; `None` = they are estimated.
+    measured: Option<&'a State>,
 }
 
-/// The estimated time of a model, in nanoseconds on one core.
+/// The time of a model, in nanoseconds on one core.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Times {
     /// Of the whole.
@@ -31,6 +36,8 @@ pub struct Times {
     pub layers: Vec<u64>,
     /// Which machine it is for.
     pub target: String,
+    /// Whether it was measured.
+    pub measured: bool,
 }
 
 impl Times {
@@ -40,12 +47,13 @@ impl Times {
     }
 }
 
-impl Clock {
-    /// For a target, `None` = this machine; sizes are those of the first sample.
+impl<'a> Clock<'a> {
+    /// For a target, `None` = this machine; sizes are those of the first sample. With `measured`, models are compiled and run, and what they
+    /// take is kept there.
     ///
     /// # Errors
     /// A target that there is not; samples that cannot be read.
-    pub fn new(target: Option<&str>, samples: &Samples) -> Result<Clock> {
+    pub fn new(target: Option<&str>, samples: &Samples, measured: Option<&'a State>) -> Result<Clock<'a>> {
         let mut options = Options::default();
         if let Some(target) = target {
             options.set_target(target)?;
@@ -56,7 +64,7 @@ impl Clock {
             Ok(())
         })?;
         let sample = first.ok_or_else(|| Error::user("no sample is given"))?;
-        Ok(Clock { options, sample })
+        Ok(Clock { options, sample, measured })
     }
 
     /// Of a model with these contractions.
@@ -65,22 +73,65 @@ impl Clock {
     /// A model that cannot be imported.
     pub fn times(&self, path: &Path, model: &ModelProto, found: &[Contraction]) -> Result<Times> {
         let file = ModelFile::of(path, model.clone());
-        let (graph, _) = file.import_for_inputs(&BTreeMap::new(), &self.sample, BTreeMap::new())?;
-        let estimated = estimate(graph, &self.options)?;
+        let (graph, decided) = file.import_for_inputs(&BTreeMap::new(), &self.sample, BTreeMap::new())?;
+        let told = match self.measured {
+            None => estimate(graph, &self.options)?,
+            Some(state) => {
+                let inputs: Vec<Value> = (graph.inputs().iter())
+                    .filter_map(|&v| self.sample.get(&graph.value(v).name).cloned())
+                    .collect();
+                let run = || measure(graph, &self.options, &inputs, &decided.bind);
+                kept(state, model, run)?
+            }
+        };
         let mut of: BTreeMap<String, usize> = BTreeMap::new();
         for (i, c) in found.iter().enumerate() {
             // A node without a name is called by its operator and its output already.
             of.insert(format!("{}:{}", c.op, c.name), i);
             of.insert(c.name.clone(), i);
         }
-        let mut out =
-            Times { total: estimated.total(), layers: vec![0; found.len()], target: estimated.target };
-        for (sources, ns) in estimated.nodes {
+        let mut out = Times {
+            total: told.total(),
+            layers: vec![0; found.len()],
+            target: told.target,
+            measured: self.measured.is_some(),
+        };
+        for (sources, ns) in told.nodes {
             let whose: Vec<usize> = sources.iter().filter_map(|s| of.get(s).copied()).collect();
             whose.iter().for_each(|&i| out.layers[i] += ns / whose.len() as u64);
         }
         Ok(out)
     }
+}
+
+/// What was measured of a model before, or now: a run that goes on takes the times that it was begun with.
+fn kept(state: &State, model: &ModelProto, run: impl FnOnce() -> Result<Estimate>) -> Result<Estimate> {
+    let bytes = model
+        .write_to_bytes()
+        .map_err(|e| Error::unsupported(format!("the copy cannot be written: {e}")))?;
+    let name = format!("time {}", blake3::hash(&bytes));
+    if let Some(bytes) = state.get(&name)? {
+        return state.whole(&bytes, |parts| {
+            let target = parts.text()?;
+            let nodes = (0..parts.length()?).map(|_| {
+                let ns = parts.whole()?;
+                let sources = (0..parts.length()?).map(|_| parts.text()).collect::<Option<_>>()?;
+                Some((sources, ns))
+            });
+            Some(Estimate { nodes: nodes.collect::<Option<_>>()?, target })
+        });
+    }
+    let told = run()?;
+    let mut out = Pack::default();
+    out.text(&told.target);
+    out.whole(told.nodes.len() as u64);
+    for (sources, ns) in &told.nodes {
+        out.whole(*ns);
+        out.whole(sources.len() as u64);
+        sources.iter().for_each(|s| out.text(s));
+    }
+    state.put(&name, &out.done())?;
+    Ok(told)
 }
 
 /// The levels of a model that save time, and what they are estimated to take.
@@ -98,7 +149,12 @@ impl Timed {
     ///
     /// # Errors
     /// A model that cannot be imported; data that do not fit it.
-    pub fn new(base: &mut Base, samples: &Samples, clock: &Clock, watch: &mut Watch<'_>) -> Result<Timed> {
+    pub fn new(
+        base: &mut Base,
+        samples: &Samples,
+        clock: &Clock<'_>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Timed> {
         let ranges = ranges(base, samples, watch)?;
         let none = vec![None; base.found.len()];
         let dense = clock.times(&base.path, &unfitted(base, &none, &ranges)?, &base.found)?;
@@ -128,7 +184,8 @@ impl Timed {
                     .map(|(c, ns)| format!("{} {}", c.level, words(*ns)))
                     .collect();
                 let text = format!(
-                    "no level is estimated to save time: now {}, {}",
+                    "no level {} to save time: now {}, {}",
+                    if dense.measured { "was measured" } else { "is estimated" },
                     words(dense.layers[i]),
                     tried.join(", ")
                 );
@@ -161,7 +218,7 @@ impl Timed {
     ///
     /// # Errors
     /// A model that cannot be imported.
-    pub fn of(&self, base: &Base, levels: &[Option<Level>], clock: &Clock) -> Result<Times> {
+    pub fn of(&self, base: &Base, levels: &[Option<Level>], clock: &Clock<'_>) -> Result<Times> {
         clock.times(&base.path, &unfitted(base, levels, &self.ranges)?, &base.found)
     }
 }

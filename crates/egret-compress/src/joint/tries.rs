@@ -48,7 +48,7 @@ pub struct Rungs<'a> {
     /// Layers that are left alone.
     pub skip: &'a [String],
     /// What times are estimated by.
-    pub clock: &'a Clock,
+    pub clock: &'a Clock<'a>,
     /// Samples that judge.
     pub eval: &'a Samples,
 }
@@ -88,7 +88,7 @@ impl Search<'_, '_> {
     }
 
     /// Make the copy of a choice and judge it; whether it meets the goal.
-    fn try_out(&mut self, rung: &Rung, choices: &[usize], clock: Option<&Clock>) -> Result<bool> {
+    fn try_out(&mut self, rung: &Rung, choices: &[usize], clock: Option<&Clock<'_>>) -> Result<bool> {
         let base = &rung.base;
         let of = of(base, choices);
         let levels: Vec<Level> = of.iter().flatten().copied().collect();
@@ -287,7 +287,7 @@ impl Search<'_, '_> {
     }
 
     /// The copy of a rung that loses least within the time, if the estimates have one.
-    fn within(&mut self, base: Base, timed: &Timed, clock: &Clock) -> Result<()> {
+    fn within(&mut self, base: Base, timed: &Timed, clock: &Clock<'_>) -> Result<()> {
         let most = self.most.unwrap_or(u64::MAX);
         if timed.dense.total <= most {
             let dense = vec![0; timed.levels.len()];

@@ -44,7 +44,7 @@ pub fn tiles(joint: &Joint, bytes: usize) -> Vec<(String, String)> {
     if let (Some(pace), Some(ns)) = (&joint.pace, point.time) {
         out.push((
             format!("speed {}", verdict(ns <= pace.most)),
-            format!("{:.2}x estimated on {}, {} asked", pace.times(ns), pace.target, pace.speed),
+            format!("{:.2}x {} on {}, {} asked", pace.times(ns), pace.by(), pace.target, pace.speed),
         ));
     }
     out
