@@ -40,6 +40,7 @@ mod channels;
 mod computed;
 mod constants;
 mod contractions;
+mod damping;
 mod data;
 mod ends;
 mod flat;

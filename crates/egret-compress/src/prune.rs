@@ -8,6 +8,7 @@ use crate::data::reconstruct::{Fit, Reconstructed, Solved, qualities, reconstruc
 use crate::layers::{Contraction, Layer, contractions};
 use crate::mask::{self, Scored};
 use crate::methods::Problem;
+use crate::moments::Moments;
 use crate::pattern::Pattern;
 use crate::plan::{self, Step};
 use crate::report::{Compressed, Entry, Quality, Report, Verdict};
@@ -15,7 +16,7 @@ use crate::request::{Request, Watch};
 use crate::scope::Scope;
 use crate::state::{Resume, State};
 use crate::stats::{Head, Kind, Stats};
-use crate::{channels, flat, numbers, wire};
+use crate::{channels, damping, flat, numbers, wire};
 use egret::samples::Samples;
 use egret::{Error, Result, source};
 use onnx_protobuf::{GraphProto, Message, ModelProto};
@@ -92,8 +93,12 @@ pub fn prune_watched(
         }
         let scope = if scope == Scope::Global { Scope::Layer } else { scope };
         let mut solve = |target: &Target<Zeros>, weights: &[f64], seen: &Seen| {
-            let (layout, pattern, moments) = (&target.layer.layout, target.task.pattern, &seen.all[..]);
-            request.method.solve(&Problem { layout, weights, moments, pattern, scope }).map(Solved::from)
+            let (layout, pattern) = (&target.layer.layout, target.task.pattern);
+            let solve = |moments: &[Moments], damping: f64| {
+                let problem = Problem { layout, weights, moments, pattern, scope, damping };
+                request.method.solve(&problem)
+            };
+            solve(&seen.all, damping::best(seen, MOST, &solve)).map(Solved::from)
         };
         let start = original.model.clone();
         let (all, most) = (found.len(), |_| MOST);
@@ -101,7 +106,8 @@ pub fn prune_watched(
         let mut made = match source {
             Source::Samples(samples) => {
                 state = request.state(resume, &path, samples, original.targets.len())?;
-                let fit = Fit { samples, state: &state, pass: Request::PASS, held: false };
+                let fit =
+                    Fit { samples, state: &state, pass: Request::PASS, held: request.method.fits_inputs() };
                 reconstruct(&original, start, all, fit, &most, &mut solve, watch)?
             }
             Source::Stats(stats, kind) => {

@@ -38,7 +38,7 @@ pub type Watch<'a> = dyn FnMut(usize, usize, &str) + 'a;
 
 impl Request {
     /// What stands before the numbers of layers in the names of their records.
-    pub(crate) const PASS: &str = "pruned";
+    pub(crate) const PASS: &str = "pruned, damping by layer";
 
     /// The layers that a run with this request has pruned; it is told how many there are, of so many.
     ///

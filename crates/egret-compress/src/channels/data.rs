@@ -4,10 +4,11 @@
 use crate::channels::gates::{self, Gates};
 use crate::channels::groups::Group;
 use crate::channels::ids::Id;
-use crate::channels::reader::{self, Held, MOST, Reader};
+use crate::channels::reader::{self, MOST, Reader};
 use crate::channels::score::{self, Scores};
 use crate::channels::walk::Walk;
 use crate::constants::Constants;
+use crate::damping::{self, Held};
 use crate::data::distance::Distance;
 use crate::data::original::{self, HELD, Original, Seen, Target};
 use crate::data::reconstruct::{Fit, Reconstructed, put_layer, reconstruct};
@@ -128,7 +129,8 @@ impl<'a> Data<'a> {
         let quarter = channels.div_ceil(4).min(channels - 1);
         let first = reader::greedy(&mut with(&dampings)?, channels, quarter.max(most));
         for (r, damping) in readers.iter().zip(&mut dampings) {
-            *damping = reader::damping(&r.weights, &r.seen, &r.kept(&first, quarter));
+            let kept = r.kept(&first, quarter);
+            *damping = damping::best(&r.seen, MOST, &reader::solve(&r.weights, &kept));
         }
         let scores = match dampings.iter().all(|&d| d == DAMPING) {
             true => first,
@@ -137,7 +139,8 @@ impl<'a> Data<'a> {
         let Some((levels, distance)) = levels else { return Ok((scores, vec![])) };
         let fitted = |gone: usize| -> Result<Vec<Held>> {
             let one = |(r, &damping): (&Read<'_>, &f64)| {
-                reader::held(&r.weights, &r.seen, damping, &r.kept(&scores, gone))
+                let kept = r.kept(&scores, gone);
+                damping::held(&r.seen, MOST, damping, &reader::solve(&r.weights, &kept))
                     .ok_or_else(|| unsolved(r))
             };
             readers.iter().zip(&dampings).map(one).collect()
@@ -224,8 +227,8 @@ impl<'a> Data<'a> {
             let n = target.layer.layout.position_count() * columns.len();
             let kept: Vec<usize> = (0..n).filter(|j| !gone[j % gone.len()]).collect();
             if obc {
-                let damping = reader::damping(weights, seen, &kept);
-                return Some(reader::least(weights, seen.all.first()?, damping, &kept)?.into());
+                let solve = reader::solve(weights, &kept);
+                return Some(solve(&seen.all, damping::best(seen, MOST, &solve))?.into());
             }
             let mut out = vec![0.0; weights.len()];
             for (row, old) in out.chunks_exact_mut(n).zip(weights.chunks_exact(n)) {

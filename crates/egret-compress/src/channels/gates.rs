@@ -7,7 +7,7 @@ use crate::channels::walk::Walk;
 use crate::data::taps::{Taps, floats};
 use crate::layout::integer;
 use crate::linalg::{inverse_factor, solve_rows};
-use crate::methods::{Method, Normal};
+use crate::methods::{DAMPING, Method, Normal};
 use crate::moments::{Moments, Sums};
 use crate::numbers;
 use crate::report::Reason;
@@ -190,7 +190,7 @@ impl Gates {
         if method.name() == "obc" {
             let unsolved =
                 || Error::user(format!("`{}`: its data make no system that can be solved", self.name));
-            let normal = Normal::new(&self.weights, &self.moments).ok_or_else(unsolved)?;
+            let normal = Normal::new(&self.weights, &self.moments, DAMPING).ok_or_else(unsolved)?;
             let part = |row: &[f64]| -> Vec<f64> { kept.iter().map(|&j| row[j]).collect() };
             let h: Vec<f64> = kept.iter().flat_map(|&i| part(&normal.h[i * n..(i + 1) * n])).collect();
             let b: Vec<f64> = normal.b.chunks_exact(n).flat_map(part).collect();

@@ -1,18 +1,12 @@
-//! Layers that read channels: what the removal of a channel costs them when the others make up for it, and how well they are fitted then.
+//! Layers that read channels: what the removal of a channel costs them when the others make up for it.
 
 use crate::channels::score::Scores;
-use crate::data::original::Seen;
-use crate::data::restore::{Tally, restore};
-use crate::linalg::{axpy, dot, inverse_factor, solve_rows, times};
-use crate::methods::{DAMPING, Method, Normal};
+use crate::linalg::{axpy, dot, inverse_factor, solve_rows};
+use crate::methods::{Method, Normal, least};
 use crate::moments::Moments;
 
 /// What is left of a row is scaled by no more than this, nor by less than one over it.
 pub const MOST: f64 = 2.0;
-/// How hard weights may be pulled to what they were. A layer of many inputs that few samples tell of is fitted to these samples and no others
-/// unless it is pulled hard.
-const DAMPINGS: [f64; 4] = [DAMPING, 0.3, 1.0, 3.0];
-
 /// Multiply-adds that the cost of one channel may take.
 const BLOCK_WORK: usize = 1 << 20;
 
@@ -44,7 +38,7 @@ impl Reader {
         let (mut w, mut p) = (weights.to_vec(), vec![]);
         let mut whole: f64 = moments.yy.iter().sum();
         if method.name() == "obc" {
-            let normal = Normal::damped(weights, moments, damping)?;
+            let normal = Normal::new(weights, moments, damping)?;
             w = solve_rows(&normal.b, &normal.u, n);
             let mut unit = vec![0.0; n * n];
             (0..n).for_each(|i| unit[i * n + i] = 1.0);
@@ -141,101 +135,21 @@ pub fn greedy(readers: &mut [Reader], channels: usize, count: usize) -> Scores {
     out
 }
 
-/// The weights that are best without the columns that are not kept, pulled to what they were.
-pub fn least(weights: &[f64], moments: &Moments, damping: f64, kept: &[usize]) -> Option<Vec<f64>> {
-    let n = moments.x_mean.len();
-    let normal = Normal::damped(weights, moments, damping)?;
-    let part = |row: &[f64]| -> Vec<f64> { kept.iter().map(|&j| row[j]).collect() };
-    let h: Vec<f64> = kept.iter().flat_map(|&i| part(&normal.h[i * n..(i + 1) * n])).collect();
-    let b: Vec<f64> = normal.b.chunks_exact(n).flat_map(part).collect();
-    let solved = solve_rows(&b, &inverse_factor(&h, kept.len())?, kept.len());
-    let mut out = vec![0.0; weights.len()];
-    for (row, solved) in out.chunks_exact_mut(n).zip(solved.chunks_exact(kept.len())) {
-        kept.iter().zip(solved).for_each(|(&j, v)| row[j] = *v);
-    }
-    Some(out)
-}
-
-/// A layer that was fitted to some samples, and what others say of it.
-pub struct Held {
-    /// Its weights, scaled.
-    pub weights: Vec<f64>,
-    /// What its bias is to be greater by than none.
-    pub shift: Vec<f64>,
-    /// The mean square of what changed in its outputs on the other samples, relative to their variance.
-    pub error: f64,
-}
-
-/// Fit a layer as [`least`] does to the samples that do not judge, if any do.
-pub fn held(weights: &[f64], seen: &Seen, damping: f64, kept: &[usize]) -> Option<Held> {
-    let (fit, judge) = match &seen.parts {
-        Some([fit, judge]) => (fit.first()?, judge.first()?),
-        None => (seen.all.first()?, seen.all.first()?),
-    };
-    let mut weights = least(weights, fit, damping, kept)?;
-    let shift = restore(&mut weights, fit, MOST, &mut Tally::default());
-    let n = judge.x_mean.len();
-    let mut image = vec![0.0; n];
-    let (mut error, mut whole) = (0.0, 0.0);
-    for (r, row) in weights.chunks_exact(n.max(1)).enumerate() {
-        times(row, &judge.xx, &mut image);
-        let mean = dot(row, &judge.x_mean) + shift[r] - judge.y_mean[r];
-        error +=
-            judge.yy[r] - 2.0 * dot(row, &judge.yx[r * n..(r + 1) * n]) + dot(row, &image) + mean * mean;
-        whole += judge.yy[r];
-    }
-    let error = if whole > 0.0 { (error / whole).max(0.0) } else { 0.0 };
-    Some(Held { weights, shift, error })
-}
-
-/// The damping with which a layer without some columns, fitted to most of the samples, does best on the others.
-pub fn damping(weights: &[f64], seen: &Seen, kept: &[usize]) -> f64 {
-    if seen.parts.is_none() || kept.is_empty() {
-        return DAMPING;
-    }
-    let error = |damping: f64| held(weights, seen, damping, kept).map_or(f64::INFINITY, |h| h.error);
-    let errors = DAMPINGS.map(|damping| (error(damping), damping));
-    errors.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).map_or(DAMPING, |best| best.1)
+/// [`least`] of a layer in one group.
+pub fn solve<'a>(
+    weights: &'a [f64],
+    kept: &'a [usize],
+) -> impl Fn(&[Moments], f64) -> Option<Vec<f64>> + 'a {
+    |moments, damping| least(weights, moments.first()?, damping, kept)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::moments::Sums;
+    use crate::damping::tests::{N, moments};
+    use crate::linalg::times;
+    use crate::methods::DAMPING;
     use egret::ir::rng::Rng;
-
-    const N: usize = 12;
-
-    /// What so many rows say of a layer whose outputs are `scale` times what its weights give, and noise.
-    fn moments(rng: &mut Rng, weights: &[f64], rows: usize, scale: f64, noise: f64) -> Vec<Moments> {
-        let mut sums = Sums::new(N, 1);
-        for _ in 0..rows {
-            let values: Vec<f64> = (0..N).map(|_| rng.signed_f64()).collect();
-            let (x, y) = sums.row();
-            x.iter_mut().zip(&values).for_each(|(x, v)| *x = *v as f32);
-            y[0] = (scale * dot(weights, &values) + noise * rng.signed_f64()) as f32;
-        }
-        vec![sums.finish().expect("rows")]
-    }
-
-    #[test]
-    fn weights_are_pulled_as_hard_as_does_well_on_samples_that_they_were_not_fitted_to() {
-        let mut rng = Rng::new(8);
-        let weights: Vec<f64> = (0..N).map(|_| rng.signed_f64()).collect();
-        let all: Vec<usize> = (0..N).collect();
-        let mut chosen = |rows: usize, scale: f64, noise: f64| {
-            let [fit, judge] = [rows, 400].map(|rows| moments(&mut rng, &weights, rows, scale, noise));
-            let seen = Seen { all: fit.clone(), parts: Some([fit, judge]) };
-            let errors = DAMPINGS.map(|d| held(&weights, &seen, d, &all).expect("a fit").error);
-            assert!(errors.iter().all(|e| e.is_finite()), "{errors:?}");
-            damping(&weights, &seen, &all)
-        };
-        // Few rows and noise: what they were is the best guess. Many rows: what the rows say.
-        assert_eq!(chosen(14, 1.0, 2.0), DAMPINGS[3]);
-        assert_eq!(chosen(4000, -1.0, 0.0), DAMPINGS[0]);
-        let seen = Seen { all: moments(&mut rng, &weights, 9, 1.0, 0.0), parts: None };
-        assert_eq!(damping(&weights, &seen, &all), DAMPING, "no samples judge");
-    }
 
     #[test]
     fn a_channel_of_several_columns_costs_what_the_loss_rises_by() {
@@ -243,7 +157,7 @@ mod tests {
         let weights: Vec<f64> = (0..N).map(|_| rng.signed_f64()).collect();
         let moments = moments(&mut rng, &weights, 40, 1.0, 0.3).remove(0);
         let of = vec![vec![0, 7, 3], vec![1], vec![11, 2, 4, 5], vec![6, 8]];
-        let normal = Normal::damped(&weights, &moments, DAMPING).expect("positive");
+        let normal = Normal::new(&weights, &moments, DAMPING).expect("positive");
         let loss = |w: &[f64]| {
             let mut image = vec![0.0; N];
             times(w, &normal.h, &mut image);
@@ -257,18 +171,5 @@ mod tests {
             let rise = loss(&reader.w) - before;
             assert!((rise - cost).abs() < 1e-9 * (1.0 + cost), "{k}: {rise}, not {cost}");
         }
-    }
-
-    #[test]
-    fn what_is_held_back_sees_a_fit_that_is_exact_where_it_was_made() {
-        let mut rng = Rng::new(9);
-        let weights: Vec<f64> = (0..N).map(|_| rng.signed_f64()).collect();
-        let [fit, judge] = [6, 400].map(|rows| moments(&mut rng, &weights, rows, 1.0, 0.0));
-        // Six rows are explained by six inputs, whatever the others were.
-        let kept: Vec<usize> = (6..N).collect();
-        let error = |parts| held(&weights, &Seen { all: vec![], parts: Some(parts) }, 1e-9, &kept);
-        let own = error([fit.clone(), fit.clone()]).expect("a fit").error;
-        let other = error([fit, judge]).expect("a fit").error;
-        assert!(own < 1e-3 && other > 0.1, "{own} {other}");
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::data::original::{Original, Source, Target, Zeros};
 use crate::mask;
-use crate::methods::Problem;
+use crate::methods::{DAMPING, Problem};
 use crate::moments::Moments;
 use crate::pattern::Pattern;
 use crate::request::{Request, Watch};
@@ -49,8 +49,8 @@ fn relative(
 ) -> Result<Vec<f64>> {
     let weights = original.weights(target)?;
     let layout = &target.layer.layout;
-    let problem =
-        Problem { layout, weights: &weights, moments, pattern: target.task.pattern, scope: Scope::Layer };
+    let (pattern, scope, damping) = (target.task.pattern, Scope::Layer, DAMPING);
+    let problem = Problem { layout, weights: &weights, moments, pattern, scope, damping };
     request.method.costs(&problem).ok_or_else(|| {
         Error::user(format!("`{}`: its data make no system that can be solved", target.name))
     })

@@ -45,7 +45,11 @@ pub struct Built {
 /// The name of the copy with these levels among records.
 pub fn name(base: &Base, of: &[Option<Level>]) -> String {
     let words: Vec<String> = of.iter().map(|l| l.map_or(String::new(), |l| l.to_string())).collect();
-    format!("{}copy {}", base.prefix(), blake3::hash(words.join("\n").as_bytes()).to_hex())
+    format!(
+        "{}copy, damping by layer {}",
+        base.prefix(),
+        blake3::hash(words.join("\n").as_bytes()).to_hex()
+    )
 }
 
 /// The copy with these levels, one for each contraction that has any. Layers that are kept in `state` are taken from there.
@@ -72,7 +76,7 @@ pub fn build(
         .collect();
     let first = plan(base, of, &base.model, &base.found);
     let pass = name(base, of);
-    let fit = Fit { samples, state, pass: &pass, held: false };
+    let fit = Fit { samples, state, pass: &pass, held: true };
     let (mut model, mut made) =
         fitted::fitted(&base.model, &base.path, &base.found, &first, &zeros, fit, watch)?;
     // Biases that were added have moved nodes.

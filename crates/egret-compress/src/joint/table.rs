@@ -8,6 +8,7 @@ use crate::integers::Integers;
 use crate::joint::base::{Base, Choice, input};
 use crate::joint::build::inputs;
 use crate::joint::level::Level;
+use crate::methods::DAMPING;
 use crate::moments::Moments;
 use crate::numbers;
 use crate::quantize::fitted::Task;
@@ -97,7 +98,8 @@ fn error(
     };
     let tensor = target.layer.place.of(original.graph()).ok_or_else(bad)?;
     let weights = original.weights(target)?;
-    let (mut weights, _) = task.solve(tensor, &target.layer.layout, &weights, moments).ok_or_else(bad)?;
+    let layout = &target.layer.layout;
+    let (mut weights, _) = task.solve(tensor, layout, &weights, moments, DAMPING).ok_or_else(bad)?;
     let mut tally = Tally::default();
     let size = (weights.len() / moments.len().max(1)).max(1);
     for (part, moments) in weights.chunks_exact_mut(size).zip(moments) {

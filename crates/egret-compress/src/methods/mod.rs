@@ -4,7 +4,7 @@ mod l1;
 mod obc;
 mod wanda;
 
-pub use obc::{DAMPING, Normal};
+pub use obc::{DAMPING, Normal, least};
 
 use crate::layout::Layout;
 use crate::mask::{self, Scored};
@@ -26,6 +26,8 @@ pub struct Problem<'a> {
     pub pattern: Pattern,
     /// Among which the lowest are chosen.
     pub scope: Scope,
+    /// How hard weights that are fitted are pulled to what they were.
+    pub damping: f64,
 }
 
 /// What a method is.

@@ -9,7 +9,7 @@ use crate::moments::Moments;
 use crate::pattern::Pattern;
 use crate::scope::Scope;
 
-/// How hard weights are pulled to what they were, relative to the mean variance of the inputs.
+/// How hard weights are pulled to what they were where no samples tell; relative to the mean variance of the inputs.
 pub const DAMPING: f64 = 0.1;
 /// Columns whose zeros are chosen at once, and whose errors reach the columns behind them at once.
 const PANEL: usize = 64;
@@ -27,13 +27,9 @@ pub struct Normal {
 }
 
 impl Normal {
-    /// Of weights as they were; `None` where no damping makes it definite.
-    pub fn new(weights: &[f64], moments: &Moments) -> Option<Normal> {
-        Normal::damped(weights, moments, DAMPING)
-    }
-
-    /// As [`Normal::new`], with another damping.
-    pub fn damped(weights: &[f64], moments: &Moments, damping: f64) -> Option<Normal> {
+    /// Of weights as they were, which are pulled there by `damping`, relative to the mean variance of the inputs; `None` where no damping
+    /// makes it definite.
+    pub fn new(weights: &[f64], moments: &Moments, damping: f64) -> Option<Normal> {
         let n = moments.x_mean.len();
         let trace: f64 = (0..n).map(|i| moments.xx[i * n + i]).sum();
         let mean = if trace > 0.0 { trace / n as f64 } else { 1.0 };
@@ -49,23 +45,46 @@ impl Normal {
     }
 }
 
+/// The weights that are best without the columns that are not kept, pulled to what they were.
+pub fn least(weights: &[f64], moments: &Moments, damping: f64, kept: &[usize]) -> Option<Vec<f64>> {
+    let n = moments.x_mean.len();
+    let normal = Normal::new(weights, moments, damping)?;
+    let part = |row: &[f64]| -> Vec<f64> { kept.iter().map(|&j| row[j]).collect() };
+    let h: Vec<f64> = kept.iter().flat_map(|&i| part(&normal.h[i * n..(i + 1) * n])).collect();
+    let b: Vec<f64> = normal.b.chunks_exact(n).flat_map(part).collect();
+    let solved = solve_rows(&b, &inverse_factor(&h, kept.len())?, kept.len());
+    let mut out = vec![0.0; weights.len()];
+    for (row, solved) in out.chunks_exact_mut(n).zip(solved.chunks_exact(kept.len())) {
+        kept.iter().zip(solved).for_each(|(&j, v)| row[j] = *v);
+    }
+    Some(out)
+}
+
 /// The groups of a layer: weights and moments.
 fn groups<'a>(problem: &'a Problem<'_>) -> impl Iterator<Item = (&'a [f64], &'a Moments)> {
     let size = (problem.columns() * problem.layout.row_count()).max(1);
     problem.weights.chunks_exact(size).zip(problem.moments)
 }
 
+/// The least squares of each group.
+fn normals(problem: &Problem<'_>) -> Option<Vec<Normal>> {
+    groups(problem).map(|(weights, moments)| Normal::new(weights, moments, problem.damping)).collect()
+}
+
 /// What the removal of each weight alone costs.
 pub fn scores(problem: &Problem<'_>) -> Option<Vec<f64>> {
-    let n = problem.columns();
+    Some(costs(&normals(problem)?, problem.columns()))
+}
+
+/// Scores of what was made of each group.
+fn costs(normals: &[Normal], n: usize) -> Vec<f64> {
     let mut out = vec![];
-    for (weights, moments) in groups(problem) {
-        let normal = Normal::new(weights, moments)?;
+    for normal in normals {
         let free = solve_rows(&normal.b, &normal.u, n);
         let diagonal = inverse_diagonal(&normal.u, n);
         out.extend(free.iter().enumerate().map(|(i, w)| w * w / diagonal[i % n]));
     }
-    Some(out)
+    out
 }
 
 /// Relative to all.
@@ -76,23 +95,20 @@ pub fn cost(score: f64, whole: f64) -> f64 {
 /// Zeros, and what the others become.
 pub fn solve(problem: &Problem<'_>) -> Option<Vec<f64>> {
     let n = problem.columns();
+    let normals = normals(problem)?;
     let prior = match problem.pattern {
         Pattern::Groups { .. } => vec![],
         pattern => {
-            let scored = Scored { layout: problem.layout, scores: &scores(problem)? };
+            let scored = Scored { layout: problem.layout, scores: &costs(&normals, n) };
             mask::mask(pattern, problem.scope, &scored)
         }
     };
     let mut out = vec![];
-    for (g, (weights, moments)) in groups(problem).enumerate() {
-        let normal = Normal::new(weights, moments)?;
-        let mut work = Columns {
-            w: solve_rows(&normal.b, &normal.u, n),
-            gone: vec![false; weights.len()],
-            n,
-            u: &normal.u,
-        };
-        let prior = prior.get(g * weights.len()..(g + 1) * weights.len()).unwrap_or(&[]);
+    for (g, normal) in normals.iter().enumerate() {
+        let size = normal.b.len();
+        let mut work =
+            Columns { w: solve_rows(&normal.b, &normal.u, n), gone: vec![false; size], n, u: &normal.u };
+        let prior = prior.get(g * size..(g + 1) * size).unwrap_or(&[]);
         work.run(problem, prior);
         let Columns { mut w, gone, .. } = work;
         for ((w, gone), b) in w.chunks_exact_mut(n).zip(gone.chunks_exact(n)).zip(normal.b.chunks_exact(n))
@@ -291,7 +307,7 @@ mod tests {
         for pattern in [Pattern::Unstructured(0.5), Pattern::Groups { keep: 1, of: 2 }] {
             for _ in 0..40 {
                 let (weights, moments) = problem(&mut rng);
-                let normal = Normal::new(&weights, &moments).expect("positive");
+                let normal = Normal::new(&weights, &moments, DAMPING).expect("positive");
                 let floor = best(&[false; N], &normal);
                 let moments = [moments];
                 let problem = Problem {
@@ -300,6 +316,7 @@ mod tests {
                     moments: &moments,
                     pattern,
                     scope: Scope::Row,
+                    damping: DAMPING,
                 };
                 let w = solve(&problem).expect("numbers");
                 let gone: Vec<bool> = w.iter().map(|v| *v == 0.0).collect();

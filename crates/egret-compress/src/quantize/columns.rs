@@ -16,7 +16,13 @@ const PANEL: usize = 64;
 const SWEEPS: usize = 4;
 
 /// The integers of a layer's weight; `None` where the data make no system that can be solved.
-pub fn solve(tensor: &TensorProto, form: Form, layout: &Layout, moments: &[Moments]) -> Option<Integers> {
+pub fn solve(
+    tensor: &TensorProto,
+    form: Form,
+    layout: &Layout,
+    moments: &[Moments],
+    damping: f64,
+) -> Option<Integers> {
     let mut out = Integers::of(tensor, form)?;
     let all = numbers::read(tensor)?;
     let offsets = layout.offsets();
@@ -30,7 +36,7 @@ pub fn solve(tensor: &TensorProto, form: Form, layout: &Layout, moments: &[Momen
     let shared = is_shared(layout, form, out.grids.len());
     let mut fitted = vec![!matches!(form, Form::Blocks(..)); out.grids.len()];
     for (g, (weights, moments)) in weights.chunks_exact(size).zip(moments).enumerate() {
-        let normal = Normal::new(weights, moments)?;
+        let normal = Normal::new(weights, moments, damping)?;
         let u = &normal.u;
         let mut w = solve_rows(&normal.b, u, n);
         let of = &of[g * size..(g + 1) * size];
@@ -159,6 +165,7 @@ mod tests {
     use super::*;
     use crate::integers::grid::Grid;
     use crate::layout::Dim;
+    use crate::methods::DAMPING;
     use egret::ir::rng::Rng;
 
     /// Sum over rows of what is lost of the outputs.
@@ -194,10 +201,10 @@ mod tests {
             channels: vec![Dim { size: n, stride: 1 }],
             ..Layout::default()
         };
-        let normal = Normal::new(&w, &moments[0]).expect("positive");
+        let normal = Normal::new(&w, &moments[0], DAMPING).expect("positive");
         let floor = loss(&w, &normal, n);
         for form in [Form::Blocks(1, 16), Form::Blocks(1, 128), Form::Axis(0)] {
-            let made = solve(&tensor, form, &layout, &moments).expect("numbers");
+            let made = solve(&tensor, form, &layout, &moments, DAMPING).expect("numbers");
             let rounded = Integers::of(&tensor, form).expect("numbers");
             let [ours, plain] = [&made, &rounded].map(|m| loss(&m.values(), &normal, n) - floor);
             assert!(ours < 0.35 * plain, "{form:?}: {ours}, rounded {plain}");

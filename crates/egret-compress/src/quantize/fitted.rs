@@ -2,6 +2,7 @@
 
 use crate::constants::{Constants, Refusal};
 use crate::contractions::RECURRENT;
+use crate::damping;
 use crate::data::original::{self, Original, Seen, Target};
 use crate::data::reconstruct::{Fit, Solved, reconstruct};
 use crate::integers::{Form, Integers};
@@ -66,15 +67,17 @@ impl Task {
         layout: &Layout,
         weights: &[f64],
         moments: &[Moments],
+        damping: f64,
     ) -> Option<(Vec<f64>, Option<Integers>)> {
         match self {
             Task::Integers(form) => {
-                let integers = columns::solve(tensor, form, layout, moments)?;
+                let integers = columns::solve(tensor, form, layout, moments, damping)?;
                 let values = integers.values();
                 Some((layout.offsets().into_iter().map(|at| values[at]).collect(), Some(integers)))
             }
             Task::Zeros(pattern) => {
-                let problem = Problem { layout, weights, moments, pattern, scope: Scope::Layer };
+                let scope = Scope::Layer;
+                let problem = Problem { layout, weights, moments, pattern, scope, damping };
                 Some((Method::OBC.solve(&problem)?, None))
             }
         }
@@ -123,7 +126,12 @@ pub fn fitted(
     let start = original.model.clone();
     let mut solve = |target: &Target<Task>, weights: &[f64], seen: &Seen| {
         let tensor = target.layer.place.of(original.graph())?;
-        let (weights, integers) = target.task.solve(tensor, &target.layer.layout, weights, &seen.all)?;
+        let layout = &target.layer.layout;
+        let solve = |moments: &[Moments], damping: f64| {
+            Some(target.task.solve(tensor, layout, weights, moments, damping)?.0)
+        };
+        let damping = damping::best(seen, target.task.most(), &solve);
+        let (weights, integers) = target.task.solve(tensor, layout, weights, &seen.all, damping)?;
         Some(Solved { weights, integers })
     };
     let (model, settled) = reconstruct(&original, start, found.len(), fit, &Task::most, &mut solve, watch)?;

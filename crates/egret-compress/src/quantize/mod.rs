@@ -196,7 +196,7 @@ pub fn quantize_watched(
             let asked = format!("quantize to {to}, without {:?}", request.skip);
             let layers = plan.iter().filter(|p| p.is_ok()).count();
             state = State::of_layers(resume, &asked, &path, samples, layers)?;
-            let fit = Fit { samples, state: &state, pass: "quantised", held: false };
+            let fit = Fit { samples, state: &state, pass: "quantised, damping by layer", held: true };
             (model, made) =
                 fitted::fitted(&model, &path, &found, &plan, &vec![None; found.len()], fit, watch)?;
             // Biases that were added have moved nodes.
