@@ -1,7 +1,9 @@
 //! Shared helpers of the workspace tests: where fixtures are, the conformance archive unpacked, the graphs of file tests, random
 //! graphs without control flow and with it, special numbers, compiled models run between unmapped pages, those with free dims at many
-//! sizes and those in which data decides dims on many data, and the law that holds compiled code to Loop IR's interpreter.
+//! sizes and those in which data decides dims on many data, the law that
+//! holds compiled code to Loop IR's interpreter, and code for AArch64 run by an emulator.
 
+pub mod arm;
 #[cfg(unix)]
 pub mod faults;
 pub mod files;

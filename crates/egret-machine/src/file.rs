@@ -81,9 +81,9 @@ keys! {
     "contractions" "vector_load" 1..=64, vector_load: i64;
     "contractions" "loads_per_fma" 1..=64, loads_per_fma: i64;
     "contractions" "half_vectors" 0..=1, half_vectors: usize;
-    "contractions" "sparse_rows" 0..=31, costs.sparse_rows: u64;
-    "contractions" "sparse_bytes" 0..=1_000, costs.sparse_bytes: u64;
-    "contractions" "sparse_price" 0..=1_000, costs.sparse_price: u64;
+    "nonzeros" "rows" 0..=31, costs.sparse_rows: u64;
+    "nonzeros" "bytes" 0..=1_000, costs.sparse_bytes: u64;
+    "nonzeros" "price" 0..=1_000, costs.sparse_price: u64;
     "caches" "l1_bytes" 1_024..=1_073_741_824, l1_bytes: usize;
     "caches" "l2_bytes" 1_024..=1_073_741_824, l2_bytes: usize;
     "caches" "line_bytes" 16..=1_024, line_bytes: usize;

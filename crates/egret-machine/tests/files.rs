@@ -66,6 +66,13 @@ fn broken_files_are_refused_in_one_line_with_place_and_key() {
         (&format!("{v3}name = 3"), 2, vec!["`name`"]),
         (&format!("{v3}caches = 3"), 2, vec!["[caches]"]),
         (&format!("{v3}[vectors]\nbytes = 64"), 2, vec!["[vectors]", "contractions, caches"]),
+        // What zeros cost decides about graphs, too, which no machine's file changes.
+        (
+            &format!("{v3}[nonzeros]\nprice = 30"),
+            2,
+            vec!["[nonzeros] is the target's", "contractions, caches"],
+        ),
+        (&format!("{v3}[contractions]\nsparse_price = 30"), 3, vec!["`sparse_price`", "tiles"]),
         (
             &format!("{v3}[caches]\nl1_bytes = 32768\nl3_bytes = 1"),
             4,

@@ -490,10 +490,8 @@ fn machine(options: &Options) -> Result<&Machine> {
 /// The machine that kernels are written for.
 fn lowered_for(options: &Options) -> Result<Machine> {
     let mut machine = machine(options)?.clone();
-    let costs = cost_model(options)?;
-    machine.costs.sparse_rows = costs.sparse_rows;
-    machine.costs.sparse_bytes = costs.sparse_bytes;
-    machine.costs.sparse_price = costs.sparse_price;
+    // A machine's file says no costs: they are the target's, or what the tier makes of them.
+    machine.costs = cost_model(options)?.clone();
     Ok(machine)
 }
 

@@ -13,9 +13,49 @@ use crate::error::Result;
 /// Vector registers that hold no sums: of a row, a weight, a mask, and one for what Cranelift copies.
 pub(super) const BESIDE_SUMS: usize = 4;
 
+/// Bytes that a load on AArch64 holds as the distance from a register: multiples of its size up to 4095 of them, or any in this range.
+const ANY_DISTANCE: std::ops::RangeInclusive<i64> = -256..=255;
+const MULTIPLES: i64 = 4095;
+
+/// What an addition on AArch64 holds: a number below this, or a multiple of it.
+const ADDED: i64 = 4096;
+
+/// An address that moves along an operand, so that what is read next is within an instruction's distance.
+struct Moving {
+    now: Value,
+    /// Bytes between the operand's begin and `now`.
+    moved: i64,
+}
+
+impl Moving {
+    fn new(at: Value) -> Moving {
+        Moving { now: at, moved: 0 }
+    }
+
+    /// An address, and the distance from it, of what begins so many bytes into the operand.
+    fn near(&mut self, e: &mut TileEmitter<'_, '_, '_>, offset: i64, bytes: i64) -> (Value, i64) {
+        let distance = offset - self.moved;
+        if ANY_DISTANCE.contains(&distance)
+            || distance % bytes == 0 && (0..=MULTIPLES * bytes).contains(&distance)
+        {
+            return (self.now, distance);
+        }
+        // A subtraction, as Cranelift would add what is added to the distance again.
+        let mut less = |n: i64| {
+            let f = &mut *e.emit.b;
+            let n = f.ins().iconst(types::I64, -n);
+            self.now = f.ins().isub(self.now, n);
+        };
+        let rest = distance % ADDED;
+        [distance - rest, rest].into_iter().filter(|n| *n != 0).for_each(&mut less);
+        self.moved = offset;
+        (self.now, 0)
+    }
+}
+
 /// A right operand and how much of it is surely there: rows between two that are read whole are inside it.
 struct Right {
-    at: Value,
+    at: Moving,
     /// The least and the greatest place of a row without a mask.
     whole: Option<(i64, i64)>,
 }
@@ -32,7 +72,7 @@ impl Right {
                 .filter(|(_, s)| s.mask.is_none())
                 .map(|(_, s)| s.b)
         };
-        Right { at, whole: whole().min().zip(whole().max()) }
+        Right { at: Moving::new(at), whole: whole().min().zip(whole().max()) }
     }
 
     fn has(&self, row: i64) -> bool {
@@ -52,22 +92,31 @@ impl TileEmitter<'_, '_, '_> {
         let ty = Ty { elem: Elem::F32, lanes: columns[0].lanes };
         let zero = self.emit.constant(ty, 0)?;
         let mut sums = vec![zero; rows.len() * columns.len()];
-        let first = Right::new(at.b, nonzeros, false);
-        let second = at.second.map(|at| Right::new(at, nonzeros, true));
+        let mut weights = Moving::new(at.a);
+        let mut first = Right::new(at.b, nonzeros, false);
+        let mut second = at.second.map(|at| Right::new(at, nonzeros, true));
         let mut masks = BTreeMap::new();
         let mut weight = 0;
         for (i, step) in nonzeros.steps.iter().enumerate() {
-            let b = second.as_ref().filter(|_| nonzeros.is_second(i)).unwrap_or(&first);
+            let b = second.as_mut().filter(|_| nonzeros.is_second(i)).unwrap_or(&mut first);
             let mut right = vec![];
             for row in step.rows() {
                 if let Some(r) = rows.iter().position(|own| *own == row) {
                     if right.is_empty() {
                         let mask = step.mask.and_then(|mask| Some((mask, at.masks?)));
                         for column in columns {
-                            right.push(self.right(ty, (at.a, b), mask, step.b, column, &mut masks)?);
+                            right.push(self.right(
+                                ty,
+                                (at.a, &mut *b),
+                                mask,
+                                step.b,
+                                column,
+                                &mut masks,
+                            )?);
                         }
                     }
-                    let scalar = self.load_at(types::F32, at.a, weight * SIZE);
+                    let (from, distance) = weights.near(self, weight * SIZE, SIZE);
+                    let scalar = self.load_at(types::F32, from, distance);
                     let left = self.emit.splat(Elem::F32, scalar, ty.lanes)?;
                     for (sum, right) in sums[r * columns.len()..].iter_mut().zip(&right) {
                         *sum = self.emit.mul_add(ty, left, *right, *sum)?;
@@ -83,19 +132,19 @@ impl TileEmitter<'_, '_, '_> {
     fn right(
         &mut self,
         ty: Ty,
-        (a, b): (Value, &Right),
+        (a, b): (Value, &mut Right),
         mask: Option<(u8, Value)>,
         row: i64,
         column: &Column,
         masks: &mut BTreeMap<(u8, i64), Value>,
     ) -> Result<Value> {
-        let from = (row + column.offset) * SIZE;
         let clif = clif_type(ty)?;
-        let Some((mask, masks_at)) = mask else { return Ok(self.load_at(clif, b.at, from)) };
+        let (at, from) = b.at.near(self, (row + column.offset) * SIZE, i64::from(clif.bytes()));
+        let Some((mask, masks_at)) = mask else { return Ok(self.load_at(clif, at, from)) };
         let bits = |e: &mut Self| e.load_at(types::I32, masks_at, i64::from(mask) * SIZE);
         if ty.lanes == 1 || !b.has(row) {
             let bits = bits(self);
-            return self.load_lanes(ty, (a, b.at), bits, from, column);
+            return self.load_lanes(ty, (a, at), bits, from, column);
         }
         let lanes = match masks.get(&(mask, column.offset)) {
             Some(lanes) => *lanes,
@@ -106,7 +155,7 @@ impl TileEmitter<'_, '_, '_> {
                 lanes
             }
         };
-        let whole = self.load_at(clif, b.at, from);
+        let whole = self.load_at(clif, at, from);
         let f = &mut *self.emit.b;
         let whole = f.ins().bitcast(types::I32X4, lane_order(), whole);
         let kept = f.ins().band(whole, lanes);
