@@ -200,3 +200,36 @@ fn zeros_in_groups_go_where_the_table_says_until_there_are_enough() {
         assert!(error.contains(part), "{error}");
     }
 }
+
+/// Of two layers, the one goes that the model hardly reads, though its own outputs lose more.
+#[test]
+fn zeros_go_where_the_model_loses_least_and_not_where_a_layer_does() {
+    let of = |name: &str, dims: &[i64], values: Vec<f32>| TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: 1,
+        raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ..TensorProto::default()
+    };
+    let mut rng = Rng::new(21);
+    let mut sign = |v: f32| if rng.signed_f64() < 0.0 { -v } else { v };
+    // Three of four weights of the first are small already.
+    let w = (0..64 * 64).map(|i| sign(if i / 64 % 4 == 0 { 1.0 } else { 0.2 })).collect();
+    let v = (0..64 * 64).map(|_| sign(1.0)).collect();
+    let nodes = vec![
+        node("MatMul", "one", &["x", "w"], "h"),
+        node("MatMul", "two", &["x", "v"], "g"),
+        node("Mul", "less", &["g", "s"], "t"),
+        node("Add", "sum", &["h", "t"], "y"),
+    ];
+    let weights = vec![of("w", &[64, 64], w), of("v", &[64, 64], v), of("s", &[1], vec![0.01])];
+    let file = file(nodes, weights);
+    let (_dir, data) = data();
+    let goal = Goal { zeros: Some("25%".parse().expect("a part")), ..goal(data, "dense,2:4") };
+    let outcome = compress(&file.path(), &goal, None, &mut |_, _, _| {}).expect("a copy");
+    let joint = outcome.joint.as_ref().expect("a search");
+    let chosen: Vec<usize> = joint.tried.iter().map(|t| t.chosen).collect();
+    assert_eq!(chosen, [0, 1], "{:?}", joint.tried);
+    let point = &joint.points[joint.chosen];
+    assert!(point.score.loss < 1e-3, "{:?}", point.score);
+}

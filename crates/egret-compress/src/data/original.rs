@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Numbers of second moments that are in memory at once.
-const ROOM: usize = 1 << 25;
+const ROOM: usize = 1 << 23;
 /// One sample of so many judges how a layer is fitted.
 pub const HELD: usize = 4;
 

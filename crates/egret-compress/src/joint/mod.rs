@@ -16,6 +16,7 @@ mod story;
 mod table;
 mod time;
 mod tries;
+mod weigh;
 
 pub use crate::search::Cost;
 pub use goal::{Allowed, Size, Speed, Zeros};
@@ -250,7 +251,10 @@ pub fn compress(
                         Base::new(less, &to.list, &goal.skip, &[&fit, &eval])?
                     }
                 };
-                let costs = table::table(&base, source, &state, search.watch)?;
+                let mut costs = table::table(&base, source, &state, search.watch)?;
+                if zeros.is_some() && goal.stats.is_empty() {
+                    weigh::weigh(&base, &mut costs, &fit, &state, search.watch)?;
+                }
                 let front = match zeros {
                     None => Front::new(&costs),
                     Some(_) => Front::new(&base.by_kept(&costs)),
