@@ -45,7 +45,7 @@ const KINDS: [(&str, Kind); 27] = [
 ];
 
 /// Operators with weights of an input and of a state before: W and R, dirs x outputs x reduction.
-pub const RECURRENT: [&str; 3] = ["LSTM", "GRU", "RNN"];
+const RECURRENT: [&str; 3] = ["LSTM", "GRU", "RNN"];
 
 /// What a node is; `None` if it contracts nothing.
 pub fn kind(node: &NodeProto) -> Option<Kind> {
@@ -59,7 +59,7 @@ pub fn ours(node: &NodeProto) -> bool {
     node.domain.is_empty() || node.domain == "ai.onnx"
 }
 
-/// Whether a node is one of [`RECURRENT`].
+/// Whether a node has weights of an input and of a state before.
 pub fn is_recurrent(node: &NodeProto) -> bool {
     ours(node) && RECURRENT.contains(&node.op_type.as_str())
 }

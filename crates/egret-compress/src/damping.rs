@@ -41,7 +41,12 @@ pub fn held(seen: &Seen, most: f64, damping: f64, solve: &Solve<'_>) -> Option<H
         whole += judge.yy.iter().sum::<f64>();
         shift.extend(own);
     }
-    let error = if whole > 0.0 { (error / whole).max(0.0) } else { 0.0 };
+    let error = match error / whole {
+        _ if whole <= 0.0 => 0.0,
+        error if error.is_finite() => error.max(0.0),
+        // What overflowed is as bad as can be.
+        _ => f64::INFINITY,
+    };
     Some(Held { weights, shift, error })
 }
 

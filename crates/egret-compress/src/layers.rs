@@ -1,7 +1,7 @@
 //! Layers: every contraction of a model, with the weight that can be compressed or the reason why none can.
 
 use crate::constants::{Constants, Place, Refusal};
-use crate::contractions::{Kind, RECURRENT, in_functions, kind, name, nested};
+use crate::contractions::{Kind, in_functions, is_recurrent, kind, name, nested};
 use crate::flat::{self, Tree};
 use crate::layout::{Layout, Side};
 use crate::numbers;
@@ -55,7 +55,7 @@ impl Contraction {
     pub fn stored(&self, graph: &GraphProto, constants: &Constants<'_>) -> Option<usize> {
         let places: Vec<Place> = match (&self.layer, self.node) {
             (Ok(layer), _) => vec![layer.place],
-            (Err(_), Some(node)) if RECURRENT.contains(&self.op.as_str()) => {
+            (Err(_), Some(node)) if is_recurrent(&graph.node[node]) => {
                 let slots = graph.node[node].input.iter().skip(1).take(2);
                 slots.map(|name| Some(constants.find(name).ok()?.place)).collect::<Option<_>>()?
             }

@@ -524,3 +524,67 @@ fn layers_in_loops_are_told_apart() {
     let none = file.prune(&all("channels:0.5")).map(|_| ()).expect_err("no channels can go").to_string();
     assert!(none.contains("inside"), "{none}");
 }
+
+/// What the report says of the layer behind a recurrent one of both directions is what happens: units that went are gone from the states too.
+#[test]
+fn the_error_behind_a_layer_of_both_directions_is_the_real_one() {
+    const SAMPLES: usize = 48;
+    for op in ["LSTM", "GRU", "RNN"] {
+        let gates = [("LSTM", 4), ("GRU", 3), ("RNN", 1)].iter().find(|g| g.0 == op).map_or(0, |g| g.1);
+        let mut layer = node(op, "layer", &["x", "w", "r"], "all");
+        layer.attribute.push(int("hidden_size", 8));
+        layer.attribute.push(AttributeProto {
+            name: "direction".into(),
+            s: b"bidirectional".to_vec(),
+            type_: AttributeType::STRING.into(),
+            ..AttributeProto::default()
+        });
+        let nodes = vec![layer, node("MatMul", "decoder", &["all", "d"], "y")];
+        let large = |name: &str, dims: &[i64], seed| {
+            let mut out = small(name, dims, seed);
+            let values: Vec<f32> =
+                out.raw_data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b) * 4.0).collect();
+            out.raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            out
+        };
+        let weights = vec![
+            large("w", &[2, gates * 8, 5], 1),
+            large("r", &[2, gates * 8, 8], 2),
+            small("d", &[8, 3], 3),
+        ];
+        let file = File::of(&model(nodes, weights, &[6, 1, 5], "y"));
+        let data = file.0.path().join("x.npy");
+        let mut rng = Rng::new(41);
+        let x: Vec<f32> = (0..SAMPLES * 30).map(|_| rng.signed_f64() as f32).collect();
+        npz::write(&data, &[("x".into(), Tensor::new(&[SAMPLES, 6, 1, 5], x.clone()))]).expect("a file");
+        let request = Request {
+            method: "obc".parse().expect("a method"),
+            data: vec![data],
+            all: true,
+            ..Request::new(Pattern::Channels(0.5))
+        };
+        let made = prune(&file.path(), &request).expect("it works");
+        let entry = made.report.entries.iter().find(|e| e.name == "decoder").expect("a decoder");
+        let Verdict::Narrowed { is, output: Some(told), .. } = &entry.verdict else { panic!("{entry:?}") };
+        assert_eq!(is.inputs, 4);
+        let copy = File::new(&made.model);
+        let (mut want, mut got) = (vec![], vec![]);
+        for x in x.chunks(30) {
+            let x = [Value::from(Tensor::new(&[6, 1, 5], x.to_vec()))];
+            want.extend(run(&file.path(), &x).remove(0));
+            got.extend(run(&copy.path(), &x).remove(0));
+        }
+        let column = |list: &[f32], c: usize| -> Vec<f64> {
+            list.iter().skip(c).step_by(3).map(|v| f64::from(*v)).collect()
+        };
+        let (mut lost, mut whole) = (0.0, 0.0);
+        for c in 0..3 {
+            let (a, b) = (column(&want, c), column(&got, c));
+            let mean = a.iter().sum::<f64>() / a.len() as f64;
+            lost += a.iter().zip(&b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
+            whole += a.iter().map(|a| (a - mean) * (a - mean)).sum::<f64>();
+        }
+        let real = lost / whole;
+        assert!((told.error - real).abs() < 0.02 * real + 1e-4, "{op}: told {}, {real}", told.error);
+    }
+}

@@ -224,3 +224,40 @@ fn turn(from: &str, to: &str, order: &[i64]) -> onnx_protobuf::NodeProto {
     });
     out
 }
+
+/// Units that are zero on every sample go before any that is not, whatever pulls weights to what they were.
+#[test]
+fn channels_that_never_change_go_first() {
+    let mut rng = Rng::new(14);
+    let mut of = |name: &str, dims: &[i64], value: &dyn Fn(usize, f32) -> f32| {
+        let mut out = tensor(name, dims, Stored::Raw);
+        let count = dims.iter().product::<i64>() as usize;
+        let values = (0..count).map(|i| value(i, rng.signed_f64() as f32));
+        out.raw_data = values.flat_map(|v| v.to_le_bytes()).collect();
+        out
+    };
+    // Every second unit is far below zero; its weights behind are large.
+    let weights = vec![
+        of("w", &[6, 12], &|_, v| v),
+        of("b", &[12], &|i, v| if i % 2 == 0 { -100.0 } else { v }),
+        of("v", &[12, 4], &|i, v| if i / 4 % 2 == 0 { 9.0 * v } else { 0.1 * v }),
+    ];
+    let nodes = vec![
+        node("MatMul", "a", &["x", "w"], "h"),
+        node("Add", "s", &["h", "b"], "g"),
+        node("Relu", "r", &["g"], "p"),
+        node("MatMul", "c", &["p", "v"], "y"),
+    ];
+    let file = File::of(&model(nodes, weights, &[1, 6], "y"));
+    let data = file.0.path().join("x.npy");
+    let values = (0..256 * 6).map(|_| rng.signed_f64() as f32).collect();
+    npz::write(&data, &[("x".into(), Tensor::new(&[256, 6], values))]).expect("a file");
+    let method = "obc".parse().expect("a method");
+    let request = Request { all: true, method, data: vec![data], ..channels(0.5) };
+    let made = file.prune(&request).expect("it works");
+    let Verdict::Narrowed { is, output, .. } = &made.report.entries[1].verdict else {
+        panic!("{:?}", made.report.entries)
+    };
+    let error = output.expect("data tell").error;
+    assert!(is.inputs == 6 && error < 1e-6, "{is:?}: {error}");
+}

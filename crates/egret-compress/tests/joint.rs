@@ -233,3 +233,16 @@ fn zeros_go_where_the_model_loses_least_and_not_where_a_layer_does() {
     let point = &joint.points[joint.chosen];
     assert!(point.score.loss < 1e-3, "{:?}", point.score);
 }
+
+/// Samples that are all alike would keep any budget.
+#[test]
+fn samples_that_are_all_the_same_are_refused() {
+    let file =
+        file(vec![node("MatMul", "one", &["x", "w"], "y")], vec![tensor("w", &[64, 48], Stored::Raw)]);
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("same.npy");
+    npz::write(&path, &[("x".into(), Tensor::new(&[8, 4, 64], vec![0.5f32; 8 * 4 * 64]))]).expect("a file");
+    let goal = Goal { budget: Some("1%".parse().expect("a loss")), ..goal(path, "dense,w8") };
+    let error = compress(&file.path(), &goal, None, &mut |_, _, _| {}).err().expect("refused").message;
+    assert!(error.contains("samples are the same"), "{error}");
+}

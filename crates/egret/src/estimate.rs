@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How often a model is run to measure it; each kernel takes the middle of its times.
 const RUNS: usize = 7;
 
-/// The estimated time of a graph after all passes.
+/// The time of a graph after all passes, estimated or measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
     /// Which machine it is for.

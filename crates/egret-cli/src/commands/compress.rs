@@ -41,7 +41,7 @@ pub struct Args {
     /// What may be lost on the samples that judge: 0.5pt (points of top1), or 1% or 0.01 (of mse); the smallest file is looked for
     #[arg(long, value_name = "LOSS")]
     pub budget: Option<Allowed>,
-    /// It is so many times as fast, by the compiler's own estimates of one core: 1.5x; what loses least is looked for. With --budget that is a
+    /// It is so many times as fast, by the compiler's own estimates of one core, or as --measure tells: 1.5x; what loses least is looked for. With --budget that is a
     /// condition; not with --size
     #[arg(long, value_name = "TIMES")]
     pub speed: Option<Speed>,

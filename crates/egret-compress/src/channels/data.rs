@@ -199,8 +199,9 @@ impl<'a> Data<'a> {
                     of[k].push(c);
                 }
             }
-            if of.iter().any(|list| !list.is_empty()) {
-                let seen = Seen { all: vec![gates.moments.clone()], parts: None };
+            if let Some(moments) = gates.moments.as_ref().filter(|_| of.iter().any(|list| !list.is_empty()))
+            {
+                let seen = Seen { all: vec![moments.clone()], parts: None };
                 let (name, weights) = (gates.name.as_str(), gates.weights.clone());
                 out.push(Read { name, target: None, weights, seen, of });
             }

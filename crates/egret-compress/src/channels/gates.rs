@@ -6,8 +6,7 @@ use crate::channels::ids::Id;
 use crate::channels::walk::Walk;
 use crate::data::taps::{Taps, floats};
 use crate::layout::integer;
-use crate::linalg::{inverse_factor, solve_rows};
-use crate::methods::{DAMPING, Method, Normal};
+use crate::methods::{DAMPING, Method, least};
 use crate::moments::{Moments, Sums};
 use crate::numbers;
 use crate::report::Reason;
@@ -31,8 +30,8 @@ pub struct Gates {
     pub weights: Vec<f64>,
     /// The classes of its columns.
     pub columns: Vec<Id>,
-    /// Moments of what it multiplies, and of the sums.
-    pub moments: Moments,
+    /// Moments of what it multiplies, and of the sums; `None` of the states of both directions, which it is not fitted to.
+    pub moments: Option<Moments>,
     /// The weight's name.
     pub name: String,
     /// The name of the biases, and the place of the first of this weight's among them.
@@ -78,7 +77,7 @@ pub fn gates(
             // Both directions read one input, and each its own state.
             let one =
                 walk.tensors.get(node.input[slot].as_str()).is_some_and(|t| t.dims.first() == Some(&1));
-            if !(one || slot == W) || !ids.iter().any(|&id| free.contains(&walk.ids.class(id))) {
+            if !ids.iter().any(|&id| free.contains(&walk.ids.class(id))) {
                 continue;
             }
             let bias = node.input.get(B).filter(|b| walk.tensors.contains_key(b.as_str())).cloned();
@@ -102,6 +101,9 @@ pub fn gates(
             }
             let named =
                 |name: Option<&String>, short| name.filter(|n| !n.is_empty()).map(|n| (n.clone(), short));
+            if !one && slot == R {
+                continue;
+            }
             if slot == W {
                 entry.sources.extend(named(node.input.get(X), false));
                 continue;
@@ -154,7 +156,9 @@ pub fn gates(
         let Some((_, _, sums)) = sums.remove(&(name.clone(), slot)) else { continue };
         let ids = walk.values[&name][2].clone().unwrap_or_default();
         let columns: Vec<Id> = ids.iter().map(|&i| walk.ids.class(i)).collect();
-        let (Some(moments), Some(tensor)) = (sums.finish(), walk.tensors.get(name.as_str())) else {
+        let Some(tensor) = walk.tensors.get(name.as_str()) else { continue };
+        let moments = sums.finish();
+        if moments.is_none() && !(slot == R && tensor.dims.first() != Some(&1)) {
             // What it costs that these go cannot be told.
             let reads = |g: &&mut Group| g.classes.iter().any(|c| columns.contains(c));
             for group in groups.iter_mut().filter(|g| g.stays.is_none()).filter(reads) {
@@ -162,7 +166,7 @@ pub fn gates(
                 group.stays = Some((Reason::NoSamples, text));
             }
             continue;
-        };
+        }
         let weights = numbers::read(tensor).ok_or_else(|| Error::internal(format!("`{name}` is gone")))?;
         let from = if slot == R { size(tensor, 1) } else { 0 };
         let (bias, rows) = (bias.map(|b| (b, from)), size(tensor, 1).max(1));
@@ -187,18 +191,10 @@ impl Gates {
             return Ok(());
         }
         let mut new = vec![0.0; self.weights.len()];
-        if method.name() == "obc" {
-            let unsolved =
-                || Error::user(format!("`{}`: its data make no system that can be solved", self.name));
-            let normal = Normal::new(&self.weights, &self.moments, DAMPING).ok_or_else(unsolved)?;
-            let part = |row: &[f64]| -> Vec<f64> { kept.iter().map(|&j| row[j]).collect() };
-            let h: Vec<f64> = kept.iter().flat_map(|&i| part(&normal.h[i * n..(i + 1) * n])).collect();
-            let b: Vec<f64> = normal.b.chunks_exact(n).flat_map(part).collect();
-            let factor = inverse_factor(&h, kept.len()).ok_or_else(unsolved)?;
-            let solved = solve_rows(&b, &factor, kept.len());
-            for (row, solved) in new.chunks_exact_mut(n).zip(solved.chunks_exact(kept.len())) {
-                kept.iter().zip(solved).for_each(|(&j, v)| row[j] = *v);
-            }
+        if let (Some(moments), "obc") = (&self.moments, method.name()) {
+            new = least(&self.weights, moments, DAMPING, &kept).ok_or_else(|| {
+                Error::user(format!("`{}`: its data make no system that can be solved", self.name))
+            })?;
         } else {
             for (row, old) in new.chunks_exact_mut(n).zip(self.weights.chunks_exact(n)) {
                 kept.iter().for_each(|&j| row[j] = old[j]);
@@ -209,13 +205,14 @@ impl Gates {
             new[to..to + n].fill(0.0);
             kept.iter().for_each(|&j| new[to + j] = from[j]);
         }
+        change(graph, &self.name, |list| list.clone_from(&new));
+        let Some(moments) = &self.moments else { return Ok(()) };
         let mean = |list: &[f64]| -> Vec<f64> {
-            let dot = |row: &[f64]| row.iter().zip(&self.moments.x_mean).map(|(w, x)| w * x).sum();
+            let dot = |row: &[f64]| row.iter().zip(&moments.x_mean).map(|(w, x)| w * x).sum();
             list.chunks_exact(n).map(dot).collect()
         };
         let mut shift: Vec<f64> = mean(&self.weights).iter().zip(mean(&new)).map(|(a, b)| a - b).collect();
         shift[self.other.clone()].fill(0.0);
-        change(graph, &self.name, |list| list.clone_from(&new));
         if let Some((bias, from)) = &self.bias {
             change(graph, bias, |list| {
                 // Of each direction: biases of the input, then of the state.

@@ -27,6 +27,7 @@ mod shapes;
 mod surgery;
 mod walk;
 
+use crate::contractions::{kind, name};
 use crate::data::distance::Distance;
 use crate::data::given::Given;
 use crate::data::reconstruct;
@@ -44,7 +45,7 @@ use egret::samples::Samples;
 use egret::{Error, Result};
 use groups::Group;
 use ids::Id;
-use onnx_protobuf::{Message, ModelProto};
+use onnx_protobuf::{GraphProto, Message, ModelProto, NodeProto};
 use shapes::Shapes;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -107,6 +108,8 @@ pub fn with(
     flat::flatten(graph);
     computed::leave_zero_states(graph);
     computed::settle(&mut model, path)?;
+    // States get names of their own inside: a layer is called by what it was called before.
+    named(model.graph.mut_or_insert_default(), true);
     let borders = borders::open(model.graph.mut_or_insert_default());
     let mut shapes = shapes::shapes(&model, path)?;
     // What one reshape hides from those behind it, another walk sees.
@@ -215,6 +218,7 @@ pub fn with(
         _ => (surgery::without(model, &walk, &borders, &gone)?, vec![None; found.len()]),
     };
     given.put_back(&mut small);
+    named(small.graph.mut_or_insert_default(), false);
     flat::nest(small.graph.mut_or_insert_default());
     let states = borders::narrowed(&borders, &walk, &gone);
     if !states.is_empty() {
@@ -234,6 +238,18 @@ pub fn with(
         bytes_before: bytes_before.len(),
     };
     Ok((Compressed { model: bytes, report, state }, counts))
+}
+
+/// Give nodes that contract something and have no name the one that they are called by, or take it from them again.
+fn named(graph: &mut GraphProto, give: bool) {
+    for node in graph.node.iter_mut().filter(|n| kind(n).is_some()) {
+        let called = name(&NodeProto { name: String::new(), ..node.clone() });
+        match give {
+            true if node.name.is_empty() => node.name = called,
+            false if node.name == called => node.name.clear(),
+            _ => {}
+        }
+    }
 }
 
 /// The bytes of a smaller model, which Egret must import.

@@ -8,8 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Give each of these reshapes its own shape: the constant, or the `Concat` that puts it together and the constants among its parts.
 pub fn shapes(graph: &mut GraphProto, reshapes: &BTreeSet<usize>) {
     let constants = Constants::new(graph);
-    let tensors: BTreeMap<String, TensorProto> =
-        super::shapes::tensors(graph).into_iter().map(|(name, t)| (name.to_owned(), t.clone())).collect();
+    let tensors: BTreeMap<String, TensorProto> = super::shapes::tensors(graph)
+        .into_iter()
+        .filter(|(_, t)| super::shapes::integers(t).is_some())
+        .map(|(name, t)| (name.to_owned(), t.clone()))
+        .collect();
     let shared: BTreeSet<String> = tensors.keys().filter(|n| !constants.is_read_once(n)).cloned().collect();
     let copy = |graph: &mut GraphProto, name: &mut String| {
         if let Some(tensor) = tensors.get(name).filter(|_| shared.contains(name)) {

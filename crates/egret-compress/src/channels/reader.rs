@@ -7,8 +7,8 @@ use crate::moments::Moments;
 
 /// What is left of a row is scaled by no more than this, nor by less than one over it.
 pub const MOST: f64 = 2.0;
-/// Multiply-adds that the cost of one channel may take.
-const BLOCK_WORK: usize = 1 << 20;
+/// Multiply-adds that the costs of all channels may take until all of them are gone; with more, columns are looked at one by one.
+const BLOCK_WORK: usize = 1 << 34;
 
 /// A layer that reads channels of a group.
 pub struct Reader {
@@ -21,6 +21,8 @@ pub struct Reader {
     n: usize,
     /// The columns of each channel.
     of: Vec<Vec<usize>>,
+    /// Columns that never change; none where only norms count.
+    dead: Vec<bool>,
     whole: f64,
 }
 
@@ -35,7 +37,7 @@ impl Reader {
     ) -> Option<Reader> {
         let n = moments.x_mean.len();
         let norms = moments.x_norms();
-        let (mut w, mut p) = (weights.to_vec(), vec![]);
+        let (mut w, mut p, mut dead) = (weights.to_vec(), vec![], vec![false; n]);
         let mut whole: f64 = moments.yy.iter().sum();
         if method.name() == "obc" {
             let normal = Normal::new(weights, moments, damping)?;
@@ -43,10 +45,11 @@ impl Reader {
             let mut unit = vec![0.0; n * n];
             (0..n).for_each(|i| unit[i * n + i] = 1.0);
             p = solve_rows(&unit, &normal.u, n);
+            dead = normal.dead;
         } else {
             whole = w.iter().enumerate().map(|(i, w)| w.abs() * norms[i % n]).sum();
         }
-        Some(Reader { w, p, norms, n, of, whole: if whole > 0.0 { whole } else { 1.0 } })
+        Some(Reader { w, p, norms, n, of, dead, whole: if whole > 0.0 { whole } else { 1.0 } })
     }
 
     /// What each channel costs, relative to all.
@@ -67,7 +70,8 @@ impl Reader {
             }
         }
         let of = |list: &Vec<usize>| {
-            let cost = self.block(list).unwrap_or_else(|| list.iter().map(|&j| columns[j]).sum());
+            let list: Vec<usize> = list.iter().copied().filter(|&j| !self.dead[j]).collect();
+            let cost = self.block(&list).unwrap_or_else(|| list.iter().map(|&j| columns[j]).sum());
             cost / self.whole
         };
         self.of.iter().map(of).collect()
@@ -77,7 +81,8 @@ impl Reader {
     /// count, and where it would take too long.
     fn block(&self, list: &[usize]) -> Option<f64> {
         let (n, s) = (self.n, list.len());
-        if s < 2 || self.p.is_empty() || self.w.len() / n * s * s > BLOCK_WORK {
+        let work = (self.w.len() / n + s) * s * s;
+        if s < 2 || self.p.is_empty() || work.saturating_mul(self.of.len() * self.of.len()) > BLOCK_WORK {
             return None;
         }
         let part = |row: &[f64]| list.iter().map(|&j| row[j]).collect::<Vec<f64>>();

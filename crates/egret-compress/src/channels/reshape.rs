@@ -111,7 +111,11 @@ fn regroup(ids: &mut Ids, x: &[Axis], from: &[Dim], to: &[Dim]) -> Result<Vec<Ax
                 let (axis, found) = split(ids, x[run[0]].as_ref().ok_or_else(lost)?, &sizes);
                 out[new[left + axis]] = Some(Rc::new(found));
             }
-            _ => return Err("it mixes two axes of channels".to_owned()),
+            _ => {
+                return Err(
+                    "it splits channels together with other axes, or mixes two axes of them".to_owned()
+                );
+            }
         }
     }
     if i < old.len() || j < new.len() {

@@ -200,6 +200,7 @@ pub fn compress(
     };
     let metric = goal.metric.unwrap_or(if eval.has_labels() { Metric::Top1 } else { Metric::Mse });
     let allowed = goal.budget.map(|b| b.loss(metric)).transpose()?;
+    differ(&fit)?;
     let original = egret::frontend::ModelFile::from_bytes(&base.file)?;
     let (before, path) = (base.file.len(), base.path.clone());
     // Size, time and loss do not count: what is found for one holds for another.
@@ -291,6 +292,7 @@ pub fn compress(
     let asked = story::asked(goal);
     let recipe = Recipe {
         bytes: before,
+        copy: blake3::hash(&built.bytes).to_hex().to_string(),
         data: goal.data.clone(),
         hold_out,
         samples: fit.len(),
@@ -393,8 +395,36 @@ pub fn replay(
     let built = build(&base, &of, &fit, &state, watch)?;
     let what = format!("a recipe, with {} samples", fit.len());
     let report = report(&base, &built, what, before, &bytes_before);
+    let copy = blake3::hash(&built.bytes).to_hex().to_string();
+    let unmet = (copy != recipe.copy).then(|| {
+        format!(
+            "the copy has other bytes than the recipe's ({copy}, not {}): it was made by another version of Egret, on another CPU, or of \
+             other samples or another model of the same size",
+            recipe.copy
+        )
+    });
     let made = Compressed { model: built.bytes, report, state };
-    Ok(Outcome { made, joint: None, recipe: recipe.clone(), unmet: None })
+    Ok(Outcome { made, joint: None, recipe: recipe.clone(), unmet })
+}
+
+/// That samples are not all alike: what outputs vary by would be nothing then, and any budget kept.
+///
+/// # Errors
+/// They are alike, and more than one.
+fn differ(samples: &Samples) -> Result<()> {
+    let (mut first, mut alike) = (None, true);
+    samples.each(&mut |_, sample| {
+        let all: Vec<_> = sample.values().flat_map(|v| v.as_tensor().map(|t| t.content_hash().0)).collect();
+        alike &= *first.get_or_insert_with(|| all.clone()) == all;
+        Ok(())
+    })?;
+    match alike && samples.len() > 1 {
+        true => Err(Error::user(format!(
+            "all {} samples are the same: they do not tell what a copy loses; give others",
+            samples.len()
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// Tell what is taken from a run that was not ended.

@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// The form of the file.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// What makes a copy of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     /// Bytes of the original.
     pub bytes: usize,
+    /// The BLAKE3 of the copy's file.
+    pub copy: String,
     /// Samples that layers are fitted to.
     pub data: Vec<PathBuf>,
     /// The last of every so many samples is left out; 0 = none.
@@ -50,6 +52,7 @@ impl Recipe {
         let paths = self.data.iter().map(|p| quoted(&p.to_string_lossy())).collect();
         let _ = writeln!(out, "version = {VERSION}");
         let _ = writeln!(out, "model_bytes = {}", self.bytes);
+        let _ = writeln!(out, "copy_blake3 = {}", quoted(&self.copy));
         let _ = writeln!(out, "data = {}", list(paths));
         let _ = writeln!(out, "samples = {}", self.samples);
         let _ = writeln!(out, "hold_out = {}", self.hold_out);
@@ -57,6 +60,9 @@ impl Recipe {
         if let Some(channels) = self.channels {
             let _ = writeln!(out, "channels = {}", quoted(&channels.to_string()));
             let _ = writeln!(out, "gone = {}", list(self.gone.iter().map(usize::to_string).collect()));
+        }
+        if self.levels.is_empty() {
+            let _ = writeln!(out, "layer = []");
         }
         for (name, level) in &self.levels {
             let _ = write!(
@@ -95,7 +101,9 @@ fn of(table: &Table) -> Result<Recipe> {
             .collect()
     };
     if number("version")? as i64 != VERSION {
-        return Err(Error::unsupported(format!("a recipe of another version than {VERSION}")));
+        return Err(Error::unsupported(format!(
+            "a recipe of another version than {VERSION}, which this Egret would make another file of; compress again"
+        )));
     }
     let mut levels = vec![];
     let channels = match table.get("channels") {
@@ -118,9 +126,7 @@ fn of(table: &Table) -> Result<Recipe> {
     };
     let layers = match table.get("layer").and_then(Value::as_array) {
         Some(layers) => &layers[..],
-        // Channels alone may go.
-        None if channels.is_some() && !table.contains_key("layer") => &[],
-        None => return Err(bad("[[layer]]", "one at least")),
+        None => return Err(bad("[[layer]]", "one at least, or `layer = []`")),
     };
     for layer in layers {
         let word =
@@ -129,6 +135,11 @@ fn of(table: &Table) -> Result<Recipe> {
     }
     Ok(Recipe {
         bytes: number("model_bytes")?,
+        copy: table
+            .get("copy_blake3")
+            .and_then(Value::as_str)
+            .ok_or_else(|| bad("copy_blake3", "a hash"))?
+            .to_owned(),
         data: words("data")?.into_iter().map(PathBuf::from).collect(),
         hold_out: number("hold_out")?,
         samples: number("samples")?,
@@ -148,6 +159,7 @@ mod tests {
     fn a_recipe_comes_back() {
         let recipe = Recipe {
             bytes: 12,
+            copy: "0f".into(),
             data: vec!["a \"b\".npz".into()],
             hold_out: 4,
             samples: 9,
@@ -160,7 +172,8 @@ mod tests {
         let table: Table = recipe.text().parse().expect("TOML");
         assert_eq!(of(&table).expect("a recipe"), recipe);
         for (from, to) in [
-            ("version = 1", "version = 2"),
+            ("version = 2", "version = 1"),
+            ("copy_blake3", "copy"),
             ("samples = 9", "samples = -9"),
             ("w4:64", "w5"),
             ("channels:0.25", "sparse:0.25"),

@@ -178,7 +178,7 @@ impl Timed {
             let time = |l: Level| of.iter().find(|o| o.0 == l).map_or(dense.layers[i], |o| o.1.layers[i]);
             let all: Vec<(Choice, u64)> = list.iter().map(|c| (*c, time(c.level))).collect();
             let mut kept: Vec<(Choice, u64)> =
-                all.iter().copied().filter(|c| c.1 < dense.layers[i]).collect();
+                all.iter().copied().filter(|c| c.1 + margin(&dense, i) < dense.layers[i]).collect();
             if kept.is_empty() {
                 let tried: Vec<String> = (all.iter().filter(|c| c.0.level != Level::Dense))
                     .map(|(c, ns)| format!("{} {}", c.level, words(*ns)))
@@ -221,6 +221,13 @@ impl Timed {
     pub fn of(&self, base: &Base, levels: &[Option<Level>], clock: &Clock<'_>) -> Result<Times> {
         clock.times(&base.path, &unfitted(base, levels, &self.ranges)?, &base.found)
     }
+}
+
+/// By how much a level has to be faster than a layer is: measured times differ from run to run.
+fn margin(dense: &Times, layer: usize) -> u64 {
+    /// A thirty-second part of the layer's time, and nanoseconds.
+    const NOISE: (u64, u64) = (32, 100);
+    if dense.measured { dense.layers[layer] / NOISE.0 + NOISE.1 } else { 0 }
 }
 
 /// Of all inputs of layers that may be bytes.

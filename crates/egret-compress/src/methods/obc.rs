@@ -24,6 +24,8 @@ pub struct Normal {
     pub b: Vec<f64>,
     /// The factor of the inverse of `h`.
     pub u: Vec<f64>,
+    /// Inputs that never change: nothing is lost with them that a bias does not make up for, whatever damping says.
+    pub dead: Vec<bool>,
 }
 
 impl Normal {
@@ -33,6 +35,9 @@ impl Normal {
         let n = moments.x_mean.len();
         let trace: f64 = (0..n).map(|i| moments.xx[i * n + i]).sum();
         let mean = if trace > 0.0 { trace / n as f64 } else { 1.0 };
+        /// What is no more than this part of the mean variance is rounding.
+        const NOTHING: f64 = 1e-12;
+        let dead: Vec<bool> = (0..n).map(|i| moments.xx[i * n + i] <= NOTHING * mean).collect();
         // What rounding made indefinite, more damping makes definite.
         (0..7).find_map(|tries| {
             let damping = damping * mean * 10f64.powi(tries);
@@ -40,7 +45,7 @@ impl Normal {
             (0..n).for_each(|i| h[i * n + i] += damping);
             let u = inverse_factor(&h, n)?;
             let b = moments.yx.iter().zip(weights).map(|(g, w)| g + damping * w).collect();
-            Some(Normal { h, b, u })
+            Some(Normal { h, b, u, dead: dead.clone() })
         })
     }
 }
@@ -82,7 +87,8 @@ fn costs(normals: &[Normal], n: usize) -> Vec<f64> {
     for normal in normals {
         let free = solve_rows(&normal.b, &normal.u, n);
         let diagonal = inverse_diagonal(&normal.u, n);
-        out.extend(free.iter().enumerate().map(|(i, w)| w * w / diagonal[i % n]));
+        let cost = |(i, w): (usize, &f64)| if normal.dead[i % n] { 0.0 } else { w * w / diagonal[i % n] };
+        out.extend(free.iter().enumerate().map(cost));
     }
     out
 }
@@ -106,8 +112,8 @@ pub fn solve(problem: &Problem<'_>) -> Option<Vec<f64>> {
     let mut out = vec![];
     for (g, normal) in normals.iter().enumerate() {
         let size = normal.b.len();
-        let mut work =
-            Columns { w: solve_rows(&normal.b, &normal.u, n), gone: vec![false; size], n, u: &normal.u };
+        let w = solve_rows(&normal.b, &normal.u, n);
+        let mut work = Columns { w, gone: vec![false; size], n, u: &normal.u, dead: &normal.dead };
         let prior = prior.get(g * size..(g + 1) * size).unwrap_or(&[]);
         work.run(problem, prior);
         let Columns { mut w, gone, .. } = work;
@@ -126,6 +132,7 @@ struct Columns<'a> {
     gone: Vec<bool>,
     n: usize,
     u: &'a [f64],
+    dead: &'a [bool],
 }
 
 impl Columns<'_> {
@@ -156,6 +163,9 @@ impl Columns<'_> {
 
     /// What the removal of a weight costs if the columns behind it make up for it.
     fn score(&self, i: usize) -> f64 {
+        if self.dead[i % self.n] {
+            return 0.0;
+        }
         let diagonal = self.u[i % self.n * (self.n + 1)];
         self.w[i] * self.w[i] / (diagonal * diagonal)
     }

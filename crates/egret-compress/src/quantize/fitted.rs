@@ -1,7 +1,7 @@
 //! Weights fitted to the outputs of the original, layer after layer, each with a bias for what is lost of its mean.
 
 use crate::constants::{Constants, Refusal};
-use crate::contractions::RECURRENT;
+use crate::contractions::is_recurrent;
 use crate::damping;
 use crate::data::original::{self, Original, Seen, Target};
 use crate::data::reconstruct::{Fit, Solved, reconstruct};
@@ -19,7 +19,7 @@ use crate::report::Quality;
 use crate::request::Watch;
 use crate::scope::Scope;
 use egret::Result;
-use onnx_protobuf::{ModelProto, TensorProto};
+use onnx_protobuf::{GraphProto, ModelProto, TensorProto};
 use std::path::Path;
 
 /// What was made of a contraction.
@@ -35,8 +35,9 @@ pub struct Made {
 
 impl Made {
     /// Of a contraction whose inputs would be bytes, if samples reached it.
-    pub fn with(c: &Contraction, unreached: Option<Refusal>) -> Made {
-        let text = if RECURRENT.contains(&c.op.as_str()) { None } else { unreached.map(|(_, text)| text) };
+    pub fn with(graph: &GraphProto, c: &Contraction, unreached: Option<Refusal>) -> Made {
+        let recurrent = c.node.is_some_and(|n| is_recurrent(&graph.node[n]));
+        let text = unreached.filter(|_| !recurrent).map(|(_, text)| text);
         let note = text.map_or_else(String::new, |text| format!("; its input stays: {text}"));
         Made { note, ..Made::default() }
     }

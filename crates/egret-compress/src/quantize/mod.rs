@@ -179,7 +179,8 @@ pub fn quantize_watched(
                 // Ranges of others are not theirs, though they read the same value.
                 let lost = inputs.iter_mut().zip(&notes).filter(|(_, why)| why.is_some());
                 lost.for_each(|(inputs, _)| inputs.clear());
-                made.extend(found.iter().zip(notes).map(|(c, why)| Made::with(c, why)));
+                let graph = model.graph.get_or_default();
+                made.extend(found.iter().zip(notes).map(|(c, why)| Made::with(graph, c, why)));
                 if request.smooth {
                     let told =
                         smooth::smooth(&mut model, &path, &found, &plan, &inputs, &skipped, samples)?;

@@ -3,7 +3,7 @@
 //! times as large.
 //!
 //! It is SmoothQuant (arXiv 2211.10438) where the value comes from a normalisation, and cross-layer equalisation (arXiv 1906.04721) where it
-//! comes from a layer. Factors are powers of two: the model before rounding gives the same bits.
+//! comes from a layer. Factors are powers of two: the model before rounding gives the same bits, unless numbers are subnormal.
 
 use crate::constants::{Constants, Place};
 use crate::data::taps::{Taps, floats};
@@ -24,8 +24,9 @@ const MOST: f64 = 12.0;
 /// What is left of the error, at most, where factors are moved.
 const WORTH: f64 = 0.9;
 /// Operators that a factor of a channel, being positive, passes.
-const PASS: [&str; 7] =
-    ["Relu", "LeakyRelu", "Identity", "Dropout", "MaxPool", "AveragePool", "GlobalAveragePool"];
+const PASS: [&str; 4] = ["Relu", "LeakyRelu", "Identity", "Dropout"];
+/// As these, of images: they mix what stands on the axes behind that of the channels.
+const POOLS: [&str; 3] = ["MaxPool", "AveragePool", "GlobalAveragePool"];
 
 /// A tensor, and for each of its elements in some order: where it stands, and its channel.
 struct Scaled {
@@ -183,6 +184,7 @@ impl Maker<'_> {
             }
             match node.op_type.as_str() {
                 op if PASS.contains(&op) => at = node.input.first()?,
+                op if POOLS.contains(&op) && self.behind > 0 => at = node.input.first()?,
                 "Add" => {
                     let slot = self.constant(node)?;
                     out.push(self.vector(&node.input[slot])?);

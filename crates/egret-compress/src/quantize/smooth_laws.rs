@@ -59,6 +59,17 @@ impl Maker {
                 self.node("LeakyRelu", &[&y], vec![])
             }
         };
+        let x = match self.rng.below(4) {
+            // A pool that mixes the channels of rows.
+            0 => {
+                let axis = self.integers(&[0]);
+                let rows = self.node("Unsqueeze", &[&x, &axis], vec![]);
+                let pool = ["MaxPool", "AveragePool"][self.rng.below(2)];
+                let shape = vec![ints("kernel_shape", &[3]), ints("pads", &[1, 1])];
+                self.node(pool, &[&rows], shape)
+            }
+            _ => x,
+        };
         let [a, b] = [self.square(&x), self.square(&x)];
         self.node("Add", &[&a, &b], vec![])
     }

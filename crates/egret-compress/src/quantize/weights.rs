@@ -2,7 +2,7 @@
 //! floats of them again.
 
 use crate::constants::{Constant, Constants, Place, Refusal};
-use crate::contractions::{RECURRENT, is_recurrent};
+use crate::contractions::is_recurrent;
 use crate::flat::same_home;
 use crate::integers::{Form, Integers, bytes};
 use crate::layers::Contraction;
@@ -68,7 +68,7 @@ pub fn weights(
     c: &Contraction,
     to: Precision,
 ) -> Result<Vec<Weight>, Refusal> {
-    let recurrent = c.node.filter(|_| RECURRENT.contains(&c.op.as_str()));
+    let recurrent = c.node.filter(|&n| is_recurrent(&graph.node[n]));
     let mut out = vec![];
     if let Some(node) = recurrent {
         for slot in [1, 2] {
