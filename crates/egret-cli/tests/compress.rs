@@ -67,7 +67,21 @@ fn a_quarter_of_the_bytes_keeps_the_digits_and_a_recipe_makes_it_again() {
     with("model_bytes = 88760", "model_bytes = 1", &["for a model of 1 bytes", "88760"]);
     with("/fc1/Gemm", "/fc9/Gemm", &["/fc9/Gemm", "none of this model"]);
     with("samples = 150", "samples = 151", &["151 samples", "150"]);
-    with("version = 1", "version = ", &["changed.toml"]);
+    with("version = 2", "version = ", &["changed.toml"]);
+    // So are recipes of older forms, and a copy of other bytes.
+    let old = path(&dir, "old.toml");
+    let text = std::fs::read_to_string(&recipe).expect("a recipe").replace("version = 2", "version = 1");
+    std::fs::write(&old, text).expect("a file");
+    let again_by = ["compress", &model("simple_cnn"), "--recipe", &old, "-o", &again];
+    refused(&again_by, 2, &["another version than 2"]);
+    let text = std::fs::read_to_string(&recipe).expect("a recipe");
+    let (hash, other) = ("copy_blake3 = \"", "copy_blake3 = \"0");
+    std::fs::write(&recipe, text.replace(hash, other)).expect("a file");
+    refused(
+        &["compress", &model("simple_cnn"), "--recipe", &recipe, "-o", &again],
+        3,
+        &["other bytes than the recipe's"],
+    );
 }
 
 #[test]

@@ -24,7 +24,9 @@ pub struct Normal {
     pub b: Vec<f64>,
     /// The factor of the inverse of `h`.
     pub u: Vec<f64>,
-    /// Inputs that never change: nothing is lost with them that a bias does not make up for, whatever damping says.
+    /// Inputs that never change on the samples: nothing is lost there with them that a bias does not make up for, whatever damping says. Channels
+    /// of such inputs go first. Single weights are left to damping: on other samples, these inputs may change (EfficientNet-Lite0, 40 % of zeros in
+    /// 2:4, 38 samples: 80.0 % where such weights go first, 83.0 % where not).
     pub dead: Vec<bool>,
 }
 
@@ -87,8 +89,7 @@ fn costs(normals: &[Normal], n: usize) -> Vec<f64> {
     for normal in normals {
         let free = solve_rows(&normal.b, &normal.u, n);
         let diagonal = inverse_diagonal(&normal.u, n);
-        let cost = |(i, w): (usize, &f64)| if normal.dead[i % n] { 0.0 } else { w * w / diagonal[i % n] };
-        out.extend(free.iter().enumerate().map(cost));
+        out.extend(free.iter().enumerate().map(|(i, w)| w * w / diagonal[i % n]));
     }
     out
 }
@@ -112,8 +113,8 @@ pub fn solve(problem: &Problem<'_>) -> Option<Vec<f64>> {
     let mut out = vec![];
     for (g, normal) in normals.iter().enumerate() {
         let size = normal.b.len();
-        let w = solve_rows(&normal.b, &normal.u, n);
-        let mut work = Columns { w, gone: vec![false; size], n, u: &normal.u, dead: &normal.dead };
+        let mut work =
+            Columns { w: solve_rows(&normal.b, &normal.u, n), gone: vec![false; size], n, u: &normal.u };
         let prior = prior.get(g * size..(g + 1) * size).unwrap_or(&[]);
         work.run(problem, prior);
         let Columns { mut w, gone, .. } = work;
@@ -132,7 +133,6 @@ struct Columns<'a> {
     gone: Vec<bool>,
     n: usize,
     u: &'a [f64],
-    dead: &'a [bool],
 }
 
 impl Columns<'_> {
@@ -163,9 +163,6 @@ impl Columns<'_> {
 
     /// What the removal of a weight costs if the columns behind it make up for it.
     fn score(&self, i: usize) -> f64 {
-        if self.dead[i % self.n] {
-            return 0.0;
-        }
         let diagonal = self.u[i % self.n * (self.n + 1)];
         self.w[i] * self.w[i] / (diagonal * diagonal)
     }
