@@ -6,7 +6,7 @@ use egret::ir::Tensor;
 use egret::ir::rng::Rng;
 use egret::npz;
 use egret_compress::{Goal, Level, Metric, Outcome, Reason, Verdict, compress, replay};
-use kit::{File, Stored, model, node, tensor};
+use kit::{File, Stored, floats, model, node, tensor};
 use onnx_protobuf::{Message, ModelProto, NodeProto, TensorProto};
 use std::path::PathBuf;
 
@@ -204,13 +204,6 @@ fn zeros_in_groups_go_where_the_table_says_until_there_are_enough() {
 /// Of two layers, the one goes that the model hardly reads, though its own outputs lose more.
 #[test]
 fn zeros_go_where_the_model_loses_least_and_not_where_a_layer_does() {
-    let of = |name: &str, dims: &[i64], values: Vec<f32>| TensorProto {
-        name: name.into(),
-        dims: dims.to_vec(),
-        data_type: 1,
-        raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        ..TensorProto::default()
-    };
     let mut rng = Rng::new(21);
     let mut sign = |v: f32| if rng.signed_f64() < 0.0 { -v } else { v };
     // Three of four weights of the first are small already.
@@ -222,7 +215,7 @@ fn zeros_go_where_the_model_loses_least_and_not_where_a_layer_does() {
         node("Mul", "less", &["g", "s"], "t"),
         node("Add", "sum", &["h", "t"], "y"),
     ];
-    let weights = vec![of("w", &[64, 64], w), of("v", &[64, 64], v), of("s", &[1], vec![0.01])];
+    let weights = vec![floats("w", &[64, 64], w), floats("v", &[64, 64], v), floats("s", &[1], vec![0.01])];
     let file = file(nodes, weights);
     let (_dir, data) = data();
     let goal = Goal { zeros: Some("25%".parse().expect("a part")), ..goal(data, "dense,2:4") };

@@ -6,7 +6,7 @@ use egret::ir::rng::Rng;
 use egret::ir::{Tensor, Value};
 use egret::{Engine, Executable, Options, npz};
 use egret_compress::{Precision, Quantization, Reason, Verdict, quantize};
-use kit::{File, Stored, fixture, int, model, node, tensor};
+use kit::{File, Stored, fixture, floats, int, model, node, tensor};
 use onnx_protobuf::{Message, ModelProto, NodeProto, TensorProto};
 use std::path::Path;
 
@@ -408,13 +408,6 @@ fn integers_keep_the_digits() {
 #[test]
 fn smoothing_gives_small_channels_their_codes() {
     const WIDTH: usize = 64;
-    let of = |name: &str, dims: &[i64], values: Vec<f32>| TensorProto {
-        name: name.into(),
-        dims: dims.to_vec(),
-        data_type: 1,
-        raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        ..TensorProto::default()
-    };
     let mut rng = Rng::new(3);
     let mut random = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.signed_f64() as f32).collect() };
     let mut scale = vec![1.0; WIDTH];
@@ -426,7 +419,7 @@ fn smoothing_gives_small_channels_their_codes() {
         node("MatMul", "layer", &["t", "w"], "y"),
     ];
     let square = [WIDTH as i64; 2];
-    let weights = vec![of("scale", &square[..1], scale), of("w", &square, weight)];
+    let weights = vec![floats("scale", &square[..1], scale), floats("w", &square, weight)];
     let file = File::of(&model(nodes, weights, &[1, WIDTH as i64], "y"));
     let data = file.0.path().join("x.npy");
     let samples = Tensor::new(&[256, WIDTH], random(256 * WIDTH));

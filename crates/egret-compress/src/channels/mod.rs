@@ -111,16 +111,7 @@ pub fn with(
     // States get names of their own inside: a layer is called by what it was called before.
     named(model.graph.mut_or_insert_default(), true);
     let borders = borders::open(model.graph.mut_or_insert_default());
-    let mut shapes = shapes::shapes(&model, path)?;
-    // What one reshape hides from those behind it, another walk sees.
-    loop {
-        let shared = follow::walk(model.graph.get_or_default(), opset(&model), &shapes, &borders).shared;
-        if shared.is_empty() {
-            break;
-        }
-        own::shapes(model.graph.mut_or_insert_default(), &shared);
-        shapes = shapes::shapes(&model, path)?;
-    }
+    let shapes = own::settle(&mut model, path, &borders)?;
     let model = &model;
     let found = contractions(model);
     let walk = follow::walk(model.graph.get_or_default(), opset(model), &shapes, &borders);

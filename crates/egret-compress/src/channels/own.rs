@@ -1,12 +1,33 @@
 //! Sizes that several reshapes read from one constant: those that may shrink get one of their own.
 
+use crate::channels::borders::Borders;
+use crate::channels::shapes::Shapes;
+use crate::channels::{follow, opset};
 use crate::constants::Constants;
 use crate::names::fresh;
-use onnx_protobuf::{GraphProto, TensorProto};
+use egret::Result;
+use onnx_protobuf::{GraphProto, ModelProto, TensorProto};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Give all reshapes that may shrink shapes of their own; the shapes of the model's values then.
+///
+/// # Errors
+/// A model that Egret does not import.
+pub fn settle(model: &mut ModelProto, path: &Path, borders: &Borders) -> Result<Shapes> {
+    // What one reshape hides from those behind it, another walk sees.
+    loop {
+        let found = super::shapes::shapes(model, path)?;
+        let shared = follow::walk(model.graph.get_or_default(), opset(model), &found, borders).shared;
+        if shared.is_empty() {
+            return Ok(found);
+        }
+        shapes(model.graph.mut_or_insert_default(), &shared);
+    }
+}
 
 /// Give each of these reshapes its own shape: the constant, or the `Concat` that puts it together and the constants among its parts.
-pub fn shapes(graph: &mut GraphProto, reshapes: &BTreeSet<usize>) {
+fn shapes(graph: &mut GraphProto, reshapes: &BTreeSet<usize>) {
     let constants = Constants::new(graph);
     let tensors: BTreeMap<String, TensorProto> = super::shapes::tensors(graph)
         .into_iter()

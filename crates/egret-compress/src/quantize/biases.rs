@@ -2,7 +2,6 @@
 
 use crate::constants::{Constants, Place};
 use crate::data::bias;
-use crate::flat::same_home;
 use crate::integers::Integers;
 use crate::layers::Contraction;
 use crate::layout::{int, integer};
@@ -10,6 +9,7 @@ use crate::names::fresh;
 use crate::numbers;
 use crate::quantize::Activations;
 use crate::quantize::placement::Biases;
+use crate::quantize::weights::replace;
 use onnx_protobuf::{GraphProto, NodeProto, TensorProto};
 
 /// `TensorProto.DataType`.
@@ -85,7 +85,7 @@ impl Products {
             raw_data,
             ..TensorProto::default()
         };
-        let mut tensors = [
+        let tensors = [
             tensor(&quantised, INT32, codes.iter().flat_map(|c| c.to_le_bytes()).collect()),
             tensor(&scale, FLOAT, scales.iter().flat_map(|s| s.to_le_bytes()).collect()),
             tensor(&zero, INT32, vec![0; 4 * codes.len()]),
@@ -98,26 +98,6 @@ impl Products {
             attribute: vec![int("axis", 0)],
             ..NodeProto::default()
         };
-        let replaced = match self.place {
-            Place::Initializer(i) => graph.initializer[i].metadata_props.clone(),
-            Place::Attribute(at, _) => graph.node[at].metadata_props.clone(),
-        };
-        tensors.iter_mut().for_each(|t| same_home(&replaced, t));
-        let [codes, scales, zeros] = tensors;
-        let first = match self.place {
-            Place::Initializer(i) => {
-                graph.initializer[i] = codes;
-                // A constant is no input that could be given.
-                graph.input.retain(|i| i.name != self.name);
-                Some(node)
-            }
-            Place::Attribute(at, _) => {
-                graph.initializer.push(codes);
-                graph.node[at] = node;
-                None
-            }
-        };
-        graph.initializer.extend([scales, zeros]);
-        first
+        replace(graph, self.place, &self.name, tensors, node)
     }
 }

@@ -11,7 +11,7 @@ use crate::names::fresh;
 use crate::numbers;
 use crate::quantize::precision::Precision;
 use crate::report::Reason;
-use onnx_protobuf::{GraphProto, NodeProto};
+use onnx_protobuf::{GraphProto, NodeProto, TensorProto};
 
 /// Fewer weights than this are not worth a node.
 const SMALL: usize = 64;
@@ -138,17 +138,29 @@ pub fn put(graph: &mut GraphProto, weight: &Weight, integers: &Integers) -> Opti
     };
     let mut tensors = integers.tensors();
     tensors.iter_mut().zip(names).for_each(|(t, n)| t.name = n);
-    let replaced = match weight.place {
+    replace(graph, weight.place, &weight.name, tensors, node)
+}
+
+/// Put codes, scales and zero points where a constant stands, which `node` makes again of them. The node is given back where it has to stand
+/// before all others.
+pub fn replace(
+    graph: &mut GraphProto,
+    place: Place,
+    name: &str,
+    mut tensors: [TensorProto; 3],
+    node: NodeProto,
+) -> Option<NodeProto> {
+    let replaced = match place {
         Place::Initializer(i) => graph.initializer[i].metadata_props.clone(),
         Place::Attribute(at, _) => graph.node[at].metadata_props.clone(),
     };
     tensors.iter_mut().for_each(|t| same_home(&replaced, t));
     let [codes, scales, zeros] = tensors;
-    let first = match weight.place {
+    let first = match place {
         Place::Initializer(i) => {
             graph.initializer[i] = codes;
             // A constant is no input that could be given.
-            graph.input.retain(|i| i.name != weight.name);
+            graph.input.retain(|i| i.name != name);
             Some(node)
         }
         Place::Attribute(at, _) => {

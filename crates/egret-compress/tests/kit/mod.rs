@@ -58,6 +58,17 @@ pub fn tensor(name: &str, dims: &[i64], stored: Stored) -> TensorProto {
     out
 }
 
+/// A tensor of these numbers.
+pub fn floats(name: &str, dims: &[i64], values: Vec<f32>) -> TensorProto {
+    TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: 1,
+        raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ..TensorProto::default()
+    }
+}
+
 pub fn value(name: &str, shape: &[i64]) -> ValueInfoProto {
     use onnx_protobuf::{
         TensorShapeProto,
