@@ -1,31 +1,71 @@
 //! `egret partition`.
 
-use crate::args::{ModelArgs, RuleOptions, count};
-use crate::common::{import, progress, with_rules};
+mod simulated;
+
+use crate::args::{GivenArgs, RuleOptions, count};
+use crate::common::say_report;
+use crate::common::{import, note, progress, with_rules};
 use crate::say;
-use egret::stages::{self, PLAN};
-use egret::{Denormals, Options, Result};
-use std::path::PathBuf;
+use egret::source::Request;
+use egret::stages::simulate::{Load, Machines, predict};
+use egret::stages::{self, PLAN, Plan, Staged};
+use egret::{Denormals, Error, Options, Result};
+use simulated::Simulated;
+use std::path::{Path, PathBuf};
 
 /// Ends the help of `egret partition`.
-pub const EXAMPLE: &str = "Example:
+pub const EXAMPLE: &str = "Examples:
   egret partition net.onnx --stages 2 -o parts
   egret run --plan parts/plan.toml --random 1
+  egret partition --plan parts/plan.toml --simulate links.toml --measure
+
+links.toml, for --simulate:
+  workers = 4               # worker w has stage w modulo the number of stages; one for each stage unless given
+
+  [link]                    # between each two workers
+  latency = \"2 us\"          # ns, us, ms, s
+  bandwidth = \"10 GB/s\"     # B/s, kB/s, MB/s, GB/s, kbit/s, Mbit/s, Gbit/s, Tbit/s, or unlimited
 
 Exit codes: 0 ok, 1 wrong argument, file or model, 2 not supported, or not with free dims, 3 a result differs, 4 a bug of Egret, 5 not enough memory.";
+
+/// What --measure gives the free dims of inputs: what they count as in the plan.
+const FREE_DIM: i64 = 64;
 
 /// `egret partition`
 #[derive(clap::Args)]
 pub struct Args {
-    /// The model.
+    /// The .onnx or .egret file, or a test-case folder (its first inputs are given then)
+    #[arg(required_unless_present = "plan")]
+    pub model: Option<PathBuf>,
+    /// What is decided.
     #[command(flatten)]
-    pub model: ModelArgs,
+    pub given: GivenArgs,
     /// How many stages, which run one behind the other. They take about the same time by estimate, and the least crosses from one to the next
-    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
-    pub stages: usize,
+    #[arg(long, value_name = "N", value_parser = count, required_unless_present = "plan", allow_negative_numbers = true)]
+    pub stages: Option<usize>,
     /// Where to write the stages (stage0.egret, stage1.egret, .. and their large constants) and plan.toml, which says what crosses between them
-    #[arg(long, short, value_name = "DIR")]
-    pub out_dir: PathBuf,
+    #[arg(long, short, value_name = "DIR", required_unless_present_any = ["plan", "simulate"])]
+    pub out_dir: Option<PathBuf>,
+    /// With --simulate: a plan that is there, in place of a model
+    #[arg(long, value_name = "PLAN.toml", requires = "simulate", conflicts_with_all = [
+        "model", "stages", "out_dir", "shapes", "at_most", "bind", "tier", "budget", "without", "rules",
+    ])]
+    pub plan: Option<PathBuf>,
+    /// Predict throughput and latency of the stages on the workers and links of this file, up to 1,000 of them, and what would help
+    #[arg(long, value_name = "LINKS.toml", group = "predicts")]
+    pub simulate: Option<PathBuf>,
+    /// With --simulate: run each stage here, by itself, and take its time in place of the plan's estimate. Inputs that are not given are made up, free dims are 64
+    #[arg(long, requires = "predicts")]
+    pub measure: bool,
+    /// With --measure: threads of a stage [default: 1]
+    #[arg(long, value_name = "N", value_parser = count, requires = "measure", allow_negative_numbers = true)]
+    pub threads: Option<usize>,
+    /// With --simulate: print how busy each worker is
+    #[arg(long, short, requires = "predicts")]
+    pub verbose: bool,
+    /// With --simulate: text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"], requires = "predicts")]
+    pub format: String,
     /// What becomes of subnormal floats: zeros (flush), or what IEEE 754 says (keep), as the plan tells `egret run --plan` [default: keep
     /// with --tier exact, else flush]
     #[arg(long, value_name = "flush|keep")]
@@ -38,12 +78,37 @@ pub struct Args {
 /// `egret partition`
 pub fn run(args: &Args) -> Result<()> {
     let options = Options { denormals: args.denormals, ..with_rules(&args.rules)? };
-    let model = import(&args.model.request()?)?;
-    let plan = progress("partitioning", || stages::write(model, args.stages, &args.out_dir, &options))?;
+    if let Some(plan) = &args.plan {
+        let load = progress("reading", || Load::read(plan))?;
+        return simulate(args, load, Some(plan), &options);
+    }
+    let model = args.model.as_ref().ok_or_else(|| Error::user("give a model, or --plan"))?;
+    let count = args.stages.ok_or_else(|| Error::user("give --stages"))?;
+    if args.measure && args.out_dir.is_none() {
+        return Err(Error::user("--measure runs stages that are written: give --out-dir, or --plan"));
+    }
+    let model = import(&args.given.request(model)?)?;
+    let (plan, graphs) = progress("partitioning", || stages::split(model, count, &options))?;
+    // A mistake in the file comes before anything is written.
+    if let Some(links) = &args.simulate {
+        Machines::read(links, count)?;
+    }
+    let file = args.out_dir.as_ref().map(|dir| dir.join(PLAN));
+    if let Some(dir) = &args.out_dir {
+        stages::write(&plan, &graphs, dir)?;
+    }
+    match &args.simulate {
+        Some(_) => simulate(args, Load::of(&plan, &graphs)?, file.as_deref(), &options),
+        None => args.out_dir.as_ref().map_or(Ok(()), |dir| tell(&plan, dir)),
+    }
+}
+
+/// What was written, and why it is cut there.
+fn tell(plan: &Plan, dir: &Path) -> Result<()> {
     for (k, stage) in plan.stages.iter().enumerate() {
         say!(
             "{}: {} node(s) in {} kernel(s), estimated {} us, {:.1} %",
-            args.out_dir.join(&stage.file).display(),
+            dir.join(&stage.file).display(),
             stage.nodes,
             stage.kernels,
             stage.microseconds,
@@ -54,6 +119,33 @@ pub fn run(args: &Args) -> Result<()> {
         say!("  sends {} bytes: {}", cut.bytes, values.join(", "));
         say!("  {}", cut.why);
     }
-    say!("{}", args.out_dir.join(PLAN).display());
+    say!("{}", dir.join(PLAN).display());
+    Ok(())
+}
+
+/// `--simulate`. `plan`: the file of stages that can be run.
+fn simulate(args: &Args, load: Load, plan: Option<&Path>, options: &Options) -> Result<()> {
+    let Some(links) = &args.simulate else { return Err(Error::user("give --simulate")) };
+    let machines = Machines::read(links, load.stages.len())?;
+    let threads = args.threads.unwrap_or(1);
+    let load = match plan.filter(|_| args.measure) {
+        Some(plan) => {
+            let options = Options { threads, ..options.clone() };
+            let staged = progress("compiling", || Staged::open(plan, &options))?;
+            let request = args.given.request(plan)?;
+            let request = Request { random: Some(0), default_dim: Some(FREE_DIM), ..request };
+            let (inputs, notes) = staged.prepare(&request)?;
+            notes.iter().for_each(|line| note(format_args!("note: {line}")));
+            load.with_times(&progress("measuring", || staged.measure(&inputs))?)?
+        }
+        None => load,
+    };
+    let predicted = predict(&load, &machines).map_err(|e| e.at(links.display()))?;
+    let measured = args.measure.then_some(threads);
+    let said = Simulated { load: &load, machines: &machines, predicted: &predicted, measured };
+    match args.format.as_str() {
+        "json" => say!("{:#}", said.json()),
+        _ => say_report(&said.text(args.verbose))?,
+    }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod process;
 mod run;
 #[cfg(unix)]
 mod shared;
+pub mod simulate;
 mod stream;
 
 pub use plan::{Crossing, Cut, Plan, Port, Stage};
@@ -32,12 +33,11 @@ use std::path::Path;
 /// The name of the plan in its folder.
 pub const PLAN: &str = "plan.toml";
 
-/// Optimise a model, split it into stages that take about the same time on the target of the options, and write `stage0.egret`,
-/// `stage1.egret`, .. and `plan.toml` into a folder.
+/// Optimise a model and split it into stages that take about the same time on the target of the options: the plan, and the graph of each stage.
 ///
 /// # Errors
-/// What cannot be compiled, as a whole or in so many stages; the folder cannot be written.
-pub fn write(model: Imported, stages: usize, dir: &Path, options: &Options) -> Result<Plan> {
+/// What cannot be compiled, as a whole or in so many stages.
+pub fn split(model: Imported, stages: usize, options: &Options) -> Result<(Plan, Vec<Graph>)> {
     let Imported { model: file, graph, bound, .. } = model;
     if let Some(name) = bound.keys().next() {
         return Err(Error::unsupported(format!(
@@ -95,6 +95,14 @@ pub fn write(model: Imported, stages: usize, dir: &Path, options: &Options) -> R
     }
     let graphs: Vec<Graph> = parts.stages.into_iter().map(|s| s.graph).collect();
     plan.fits(&graphs).map_err(|e| Error::internal(e.message))?;
+    Ok((plan, graphs))
+}
+
+/// Write `stage0.egret`, `stage1.egret`, .. and `plan.toml` of a plan and its stages into a folder.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn write(plan: &Plan, graphs: &[Graph], dir: &Path) -> Result<()> {
     files::sweep(dir);
     constants::write(dir, graphs.iter())?;
     // A plan never stands beside stages that are not its own.
@@ -102,11 +110,10 @@ pub fn write(model: Imported, stages: usize, dir: &Path, options: &Options) -> R
     if file.is_file() {
         std::fs::remove_file(&file).map_err(|e| Error::io("replace", &file, &e))?;
     }
-    for (stage, graph) in plan.stages.iter().zip(&graphs) {
+    for (stage, graph) in plan.stages.iter().zip(graphs) {
         files::write(&dir.join(&stage.file), text::print(graph).as_bytes())?;
     }
-    files::write(&file, plan.text()?.as_bytes())?;
-    Ok(plan)
+    files::write(&file, plan.text()?.as_bytes())
 }
 
 fn microseconds(nanoseconds: u64) -> f64 {

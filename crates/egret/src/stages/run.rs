@@ -17,9 +17,10 @@ use egret_ir::{DimEnv, Graph, Type, Value, text};
 use egret_runtime::Pool;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 #[cfg(unix)]
-use std::{process::Command, time::Duration};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A plan whose stages are compiled.
 pub struct Staged {
@@ -241,6 +242,35 @@ impl Staged {
         let mut flight = self.start(inputs.to_vec());
         (0..self.stages.len()).try_for_each(|k| self.step(k, &mut flight))?;
         self.finish(flight)
+    }
+
+    /// How long each stage takes for a sample: the median of several runs, after one that fills caches.
+    ///
+    /// # Errors
+    /// As of [`Staged::run`].
+    pub fn measure(&self, inputs: &[Value]) -> Result<Vec<Duration>> {
+        const FEWEST: usize = 5;
+        const MOST: usize = 1000;
+        const ENOUGH: Duration = Duration::from_secs(1);
+        self.run(inputs)?;
+        let mut times = vec![vec![]; self.stages.len()];
+        let began = Instant::now();
+        for run in 0..MOST {
+            if run >= FEWEST && began.elapsed() > ENOUGH {
+                break;
+            }
+            let mut flight = self.start(inputs.to_vec());
+            for (k, times) in times.iter_mut().enumerate() {
+                let began = Instant::now();
+                self.step(k, &mut flight)?;
+                times.push(began.elapsed());
+            }
+        }
+        let median = |mut times: Vec<Duration>| {
+            times.sort_unstable();
+            times[times.len() / 2]
+        };
+        Ok(times.into_iter().map(median).collect())
     }
 
     /// A sample before the first stage.

@@ -1,6 +1,6 @@
 //! Builds the graphs of stages.
 
-use super::{Crossing, bytes};
+use super::{Crossing, bytes_of};
 use crate::rebuild::topological;
 use egret_ir::{Def, Graph, NodeId, ValueId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -76,7 +76,7 @@ impl Split<'_> {
             let name = outputs.get(&v).map(|&n| n.clone()).or_else(|| free.next()).unwrap_or_default();
             taken.insert(name.clone());
             let ty = graph.ty(v).clone();
-            let (bytes, made) = (bytes(&ty), self.made(v).unwrap_or(0));
+            let (bytes, made) = (bytes_of(&ty), self.made(v).unwrap_or(0));
             out.push((v, Crossing { name, ty, bytes, made, used: used.into_iter().collect() }));
         }
         out
@@ -91,7 +91,7 @@ impl Split<'_> {
         };
         let of = |s: &String| {
             let all = self.graph.inputs().iter().copied().filter(|&v| binds(v, s));
-            all.min_by_key(|&v| bytes(self.graph.ty(v)))
+            all.min_by_key(|&v| bytes_of(self.graph.ty(v)))
         };
         let further: BTreeSet<ValueId> = unbound.iter().filter_map(of).collect();
         if further.is_empty() { stage } else { self.stage(k, crossing, &further) }

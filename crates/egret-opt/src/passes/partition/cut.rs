@@ -2,7 +2,7 @@
 
 use super::flow::{Network, UNBOUNDED};
 use super::units::Units;
-use super::{TOLERANCE, bytes};
+use super::{TOLERANCE, bytes_of};
 use egret_ir::{Graph, ValueId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -154,7 +154,7 @@ impl<'a> Search<'a> {
         let wire = |(v, users): (ValueId, BTreeSet<usize>)| {
             let made = units.of[&graph.producer(v)?];
             let from = if stage[made].is_some() { None } else { Some(*place.get(&made)?) };
-            Some(Wire { from, users, size: bytes(graph.ty(v)) })
+            Some(Wire { from, users, size: bytes_of(graph.ty(v)) })
         };
         let wires = users.into_iter().filter_map(wire).collect();
         Search { units, order, share: share as u64, held, last, wires }

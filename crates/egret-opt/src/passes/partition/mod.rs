@@ -170,7 +170,7 @@ pub fn split(
 }
 
 /// The bytes of a value; a symbolic dim counts as [`NOMINAL_DIM`].
-fn bytes(ty: &Type) -> u64 {
+pub fn bytes_of(ty: &Type) -> u64 {
     match ty {
         Type::Tensor(t) => {
             let dims = t.shape.iter().map(|d| d.as_const().unwrap_or(NOMINAL_DIM).max(0) as u64);
