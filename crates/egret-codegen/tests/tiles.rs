@@ -25,7 +25,7 @@ fn epilogue(
 ) -> Epilogue {
     let mut e = EpilogueBuilder::new(products);
     let mut x = e.sum();
-    if products == Products::Bytes {
+    if products.sum() == Elem::I32 {
         x = e.convert(Elem::F32, x);
     }
     for _ in 0..rng.below(5) {
@@ -132,7 +132,12 @@ fn case(seed: u64, special: bool) -> Case {
         b_stride *= extent;
     }
     // Every fourth multiplies bytes: steps, rows and columns are four elements apart.
-    let products = if seed % 4 == 1 { Products::Bytes } else { Products::Floats };
+    let products = match seed % 4 {
+        1 => Products::Bytes,
+        // Weights that are mostly zero may be quads of bytes.
+        2 if sparse => Products::Quads,
+        _ => Products::Floats,
+    };
     let depth = products.depth();
     for axis in &mut axes {
         (axis.a_stride, axis.b_stride) = (depth * axis.a_stride, depth * axis.b_stride);
@@ -173,6 +178,7 @@ fn case(seed: u64, special: bool) -> Case {
     let elem = |i: usize| match (products, i) {
         (Products::Bytes, 0) => Elem::U8,
         (Products::Bytes, 1) => Elem::I8,
+        (Products::Quads, 0 | 1 | 6) => Elem::I32,
         (_, 4) if seed % 5 == 2 => Elem::U8,
         (_, 4) if seed % 5 == 3 => Elem::I8,
         (_, 5) => Elem::I32,
@@ -225,6 +231,11 @@ fn case(seed: u64, special: bool) -> Case {
         let extremes = [0, 127, 128, 255];
         let mut byte = || if rng.chance(30) { rng.pick(&extremes) } else { rng.below(256) as u8 };
         inputs[i] = (0..sizes[i]).map(|_| byte()).collect();
+    }
+    for i in (0..inputs.len()).filter(|i| elem(*i) == Elem::I32) {
+        let bytes = inputs[i].len();
+        let mut byte = || if rng.chance(30) { rng.pick(&[0, 127, 128, 255]) } else { rng.below(256) as u8 };
+        inputs[i] = (0..bytes).map(|_| byte()).collect();
     }
     inputs[5] = (0..sizes[5]).flat_map(|_| (rng.below(1 << 32) as u32).to_le_bytes()).collect();
     Case { program: program(k.finish(), &storages, 0, vec![]), inputs }

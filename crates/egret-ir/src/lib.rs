@@ -68,4 +68,4 @@ pub use op::{
 pub use tensor::{ContentHash, Element, Magnitudes, Tensor, Value, checked_len};
 pub use types::{SeqType, Shape, TensorType, Type};
 pub use verify::{Rule, VerifyError, verify};
-pub use zeros::Zeros;
+pub use zeros::{QUAD, Quads, Zeros};

@@ -6,28 +6,32 @@ use crate::{DType, Dim, Graph, Node, Op};
 /// decide by.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Zeros {
-    /// Weights.
+    /// Weights, or quads of them.
     pub weights: usize,
     /// Those that are not zero.
     pub nonzeros: usize,
     /// How often each is used: pixels of an image of the result, or rows of the result.
     pub columns: usize,
-    /// Elements of the operand and of the result that have to be turned for it.
+    /// Elements of the operand and of the result, or quads of the operand, that have to be turned for it.
     pub turned: usize,
+    /// Weights are bytes, and what may be left out is a quad of them: four neighbours along the channels, at one place of a window.
+    pub quads: bool,
 }
 
 impl Zeros {
-    /// Of a `conv` of f32 over one or two axes, in one group, in either layout, or of a `matmul` of f32 by a matrix. The dims that `columns`
-    /// is made of are constants.
+    /// Of a `conv` of f32, or of u8 by i8 with a multiple of four channels, over one or two axes, in one group, in either layout, or of a `matmul` of f32 by
+    /// a matrix. The dims that `columns` is made of are constants.
     pub fn of(graph: &Graph, node: &Node) -> Option<Zeros> {
         if !matches!(node.op, Op::Conv | Op::Matmul) {
             return None;
         }
-        let w = graph.as_const(node.operand(1)).filter(|w| w.dtype() == DType::F32)?;
+        let w = graph.as_const(node.operand(1))?;
         let x = graph.tensor_ty(node.operand(0));
-        if x.dtype != DType::F32 {
-            return None;
-        }
+        let quads = match (x.dtype, w.dtype()) {
+            (DType::F32, DType::F32) => false,
+            (DType::U8, DType::I8) if node.op == Op::Conv => true,
+            _ => return None,
+        };
         let count = |dims: &[Dim]| {
             dims.iter().try_fold(1usize, |n, d| n.checked_mul(usize::try_from(d.as_const()?).ok()?))
         };
@@ -43,10 +47,57 @@ impl Zeros {
             }
             let last = node.attrs.str("layout") == "channels_last";
             let spatial = if last { &y.shape[1..y.rank() - 1] } else { &y.shape[2..] };
-            (count(spatial)?, 0)
+            let turned = if quads { count(&x.shape[1..])?.div_ceil(QUAD) } else { 0 };
+            (count(spatial)?, turned)
         };
-        let nonzeros = w.data::<f32>().iter().filter(|w| **w != 0.0).count();
-        (columns > 0).then_some(Zeros { weights: w.len(), nonzeros, columns, turned })
+        let (weights, nonzeros) = match quads {
+            true => {
+                let [outputs, channels, taps @ ..] = w.shape() else { return None };
+                let quads = Quads::new(*outputs, *channels, taps.iter().product())?;
+                (quads.count(), quads.nonzeros(w.bytes()).count())
+            }
+            false => (w.len(), w.data::<f32>().iter().filter(|w| **w != 0.0).count()),
+        };
+        (columns > 0).then_some(Zeros { weights, nonzeros, columns, turned, quads })
+    }
+}
+
+/// Weights of a quad.
+pub const QUAD: usize = 4;
+
+/// The weights of a convolution, `[outputs, channels, taps]` of i8, as quads.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Quads {
+    outputs: usize,
+    /// Quads of an output at one place of the window.
+    quads: usize,
+    taps: usize,
+}
+
+impl Quads {
+    /// Nothing where channels are no multiple of four, or there are no weights.
+    pub fn new(outputs: usize, channels: usize, taps: usize) -> Option<Quads> {
+        let whole = channels.is_multiple_of(QUAD) && outputs * channels * taps > 0;
+        whole.then_some(Quads { outputs, quads: channels / QUAD, taps })
+    }
+
+    /// How many there are.
+    pub fn count(self) -> usize {
+        self.outputs * self.quads * self.taps
+    }
+
+    /// All of them: those of an output channel by channels, and then by places of the window.
+    pub fn all(self, weights: &[u8]) -> impl Iterator<Item = [u8; QUAD]> {
+        let quad = move |i: usize| {
+            let (tap, quad) = (i % self.taps, i / self.taps);
+            std::array::from_fn(|c| weights[(quad * QUAD + c) * self.taps + tap])
+        };
+        (0..self.count()).map(quad)
+    }
+
+    /// Those that are not zero.
+    pub fn nonzeros(self, weights: &[u8]) -> impl Iterator<Item = [u8; QUAD]> {
+        self.all(weights).filter(|quad| *quad != [0; QUAD])
     }
 }
 
@@ -76,7 +127,8 @@ mod tests {
 
     #[test]
     fn contractions_that_can_do_without_zeros_are_these() {
-        let zeros = |weights, columns, turned| Some(Zeros { weights, nonzeros: 1, columns, turned });
+        let zeros =
+            |weights, columns, turned| Some(Zeros { weights, nonzeros: 1, columns, turned, quads: false });
         assert_eq!(of(&[4, 3, 2, 2], &[2, 3, 6, 5], Op::Conv, "channels_first", 1), zeros(48, 20, 0));
         assert_eq!(of(&[4, 3, 2, 2], &[2, 6, 5, 3], Op::Conv, "channels_last", 1), zeros(48, 20, 0));
         assert_eq!(of(&[4, 3, 2], &[2, 3, 6], Op::Conv, "channels_first", 1), zeros(24, 5, 0));
@@ -84,5 +136,21 @@ mod tests {
         assert_eq!(of(&[4, 3, 1, 1, 1], &[1, 3, 2, 2, 2], Op::Conv, "channels_first", 1), None);
         assert_eq!(of(&[4, 3], &[2, 5, 4], Op::Matmul, "", 1), zeros(12, 10, 70));
         assert_eq!(of(&[2, 4, 3], &[2, 5, 4], Op::Matmul, "", 1), None);
+    }
+
+    #[test]
+    fn quads_are_neighbours_along_the_channels() {
+        let quads = Quads::new(2, 8, 3).expect("whole quads");
+        let weights: Vec<u8> = (0..48).collect();
+        let all: Vec<[u8; 4]> = quads.all(&weights).collect();
+        assert_eq!(all.len(), quads.count());
+        assert_eq!(
+            (all[0], all[1], all[3], all[11]),
+            ([0, 3, 6, 9], [1, 4, 7, 10], [12, 15, 18, 21], [38, 41, 44, 47])
+        );
+        let mut few = vec![0; 48];
+        (few[10], few[30]) = (1, 255);
+        assert_eq!(quads.nonzeros(&few).collect::<Vec<_>>(), [[0, 0, 0, 1], [0, 0, 255, 0]]);
+        assert_eq!((Quads::new(2, 6, 3), Quads::new(0, 8, 3)), (None, None));
     }
 }

@@ -244,7 +244,7 @@ pub struct Tile {
     pub cols: usize,
     /// Reduction axes, outermost first; the product of extents is at least 1. None where there are `nonzeros`.
     pub axes: Vec<Axis>,
-    /// The reduction where most of `a` is zero: `a` has the other weights only, so that all of `a_rows` are 0. Of floats, in one set.
+    /// The reduction where most of `a` is zero: `a` has the other weights only, so that all of `a_rows` are 0. Of floats or of [`Products::Quads`], in one set.
     pub nonzeros: Option<Nonzeros>,
     /// The most products that are added one after another; at least 1.
     pub block: i64,
@@ -312,7 +312,7 @@ impl Tile {
         match products {
             Products::Floats if self.nonzeros.is_some() => None,
             Products::Floats => BlockedSum::new(axes.iter().map(|a| a.extent), self.block),
-            Products::Bytes => None,
+            Products::Bytes | Products::Quads => None,
         }
     }
 }

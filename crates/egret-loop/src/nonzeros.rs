@@ -11,6 +11,9 @@ use crate::place::Place;
 /// Each sum is that of its row's products in the order of the steps, added to +0 one after another. A weight that is left out is not
 /// multiplied: where the right operand is infinite or NaN, the dense sum would be NaN.
 ///
+/// Weights of integers are quads: four neighbours of a row, at least one of which is not zero, as an i32 ([`Products::Quads`](crate::Products::Quads)). The right
+/// operand has quads too, and all that is said of its elements is of these.
+///
 /// A step may have a mask of its own: a column that the mask leaves out has a zero there, and nothing is read for it. So a window reads a plane of
 /// pixels as it is, with no zeros around it: neighbouring pixels are neighbours in memory, also across the end of a row, where the mask tells them apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

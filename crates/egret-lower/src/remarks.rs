@@ -46,8 +46,9 @@ pub fn zeros(graph: &Graph, costs: &CostModel, trace: &mut Trace) {
             continue;
         }
         let sources: Vec<String> = node.sources.iter().cloned().collect();
-        let (most, percent) = (costs.nonzeros_at_most(z.columns), part * 100.0);
+        let (most, percent) = (costs.nonzeros_at_most(z.quads, z.columns), part * 100.0);
         let from = (1.0 - most) * 100.0;
+        let what = if z.quads { "quads of weights" } else { "weights" };
         if are_left_out(&z, costs) {
             let all = costs.macs.max(1) as f64;
             trace.push(Choice {
@@ -55,7 +56,7 @@ pub fn zeros(graph: &Graph, costs: &CostModel, trace: &mut Trace) {
                 subject: graph.value(node.results[0]).name.clone(),
                 sources,
                 chosen: format!(
-                    "left out: {percent:.0} % of {} weights, which pays from {from:.0} % on",
+                    "left out: {percent:.0} % of {} {what}, which pays from {from:.0} % on",
                     z.weights
                 ),
                 alternatives: vec![Alternative {
@@ -67,10 +68,10 @@ pub fn zeros(graph: &Graph, costs: &CostModel, trace: &mut Trace) {
         }
         let reason = match most > 0.0 {
             true => {
-                format!("{percent:.0} % of its weights are zero: leaving them out pays from {from:.0} % on")
+                format!("{percent:.0} % of its {what} are zero: leaving them out pays from {from:.0} % on")
             }
             false => {
-                format!("{percent:.0} % of its weights are zero, and code for this target multiplies all")
+                format!("{percent:.0} % of its {what} are zero, and code for this target multiplies all")
             }
         };
         trace.push(Missed {

@@ -24,6 +24,8 @@ pub struct CostModel {
     pub sparse_bytes: u64,
     /// Tenths of a multiply-add of dense tiles that one by a nonzero costs: the load of the row is its own.
     pub sparse_price: u64,
+    /// The same of one by a quad of bytes, four i8 by four u8 at once; 0 where the machine has no such tiles.
+    pub sparse_quad_price: u64,
     /// Multiply-adds of float contractions in a nanosecond.
     pub macs: u64,
     /// Multiply-adds of integer contractions, but those of bytes, in a nanosecond.
@@ -47,6 +49,12 @@ pub struct CostModel {
 
 /// What an element costs that is read and written elsewhere, in multiply-adds: a third of a nanosecond.
 const PRICE_OF_TURNED: f64 = 20.0;
+/// The same of a quad, which is made of bytes in vectors.
+const PRICE_OF_TURNED_QUAD: f64 = 8.0;
+/// Code and weights of nonzeros take at most so many times the memory of the weights with their zeros.
+const MOST_MEMORY: f64 = 1.0;
+/// The same of quads: what they are compared with has been made smaller already.
+const MOST_MEMORY_OF_QUADS: f64 = 2.0;
 
 impl CostModel {
     /// The model of a target, by the name of its file ([`Machine::targets`]).
@@ -56,25 +64,32 @@ impl CostModel {
 
     /// The largest part of a product's constant weights that may be other than zero, so that it is to be computed from these alone, for each of so
     /// many columns: code and weights together then take no more memory than the weights do with their zeros, and the time is estimated less.
-    /// 0 where the machine has no tiles for it.
-    pub fn nonzeros_at_most(&self, columns: usize) -> f64 {
-        if self.sparse_rows == 0 {
+    /// 0 where the machine has no tiles for it. `quads`: weights are bytes, and four of them are one that may be zero; they may take twice the memory.
+    pub fn nonzeros_at_most(&self, quads: bool, columns: usize) -> f64 {
+        if self.sparse_rows == 0 || self.price(quads) == 0 {
             return 0.0;
         }
-        (self.macs_of_weight(columns) / self.macs_of_nonzero(columns as u64))
-            .min(4.0 / self.sparse_bytes.max(1) as f64)
+        let memory = if quads { MOST_MEMORY_OF_QUADS } else { MOST_MEMORY };
+        (self.macs_of_weight(quads, columns) / self.macs_of_nonzero(quads, columns as u64))
+            .min(memory * 4.0 / self.sparse_bytes.max(1) as f64)
     }
 
-    /// Multiply-adds that take as long as those of a weight by so many columns in a dense product, or as reading it, where that is longer.
-    fn macs_of_weight(&self, columns: usize) -> f64 {
-        (columns as f64).max(self.macs_to_read(4.0))
+    /// See [`CostModel::sparse_price`].
+    fn price(&self, quads: bool) -> u64 {
+        if quads { self.sparse_quad_price } else { self.sparse_price }
     }
 
-    /// The same of a weight with code of its own.
-    fn macs_of_nonzero(&self, columns: u64) -> f64 {
+    /// Multiply-adds of floats that take as long as those of a weight, or of a quad, by so many columns in a dense product, or as reading it, where that is longer.
+    fn macs_of_weight(&self, quads: bool, columns: usize) -> f64 {
+        let of_bytes = 4.0 * self.macs as f64 / self.byte_macs.max(1) as f64;
+        (columns as f64 * if quads { of_bytes } else { 1.0 }).max(self.macs_to_read(4.0))
+    }
+
+    /// The same of a weight or quad with code of its own.
+    fn macs_of_nonzero(&self, quads: bool, columns: u64) -> f64 {
         // A column less than a vector takes as long as a whole one.
         let whole = columns.div_ceil(self.lanes.max(1)).saturating_mul(self.lanes);
-        whole as f64 * self.sparse_price as f64 / 10.0 + self.macs_to_read(self.sparse_bytes as f64)
+        whole as f64 * self.price(quads) as f64 / 10.0 + self.macs_to_read(self.sparse_bytes as f64)
     }
 
     /// Multiply-adds that take as long as so many bytes of weights or of code.
@@ -82,17 +97,26 @@ impl CostModel {
         bytes * self.macs as f64 / self.cached_bytes.max(1) as f64
     }
 
-    /// Whether a product by constant weights, of which so many are not zero, is to be computed from these alone. `turned`: elements of its
+    /// Whether a product by constant weights (or quads), of which so many are not zero, is to be computed from these alone. `turned`: elements (quads) of its
     /// operand and result that have to be moved for it.
-    pub fn leaves_out_zeros(&self, weights: usize, nonzeros: usize, columns: usize, turned: usize) -> bool {
-        let few = nonzeros > 0 && nonzeros as f64 <= weights as f64 * self.nonzeros_at_most(columns);
-        let time = self.macs_of_nonzeros(nonzeros as u64, columns as u64, turned as u64);
-        few && time as f64 <= weights as f64 * self.macs_of_weight(columns)
+    pub fn leaves_out_zeros(
+        &self,
+        quads: bool,
+        weights: usize,
+        nonzeros: usize,
+        columns: usize,
+        turned: usize,
+    ) -> bool {
+        let most = self.nonzeros_at_most(quads, columns);
+        let few = nonzeros > 0 && nonzeros as f64 <= weights as f64 * most;
+        let time = self.macs_of_nonzeros(quads, nonzeros as u64, columns as u64, turned as u64);
+        few && time as f64 <= weights as f64 * self.macs_of_weight(quads, columns)
     }
 
-    /// As many multiply-adds of a dense product take as long as the product by so many nonzeros of so many columns.
-    pub fn macs_of_nonzeros(&self, nonzeros: u64, columns: u64, turned: u64) -> u64 {
-        (nonzeros as f64 * self.macs_of_nonzero(columns) + turned as f64 * PRICE_OF_TURNED) as u64
+    /// As many multiply-adds of a dense product of floats take as long as the product by so many nonzeros of so many columns.
+    pub fn macs_of_nonzeros(&self, quads: bool, nonzeros: u64, columns: u64, turned: u64) -> u64 {
+        let price = if quads { PRICE_OF_TURNED_QUAD } else { PRICE_OF_TURNED };
+        (nonzeros as f64 * self.macs_of_nonzero(quads, columns) + turned as f64 * price) as u64
     }
 
     /// The same where zeros are multiplied like all numbers.

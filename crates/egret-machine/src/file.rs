@@ -84,6 +84,7 @@ keys! {
     "nonzeros" "rows" 0..=31, costs.sparse_rows: u64;
     "nonzeros" "bytes" 0..=1_000, costs.sparse_bytes: u64;
     "nonzeros" "price" 0..=1_000, costs.sparse_price: u64;
+    "nonzeros" "quad_price" 0..=1_000, costs.sparse_quad_price: u64;
     "caches" "l1_bytes" 1_024..=1_073_741_824, l1_bytes: usize;
     "caches" "l2_bytes" 1_024..=1_073_741_824, l2_bytes: usize;
     "caches" "line_bytes" 16..=1_024, line_bytes: usize;

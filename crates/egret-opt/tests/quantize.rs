@@ -24,6 +24,7 @@ const fn of_macs(macs: u64, integers: u64) -> CostModel {
         sparse_rows: 0,
         sparse_bytes: 0,
         sparse_price: 0,
+        sparse_quad_price: 0,
         integer_macs: integers,
         byte_macs: integers,
         bytes: 8,

@@ -125,7 +125,7 @@ impl TileEmitter<'_, '_, '_> {
             for rows in pieces(&rows, h) {
                 let a_rows = &tile.a_rows[rows[0]..=rows[rows.len() - 1]];
                 let sums = match &tile.nonzeros {
-                    Some(nonzeros) => self.sums_of_nonzeros(nonzeros, rows, columns, at)?,
+                    Some(nonzeros) => self.sums_of_nonzeros((nonzeros, products), rows, columns, at)?,
                     None => self.block_sums(a_rows, columns, (tile, products), &axes, at)?,
                 };
                 self.block_epilogue(tile, rows, columns, (products, &sums), at)?;
@@ -185,7 +185,7 @@ impl TileEmitter<'_, '_, '_> {
                 let (a, b) = (f.use_var(sum), f.use_var(other));
                 let both = match block.products {
                     Products::Floats => f.ins().fadd(a, b),
-                    Products::Bytes => f.ins().iadd(a, b),
+                    Products::Bytes | Products::Quads => f.ins().iadd(a, b),
                 };
                 f.def_var(sum, both);
             }

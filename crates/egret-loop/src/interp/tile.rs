@@ -39,6 +39,10 @@ impl Machine<'_> {
                         false => self.read(place.param, self.int(place.base) + c as i64 + step.b)?,
                     };
                     let a = self.read(t.a.param, a0 + at)?;
+                    if products == Products::Quads {
+                        whole = whole.wrapping_add(Products::of_quads(a as u32, b as u32));
+                        continue;
+                    }
                     let sum = self.arithmetic.fma(Elem::F32, a, b, sums[0].to_bits().into())?;
                     sums[0] = f32_of(sum);
                 }
@@ -72,7 +76,7 @@ impl Machine<'_> {
                     }
                 }
                 let sum = match products {
-                    Products::Bytes => (whole as u32).into(),
+                    Products::Bytes | Products::Quads => (whole as u32).into(),
                     Products::Floats if cut.is_some() => total.to_bits().into(),
                     Products::Floats => all(&sums).to_bits().into(),
                 };

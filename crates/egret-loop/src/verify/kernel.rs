@@ -239,11 +239,11 @@ impl Walk<'_> {
             if let Some(why) = nonzeros.refuses(t.a_rows.len()) {
                 return broken(why);
             }
-            if products != Products::Floats || t.sets != 1 || t.a_rows.iter().any(|&r| r != 0) {
-                return broken("a tile of nonzeros that are no floats, or with rows or sets of its own");
+            if products == Products::Bytes || t.sets != 1 || t.a_rows.iter().any(|&r| r != 0) {
+                return broken("a tile of nonzeros that are single bytes, or with rows or sets of its own");
             }
             if let Some(second) = &nonzeros.second {
-                self.read(second.b.param, Elem::F32)?;
+                self.read(second.b.param, products.operands().1)?;
             }
             if let Some(masks) = &nonzeros.masks {
                 self.read(masks.param, Elem::I32)?;
@@ -251,6 +251,9 @@ impl Walk<'_> {
                     return broken(format!("masks of {} columns", t.cols));
                 }
             }
+        }
+        if products == Products::Quads && t.nonzeros.is_none() {
+            return broken("a tile of quads without nonzeros");
         }
         if t.a_rows.is_empty() || t.a_rows.len() != t.out_rows.len() {
             return broken(format!("a tile of {} rows that writes {}", t.a_rows.len(), t.out_rows.len()));

@@ -6,7 +6,7 @@ use egret_machine::CostModel;
 
 /// Whether a contraction is computed without the zeros of its weights; of convolutions where channels are first.
 pub fn are_left_out(zeros: &Zeros, costs: &CostModel) -> bool {
-    costs.leaves_out_zeros(zeros.weights, zeros.nonzeros, zeros.columns, zeros.turned)
+    costs.leaves_out_zeros(zeros.quads, zeros.weights, zeros.nonzeros, zeros.columns, zeros.turned)
 }
 
 /// The zeros that a convolution with tiles leaves out, if it does.

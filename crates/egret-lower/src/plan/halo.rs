@@ -33,9 +33,10 @@ fn gap(graph: &Graph, anchor: Option<NodeId>, machine: &Machine) -> Option<Halo>
     if !shape.has_tiles(graph, anchor) {
         return None;
     }
-    zeros::of_conv(graph, anchor, &shape, &machine.costs)?;
+    let zeros = zeros::of_conv(graph, anchor, &shape, &machine.costs)?;
     let mut halo = Halo::none(shape.rank() + 2);
-    if shape.keeps_pixels() {
+    // Bytes are read from planes of quads, which are made of the input.
+    if shape.keeps_pixels() && !zeros.quads {
         let pixels: i64 = shape.input.iter().product();
         let line = (machine.line_bytes / Elem::F32.size()) as i64;
         halo.gap = size::apart(pixels, line) - pixels;

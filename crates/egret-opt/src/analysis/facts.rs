@@ -166,6 +166,13 @@ impl Facts {
         mine |= magnitude != own.magnitude;
         theirs |= magnitude != given.magnitude;
         self.summary.magnitude = magnitude;
+        let zeros = match (own.zeros, given.zeros) {
+            (Some(a), Some(b)) => Some(a.and(b)),
+            (a, b) => a.or(b),
+        };
+        mine |= zeros != own.zeros;
+        theirs |= zeros != given.zeros;
+        self.summary.zeros = zeros;
         if self.zeros.is_none() && other.zeros.is_some() {
             self.zeros = other.zeros;
             mine = true;

@@ -41,7 +41,7 @@ impl GraphFacts {
             *facts = match &graph.value(v).def {
                 Def::Const(t) if self.deep || t.len() <= SMALL => Facts::constant(t, self.deep),
                 // Its zeros are of no account to what is computed of it, and take long to count.
-                Def::Const(t) => Facts::weight(t.ty(), Summary::without_nonzeros(t)),
+                Def::Const(t) => Facts::weight(t.ty(), Summary::without_zeros(t)),
                 _ => Facts::of(graph.ty(v).clone()),
             };
         }

@@ -2,6 +2,7 @@
 
 use super::elements::{all_whole, elements};
 use super::magnitude::{Magnitude, VECTOR};
+use super::mostly_zeros::MostlyZeros;
 use egret_ir::{DType, Tensor};
 
 /// Guards see the elements of constants up to this size. Larger ones are weights, of which rules know a
@@ -22,24 +23,8 @@ pub struct Summary {
     pub bits: Option<Bits>,
     /// Whether its floats are whole numbers: integers that were cast. Trained weights never are.
     pub whole: bool,
-    /// Of the weights that are mostly zeros, how many [`PARTS`]th of them are not, rounded up; of f32 only.
-    pub nonzeros: Option<u8>,
-}
-
-/// What a summary counts nonzeros in: so coarse that layers that were pruned alike have equal summaries.
-pub const PARTS: u64 = 16;
-/// Nonzeros of what is mostly zeros, at most. More are never left out ([`egret_machine::CostModel::nonzeros_at_most`]).
-const FEW_PARTS: u64 = 6;
-
-/// See [`Summary::nonzeros`].
-fn nonzeros(t: &Tensor) -> Option<u8> {
-    if t.dtype() != DType::F32 || t.len() <= SMALL {
-        return None;
-    }
-    let count =
-        t.bytes().as_chunks::<4>().0.iter().filter(|b| f32::from_le_bytes(**b) != 0.0).count() as u64;
-    let parts = (count * PARTS).div_ceil(t.len() as u64);
-    u8::try_from(parts).ok().filter(|_| parts <= FEW_PARTS)
+    /// What is known of it if it is mostly zeros.
+    pub zeros: Option<MostlyZeros>,
 }
 
 /// Ranges of integers in wider types: those of bytes, and of differences of bytes.
@@ -78,24 +63,24 @@ impl Bits {
 impl Summary {
     /// Summarises a constant.
     pub fn of(tensor: &Tensor) -> Summary {
-        Summary { nonzeros: nonzeros(tensor), ..Summary::without_nonzeros(tensor) }
+        Summary { zeros: MostlyZeros::of(tensor), ..Summary::without_zeros(tensor) }
     }
 
-    /// The same but for how many elements are not zero.
-    pub fn without_nonzeros(tensor: &Tensor) -> Summary {
+    /// The same but for its zeros.
+    pub fn without_zeros(tensor: &Tensor) -> Summary {
         Summary {
             uniform: uniform(tensor),
             away_from_zero: away_from_zero(tensor),
             magnitude: Magnitude::of(tensor),
             bits: Bits::of(tensor),
             whole: all_whole(tensor),
-            nonzeros: None,
+            zeros: None,
         }
     }
 
     /// What a summary says of a constant's zeros, and nothing else.
     pub fn of_zeros(tensor: &Tensor) -> Summary {
-        Summary { nonzeros: nonzeros(tensor), ..Summary::default() }
+        Summary { zeros: MostlyZeros::of(tensor), ..Summary::default() }
     }
 
     /// Appends an encoding to a key: different summaries have different encodings, none a prefix of
@@ -107,7 +92,7 @@ impl Summary {
                 | u32::from(self.magnitude.is_some()) << 2
                 | self.bits.map_or(0, |b| b as u32 + 1) << 3
                 | u32::from(self.whole) << 5
-                | self.nonzeros.map_or(0, |n| u32::from(n) + 1) << 6,
+                | self.zeros.map_or(0, |z| z.encode() + 1) << 6,
         );
         key.extend(self.magnitude.into_iter().flat_map(Magnitude::encode));
         if let Some(bits) = self.uniform.map(f64::to_bits) {

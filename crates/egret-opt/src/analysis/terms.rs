@@ -3,8 +3,9 @@
 use super::facts::Facts;
 use super::interval;
 use super::magnitude;
+use super::mostly_zeros::MostlyZeros;
 use super::signed_zero;
-use super::summary::SMALL;
+use super::summary::{SMALL, Summary};
 use super::whole;
 use egret_ir::{Attr, Attrs, Op, Tensor, TensorType, Type, infer, interp};
 use std::fmt::Write as _;
@@ -39,6 +40,10 @@ pub(crate) fn op_facts(op: Op, attrs: &Attrs, children: &[&Facts], deep: bool) -
     if constant {
         let known: Vec<_> = children.iter().map(|c| c.summary.magnitude).collect();
         facts.summary.magnitude = magnitude::result(op, &known);
+        if let [Facts { summary: Summary { zeros: Some(zeros), .. }, .. }] = children {
+            let rank = facts.tensor().map_or(0, TensorType::rank);
+            facts.summary.zeros = MostlyZeros::result(op, attrs, *zeros, rank);
+        }
         // What is repeated stays of one value; large results are not evaluated.
         let some = facts.tensor().and_then(TensorType::const_len).is_some_and(|n| n > 0);
         if op == Op::Broadcast && some {

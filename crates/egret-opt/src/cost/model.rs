@@ -5,7 +5,7 @@
 //! are folded; views cost next to nothing.
 
 use crate::analysis::{Facts, PARTS};
-use egret_ir::{Attrs, CostClass, DType, Dim, Op, TensorType};
+use egret_ir::{Attrs, CostClass, DType, Dim, Op, QUAD, TensorType};
 
 pub use egret_machine::CostModel;
 
@@ -210,10 +210,14 @@ fn macs_without_zeros(
     operands: &[&Facts],
     result: &Facts,
 ) -> Option<u64> {
-    let by = operands.get(1)?;
-    let (w, y) = (by.tensor()?, result.tensor()?);
-    let weights = len(w);
-    let nonzeros = weights.saturating_mul(by.summary.nonzeros?.into()) / PARTS;
+    let (of, by) = (operands.first()?, operands.get(1)?);
+    let (w, y, zeros) = (by.tensor()?, result.tensor()?, by.summary.zeros?);
+    let quads = op == Op::Conv && (of.dtype(), by.dtype()) == (Some(DType::U8), Some(DType::I8));
+    if !quads && !result.dtype().is_some_and(DType::is_float) {
+        return None;
+    }
+    let (weights, parts) = if quads { (len(w) / QUAD as u64, zeros.quads?) } else { (len(w), zeros.parts) };
+    let nonzeros = weights.saturating_mul(parts.into()) / PARTS;
     let known = |d: &Dim| u64::try_from(d.as_const()?).ok();
     let count = |dims: &[Dim]| dims.iter().try_fold(1u64, |n, d| n.checked_mul(known(d)?));
     let (times, columns, turned) = match (op, w.rank(), y.rank()) {
@@ -223,13 +227,14 @@ fn macs_without_zeros(
             (1, rows, rows.saturating_mul(sides))
         }
         (Op::Conv, _, 3 | 4) if attrs.str("layout") == "channels_first" && attrs.int("groups") == 1 => {
-            (count(&y.shape[..1])?, count(&y.shape[2..])?, 0)
+            let turned = if quads { count(&of.tensor()?.shape[1..])? / QUAD as u64 } else { 0 };
+            (count(&y.shape[..1])?, count(&y.shape[2..])?, turned)
         }
         _ => return None,
     };
     let sizes = [weights, nonzeros, columns, turned].map(|n| n as usize);
-    let left_out = model.leaves_out_zeros(sizes[0], sizes[1], sizes[2], sizes[3]);
-    left_out.then(|| model.macs_of_nonzeros(nonzeros, columns, turned).saturating_mul(times))
+    let left_out = model.leaves_out_zeros(quads, sizes[0], sizes[1], sizes[2], sizes[3]);
+    left_out.then(|| model.macs_of_nonzeros(quads, nonzeros, columns, turned).saturating_mul(times))
 }
 
 /// Comparisons by which `kept` of `n` elements are selected, as lowering does it: the best of the rest again and again where these are few,

@@ -209,9 +209,13 @@ functions! {
         let (least, most) = (int(a, 1)? as f64, int(a, 2)? as f64);
         if least <= low && high <= most { Ok(Val::Bool(true)) } else { Err(format!("elements in {low}..={high}")) }
     };
-    /// Whether any sum of n products of the integers a and b is an f32, whatever the order of the sum.
-    sums_are_floats(a, b, n) = |a| {
-        let (most, limit) = (largest(a, 0)? * largest(a, 1)? * int(a, 2)?.max(1) as f64, 24f64.exp2());
+    /// Whether any sum of n products of the integers a and b, those at one index of an axis (the first or the last) of b, is an f32, whatever the order of the sum.
+    sums_are_floats(a, b, n, axis) = |a| {
+        let sizes = largest(a, 1)? * int(a, 2)?.max(1) as f64;
+        // Of weights that are mostly zeros more is known.
+        let known = facts(a, 1)?.summary.zeros.and_then(|z| z.sums).map(|of| of[usize::from(int(a, 3) != Ok(0))]);
+        let sizes = known.map_or(sizes, |power| sizes.min(f64::from(power).exp2()));
+        let (most, limit) = (largest(a, 0)? * sizes, 24f64.exp2());
         if most <= limit { Ok(Val::Bool(true)) } else { Err(format!("sums of up to {most}")) }
     };
     /// Whether x has one element and at most one axis.

@@ -1,7 +1,7 @@
 //! Tiles whose left operand is mostly zeros: for each step of the reduction a vector of the right operand, and a multiply-add for each weight.
 
 use cranelift::prelude::*;
-use egret_loop::{Elem, Nonzeros, Ty};
+use egret_loop::{Elem, Nonzeros, Products, Ty};
 use std::collections::BTreeMap;
 
 use super::{Addresses, SIZE, TileEmitter};
@@ -84,12 +84,12 @@ impl TileEmitter<'_, '_, '_> {
     /// The sums of rows whose other weights are zero, step by step; row-major.
     pub(super) fn sums_of_nonzeros(
         &mut self,
-        nonzeros: &Nonzeros,
+        (nonzeros, products): (&Nonzeros, Products),
         rows: &[usize],
         columns: &[Column],
         at: &Addresses,
     ) -> Result<Vec<Value>> {
-        let ty = Ty { elem: Elem::F32, lanes: columns[0].lanes };
+        let ty = Ty { elem: products.sum(), lanes: columns[0].lanes };
         let zero = self.emit.constant(ty, 0)?;
         let mut sums = vec![zero; rows.len() * columns.len()];
         let mut weights = Moving::new(at.a);
@@ -116,16 +116,42 @@ impl TileEmitter<'_, '_, '_> {
                         }
                     }
                     let (from, distance) = weights.near(self, weight * SIZE, SIZE);
-                    let scalar = self.load_at(types::F32, from, distance);
-                    let left = self.emit.splat(Elem::F32, scalar, ty.lanes)?;
+                    let scalar = self.load_at(clif_type(Ty::scalar(ty.elem))?, from, distance);
+                    let left = self.emit.splat(ty.elem, scalar, ty.lanes)?;
                     for (sum, right) in sums[r * columns.len()..].iter_mut().zip(&right) {
-                        *sum = self.emit.mul_add(ty, left, *right, *sum)?;
+                        *sum = match products {
+                            Products::Quads => self.dots(ty, left, *right, *sum),
+                            _ => self.emit.mul_add(ty, left, *right, *sum)?,
+                        };
                     }
                 }
                 weight += 1;
             }
         }
         Ok(sums)
+    }
+
+    /// The sums of the products of quads ([`Products::Quads`]), and of what was there before.
+    fn dots(&mut self, ty: Ty, left: Value, right: Value, sum: Value) -> Value {
+        let f = &mut *self.emit.b;
+        if ty.lanes == 1 {
+            return (0..4).fold(sum, |sum, i| {
+                // The byte comes to the top, and down again with its sign, or with zeros.
+                let up = 24 - 8 * i;
+                let (a, b) = (f.ins().ishl_imm_u(left, up), f.ins().ishl_imm_u(right, up));
+                let (a, b) = (f.ins().sshr_imm_u(a, 24), f.ins().ushr_imm_u(b, 24));
+                let product = f.ins().imul(a, b);
+                f.ins().iadd(sum, product)
+            });
+        }
+        let [left, right] = [left, right].map(|quads| f.ins().bitcast(types::I8X16, lane_order(), quads));
+        // The same quad in all lanes.
+        let left = f.ins().swiden_low(left);
+        let halves = [f.ins().uwiden_low(right), f.ins().uwiden_high(right)];
+        let [low, high] = halves.map(|half| self.product(left, half));
+        let f = &mut *self.emit.b;
+        let products = f.ins().iadd_pairwise(low, high);
+        f.ins().iadd(sum, products)
     }
 
     /// A row's elements in these columns; zeros where its mask leaves them out.
@@ -157,6 +183,9 @@ impl TileEmitter<'_, '_, '_> {
         };
         let whole = self.load_at(clif, at, from);
         let f = &mut *self.emit.b;
+        if ty.elem == Elem::I32 {
+            return Ok(f.ins().band(whole, lanes));
+        }
         let whole = f.ins().bitcast(types::I32X4, lane_order(), whole);
         let kept = f.ins().band(whole, lanes);
         Ok(f.ins().bitcast(clif, lane_order(), kept))
@@ -186,18 +215,20 @@ impl TileEmitter<'_, '_, '_> {
         from: i64,
         column: &Column,
     ) -> Result<Value> {
-        let mut all = self.emit.constant(ty, 0)?;
+        let words = Ty { elem: Elem::I32, lanes: ty.lanes };
+        let mut all = self.emit.constant(words, 0)?;
         for lane in 0..ty.lanes {
             let f = &mut *self.emit.b;
             let bit = 1i64 << (column.offset + i64::from(lane));
             let is_read = f.ins().band_imm_u(bits, bit);
             let there = f.ins().iadd_imm_s(b, from + i64::from(lane) * SIZE);
             let place = f.ins().select(is_read, there, a);
-            let value = f.ins().load(types::F32, data_flags(), place, 0);
-            let zero = f.ins().f32const(0.0);
+            let value = f.ins().load(types::I32, data_flags(), place, 0);
+            let zero = f.ins().iconst(types::I32, 0);
             let value = f.ins().select(is_read, value, zero);
             all = if ty.lanes == 1 { value } else { f.ins().insertlane(all, value, lane) };
         }
-        Ok(all)
+        let f = &mut *self.emit.b;
+        Ok(if ty == words { all } else { f.ins().bitcast(clif_type(ty)?, lane_order(), all) })
     }
 }

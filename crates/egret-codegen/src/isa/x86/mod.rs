@@ -46,7 +46,7 @@ const V4_AMX_FEATURES: &[Feature] = &[
 /// Encode a tile: see [`super::EncodeTile`]. `dots`: there are dot products of bytes.
 fn encode_tile(tile: &Tile, params: &[ParamInfo], isa: WideIsa, dots: bool) -> Encoding {
     match &tile.nonzeros {
-        Some(nonzeros) => sparse::encode(tile, nonzeros, params, isa),
+        Some(nonzeros) => sparse::encode(tile, nonzeros, params, isa, dots),
         None => tile::encode(tile, params, isa, dots),
     }
 }

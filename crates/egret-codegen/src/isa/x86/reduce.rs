@@ -54,7 +54,7 @@ impl Encoder<'_> {
         for vector in 0..layout.vectors {
             let acc = layout.acc(0, row, vector);
             for set in 1..layout.sets {
-                let add = if self.products == Products::Bytes { Op2::IAdd } else { Op2::Add };
+                let add = if self.products == Products::Floats { Op2::Add } else { Op2::IAdd };
                 self.asm.op2(add, acc, acc, Rm::Reg(layout.acc(set, row, vector)));
             }
             if self.cut.is_none() {
@@ -208,7 +208,7 @@ impl Encoder<'_> {
         let a_at = |row: usize| place(products, k * axis.a_stride + tile.a_rows[pass.rows.start + row], 0);
         let multiply_add = match self.products {
             Products::Floats => Op2::Fma231,
-            Products::Bytes => Op2::Dot,
+            Products::Bytes | Products::Quads => Op2::Dot,
         };
         if let (1, Some(a)) = (layout.rows, layout.a) {
             self.asm.splat(a as Vr, Register::RDI, a_at(0)?);
@@ -241,6 +241,7 @@ impl Encoder<'_> {
             for i in 0..layout.vectors {
                 let (acc, b) = (layout.acc(set, r, i), (layout.b + i) as Vr);
                 match (self.products, a) {
+                    (Products::Quads, _) => return Err(broken("quads without nonzeros")),
                     (Products::Bytes, Rm::Reg(a)) => self.asm.op2(multiply_add, acc, a, Rm::Reg(b)),
                     (Products::Bytes, Rm::Mem(_)) => {
                         return Err(broken("bytes of a that are not in a register"));
@@ -259,7 +260,7 @@ impl Encoder<'_> {
 /// A displacement in bytes of so many elements of a or b and bytes.
 pub(super) fn place(products: Products, elements: i64, bytes: i64) -> Encoding<i64> {
     match products {
-        Products::Floats => displacement(elements, bytes),
+        Products::Floats | Products::Quads => displacement(elements, bytes),
         Products::Bytes => displacement(0, elements.checked_add(bytes).unwrap_or(i64::MAX)),
     }
 }

@@ -35,11 +35,14 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
     }
     let Some(products) = products(ctx.dtype(x), ctx.dtype(w)) else { return Ok(false) };
     if products == Products::Floats
-        && (planes::lower(ctx, group, anchor, &s)?
-            || depthwise::lower(ctx, group, anchor, &s)?
-            || sparse::lower(ctx, group, anchor, &s)?
-            || pointwise::lower(ctx, group, anchor, &s)?)
+        && (planes::lower(ctx, group, anchor, &s)? || depthwise::lower(ctx, group, anchor, &s)?)
     {
+        return Ok(true);
+    }
+    if sparse::lower(ctx, group, anchor, &s)? {
+        return Ok(true);
+    }
+    if products == Products::Floats && pointwise::lower(ctx, group, anchor, &s)? {
         return Ok(true);
     }
     let (per_in, per_out) = (s.channels.0 / s.groups, s.channels.1 / s.groups);
@@ -120,7 +123,7 @@ fn weights(
                 let (w, to) = (t.bytes().as_chunks::<4>().0, to.as_chunks_mut::<4>().0);
                 pack_into(to, sizes, depth, |o, i, tap| w[(o * per_in + i) * taps + tap]);
             }
-            Products::Bytes => {
+            Products::Bytes | Products::Quads => {
                 let w = t.bytes();
                 pack_into(to, sizes, depth, |o, i, tap| w[(o * per_in + i) * taps + tap]);
             }

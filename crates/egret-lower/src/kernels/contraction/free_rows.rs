@@ -145,7 +145,7 @@ impl FreeRows {
 fn tiles_take(ctx: &Ctx, x: ValueId, w: ValueId) -> bool {
     match products(ctx.dtype(x), ctx.dtype(w)) {
         Some(Products::Floats) => true,
-        Some(Products::Bytes) => {
+        Some(Products::Bytes | Products::Quads) => {
             let steps = ctx.dims(x).last().is_some_and(|k| k % Products::Bytes.depth() == 0);
             // Registers that hold whole tiles want blocks of rows.
             steps && ctx.graph.as_const(w).is_some() && ctx.options.machine.byte_tiles.is_empty()

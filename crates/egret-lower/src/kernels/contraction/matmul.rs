@@ -70,7 +70,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
                 let (from, to) = (t.bytes().as_chunks::<4>().0, to.as_chunks_mut::<4>().0);
                 pack(from, (k, k), n, width, 1, to);
             }
-            Products::Bytes => pack(t.bytes(), (k, whole), n, width, depth, to),
+            Products::Bytes | Products::Quads => pack(t.bytes(), (k, whole), n, width, depth, to),
         })?;
         (right, Panels { width, stride: whole * width }, depth * width)
     } else {

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `sparse` | `matmul` of f32, and `conv` of f32 with channels first, by constant weights that are mostly zeros |
+//! | `sparse` | `matmul` of f32, and `conv` of f32 and of u8 by i8 with channels first, by constant weights that are mostly zeros |
 //! | `matmul.rs`, `blockwise.rs` | `matmul` of f32, and of u8 by constant i8; of f32 by weights that are codes in blocks |
 //! | `planes.rs`, `depthwise.rs` | depthwise `conv` of f32: planes of channels first; channels in the lanes of vectors |
 //! | `pointwise.rs` | `conv` of f32 of one tap with channels first, whose planes are the right operand as they are |

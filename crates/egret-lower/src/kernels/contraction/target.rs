@@ -34,7 +34,7 @@ impl Target {
     pub fn sums(ctx: &mut Ctx, dims: &[i64], products: Products) -> Result<Target, Unsupported> {
         let dtype = match products {
             Products::Floats => DType::F32,
-            Products::Bytes => DType::I32,
+            Products::Bytes | Products::Quads => DType::I32,
         };
         let out = Destination::dense(ctx.scratch(products.sum(), dims)?, dims);
         Ok(Target { out, expr: Expr::anchor(dims.to_vec(), dtype), separate: true })

@@ -47,7 +47,7 @@ fn is_pointwise(graph: &Graph, node: &Node) -> bool {
 pub fn leaves_out_zeros(graph: &Graph, node: &Node, cost: &CostModel) -> bool {
     let first = node.op == Op::Conv && node.attrs.str("layout") == "channels_first";
     let zeros = (first && cost.sparse_rows > 0).then(|| Zeros::of(graph, node)).flatten();
-    zeros.is_some_and(|z| cost.leaves_out_zeros(z.weights, z.nonzeros, z.columns, z.turned))
+    zeros.is_some_and(|z| cost.leaves_out_zeros(z.quads, z.weights, z.nonzeros, z.columns, z.turned))
 }
 
 /// Whether a convolution whose operand has channels first is to keep them: no transpose made the operand, and no other convolution

@@ -79,9 +79,10 @@ impl Sums {
         self.memory(ROW, ROWS, elements, Reach::of_rows(WideIsa::Avx512), 1);
     }
 
-    /// `vfmadd231ps sum, zmm31, [rdi + weights]{1to16}`, where weights are near.
+    /// `vfmadd231ps sum, zmm31, [rdi + weights]{1to16}`, where weights are near; of quads `vpdpbusd`.
     pub(super) fn multiply_add_evex(&mut self, sum: Vr, weights: i64) {
         self.evex(0b10, 0b01, sum, ROW, 0b101_0000);
-        self.code.extend([0xb8, 0b0100_0000 | (sum & 7) << 3 | WEIGHTS, weights as i8 as u8]);
+        let operation = if self.quads { 0x50 } else { 0xb8 };
+        self.code.extend([operation, 0b0100_0000 | (sum & 7) << 3 | WEIGHTS, weights as i8 as u8]);
     }
 }

@@ -1,5 +1,5 @@
 //! Contraction tiles whose left operand is mostly zeros, as AVX-512 or AVX2 code for these very zeros: no instruction is spent on a weight that is not
-//! there, and none on finding the next one.
+//! there, and none on finding the next one. Weights are floats, or four bytes each ([`Products::Quads`]), for which AVX-512 has an instruction of the same form.
 //!
 //! For each step of the reduction one vector of the right operand is loaded, and each row that has a weight there multiplies it. With AVX-512 the
 //! multiply-add broadcasts the weight from memory itself: 7 bytes of code and 4 of weights for each weight ([`evex`]). With AVX2 an instruction of its own
@@ -16,7 +16,7 @@ mod vex;
 
 use std::ops::RangeInclusive;
 
-use egret_loop::{NonzeroStep, Nonzeros, ParamInfo, Tile};
+use egret_loop::{NonzeroStep, Nonzeros, ParamInfo, Products, Tile};
 
 use super::super::{Encoded, Encoding, broken, refused};
 use super::asm::{Vr, WideIsa};
@@ -26,10 +26,21 @@ use super::tile::{self, Encoder, Layout, Pass, WholeTile};
 const ALIGNED: usize = 64;
 
 /// Encode a tile as [`tile::encode`] does.
-pub(super) fn encode(tile: &Tile, nonzeros: &Nonzeros, params: &[ParamInfo], isa: WideIsa) -> Encoding {
+/// `dots`: as there.
+pub(super) fn encode(
+    tile: &Tile,
+    nonzeros: &Nonzeros,
+    params: &[ParamInfo],
+    isa: WideIsa,
+    dots: bool,
+) -> Encoding {
     let rows = tile.a_rows.len();
     if let Some(why) = nonzeros.refuses(rows) {
         return Err(broken(why));
+    }
+    let quads = tile.products(params) == Some(Products::Quads);
+    if quads && (isa != WideIsa::Avx512 || !dots) {
+        return Err(refused("it has no dot products of bytes"));
     }
     let lanes = isa.lanes();
     let beside = match isa {
@@ -46,12 +57,12 @@ pub(super) fn encode(tile: &Tile, nonzeros: &Nonzeros, params: &[ParamInfo], isa
     if tail.is_some() && nonzeros.masks.is_some() {
         return Err(refused("its masks are of columns that fill no vector"));
     }
-    let mut sums = Sums::new(isa, tail);
+    let mut sums = Sums::new(isa, quads, tail);
     let next = sums.emit(rows, nonzeros, tile.epilogue.operands.len())?;
     // What follows knows of no code before it: it is as good anywhere at such a multiple.
     let at = sums.code.len().next_multiple_of(ALIGNED);
     sums.code.resize(at, NOP);
-    let (asm, data) = tile::assemble_as(tile, params, isa, true, Some(&Rest { rows }))?;
+    let (asm, data) = tile::assemble_as(tile, params, isa, dots, Some(&Rest { rows }))?;
     let mut bytes = sums.code;
     bytes.extend(asm.finish()?);
     Ok(Encoded { code: bytes.len() - data, bytes, calls: vec![], next: Some(next) })
@@ -158,6 +169,8 @@ impl Reach {
 /// The code of the sums. The left operand is at `rdi`, the right one at `rsi`; both move on.
 struct Sums {
     isa: WideIsa,
+    /// Products of four bytes each.
+    quads: bool,
     code: Vec<u8>,
     /// Columns, where they are less than a vector.
     tail: Option<usize>,
@@ -173,9 +186,9 @@ struct Sums {
 }
 
 impl Sums {
-    fn new(isa: WideIsa, tail: Option<usize>) -> Sums {
+    fn new(isa: WideIsa, quads: bool, tail: Option<usize>) -> Sums {
         let code = vec![];
-        Sums { isa, code, tail, ahead: 0, fetched: 0, row: 0, last_mask: None, stacked: vec![] }
+        Sums { isa, quads, code, tail, ahead: 0, fetched: 0, row: 0, last_mask: None, stacked: vec![] }
     }
 
     /// All of it; gives where the distance to the function that is next stands. `others`: what the epilogue reads.

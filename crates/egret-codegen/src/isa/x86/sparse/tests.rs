@@ -22,7 +22,7 @@ fn nonzeros(steps: impl IntoIterator<Item = (i64, u32)>, runs: u32) -> Nonzeros 
 /// A disassembler reads the bytes as what they are meant to be.
 #[test]
 fn bytes_are_these_instructions() {
-    let mut sums = Sums::new(WideIsa::Avx512, None);
+    let mut sums = Sums::new(WideIsa::Avx512, false, None);
     let steps = [(0, 0b1), (16, 0b1 << 30), (49, 0b1 << 15), (-16, 0b1 << 16)];
     assert_eq!(sums.emit(3, &nonzeros(steps, 1), 0).unwrap(), 3);
     assert_eq!(
@@ -46,7 +46,7 @@ fn bytes_are_these_instructions() {
             "vfmadd231ps zmm16,zmm31,[rdi+0Ch]{1to16}",
         ]
     );
-    let mut masked = Sums::new(WideIsa::Avx512, Some(5));
+    let mut masked = Sums::new(WideIsa::Avx512, false, Some(5));
     masked.emit(0, &nonzeros([], 1), 0).unwrap();
     masked.load_evex(3, None);
     (0..31).for_each(|r| masked.zero(r));
@@ -57,6 +57,18 @@ fn bytes_are_these_instructions() {
     }
 }
 
+/// Of quads the operation is another one, with the same operands.
+#[test]
+fn quads_are_dot_products() {
+    let mut sums = Sums::new(WideIsa::Avx512, true, None);
+    sums.emit(31, &nonzeros([(0, 1 << 30 | 0b1)], 1), 0).unwrap();
+    let read = text(&sums.code);
+    let wanted =
+        ["vmovups zmm31,[rsi]", "vpdpbusd zmm0,zmm31,[rdi]{1to16}", "vpdpbusd zmm30,zmm31,[rdi+4]{1to16}"];
+    let sums: Vec<&String> = read.iter().filter(|l| l.contains("zmm31") && !l.contains("xord")).collect();
+    assert_eq!(sums, wanted);
+}
+
 /// Masks that have no register of their own are loaded where the step before has another one.
 #[test]
 fn masks_have_registers() {
@@ -64,7 +76,7 @@ fn masks_have_registers() {
     let step = |mask| NonzeroStep { b: 0, rows: 1, mask };
     let masks_at = Some(Place { param: Param(3), base: V(0) });
     let n = Nonzeros { steps: masks.map(step).to_vec(), runs: 1, second: None, masks: masks_at };
-    let mut sums = Sums::new(WideIsa::Avx512, None);
+    let mut sums = Sums::new(WideIsa::Avx512, false, None);
     sums.emit(1, &n, 2).unwrap();
     let read: Vec<String> = text(&sums.code)[4..]
         .iter()
@@ -97,7 +109,7 @@ fn a_second_operand_has_an_address_of_its_own() {
     let steps = [0, 16, 8 * 4096, 32].map(|b| NonzeroStep { b, rows: 1, mask: None });
     let mut n = Nonzeros { steps: steps.to_vec(), runs: 1, second: None, masks: None };
     n.second = Some(Second { b: place(3), from: 2 });
-    let mut sums = Sums::new(WideIsa::Avx512, None);
+    let mut sums = Sums::new(WideIsa::Avx512, false, None);
     sums.emit(1, &n, 2).unwrap();
     let read: Vec<String> = text(&sums.code)[5..]
         .iter()
@@ -118,7 +130,7 @@ fn a_second_operand_has_an_address_of_its_own() {
 #[test]
 fn what_is_next_is_fetched_in_shares() {
     for (runs, shares) in [(1, 1), (2, 1), (3, 2), (5, 4), (13, 8), (1000, 8)] {
-        let mut sums = Sums::new(WideIsa::Avx512, None);
+        let mut sums = Sums::new(WideIsa::Avx512, false, None);
         sums.emit(28, &nonzeros((0..100).map(|b| (16 * b, 0xff)), runs), 0).unwrap();
         let read = text(&sums.code);
         let mask = read[2].strip_prefix("and eax,").map(number);
@@ -147,7 +159,7 @@ fn number(text: &str) -> i64 {
 fn the_rows_pointer_moves_on() {
     for (apart, odd, moves) in [(64, 0, true), (208, 5, true), (3136, 0, false)] {
         let rows: Vec<i64> = (0..300).map(|i| i * apart + if i % 7 == 3 { odd } else { 0 }).collect();
-        let mut sums = Sums::new(WideIsa::Avx512, None);
+        let mut sums = Sums::new(WideIsa::Avx512, false, None);
         sums.emit(1, &nonzeros(rows.iter().map(|&b| (b, 1)), 1), 0).unwrap();
         let (mut at, mut found, mut moved) = (0, vec![], 0);
         for line in text(&sums.code) {
@@ -170,7 +182,7 @@ fn the_rows_pointer_moves_on() {
 /// Weights further away than a displacement reaches.
 #[test]
 fn the_pointer_moves_on() {
-    let mut sums = Sums::new(WideIsa::Avx512, None);
+    let mut sums = Sums::new(WideIsa::Avx512, false, None);
     sums.emit(1, &nonzeros((0..400).map(|b| (b, 1)), 1), 0).unwrap();
     let read = text(&sums.code);
     let (mut at, mut next) = (0i64, 0);
@@ -191,7 +203,7 @@ fn the_pointer_moves_on() {
 
 /// AVX2: the text of what follows the sums' zeros.
 fn of_avx2(rows: usize, n: &Nonzeros, tail: Option<usize>) -> Vec<String> {
-    let mut sums = Sums::new(WideIsa::Avx2, tail);
+    let mut sums = Sums::new(WideIsa::Avx2, false, tail);
     sums.emit(rows, n, 2).unwrap();
     text(&sums.code).into_iter().filter(|l| !l.contains("prefetch")).collect()
 }
@@ -227,7 +239,7 @@ fn bytes_of_avx2_are_these_instructions() {
             "vfmadd231ps ymm13,ymm14,ymm15",
         ]
     );
-    let mut sums = Sums::new(WideIsa::Avx2, None);
+    let mut sums = Sums::new(WideIsa::Avx2, false, None);
     (0..14).for_each(|r| sums.zero(r));
     for (r, line) in text(&sums.code).iter().enumerate() {
         assert_eq!(*line, format!("vxorps ymm{r},ymm{r},ymm{r}"));

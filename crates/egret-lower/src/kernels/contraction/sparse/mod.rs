@@ -1,4 +1,4 @@
-//! f32 products by constant weights that are mostly zeros: tiles of up to [`CostModel::sparse_rows`] output channels by a vector of pixels,
+//! Products by constant weights that are mostly zeros, of f32, and convolutions of u8 by i8 in quads of channels: tiles of up to [`CostModel::sparse_rows`] output channels by a vector of pixels,
 //! each with the places of its own weights in it ([`Nonzeros`](egret_loop::Nonzeros)), so that only these are multiplied.
 //!
 //! - `conv`, with channels first. A tap of a window over neighbouring output pixels reads neighbouring elements of a plane, so that it is a
@@ -9,6 +9,7 @@
 mod edges;
 mod pixels;
 mod product;
+mod source;
 
 use super::conv_buffers::conv_name;
 use super::pointwise::in_rows;
@@ -25,10 +26,11 @@ use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
 use edges::Edges;
-use egret_ir::{NodeId, ValueId, Zeros};
+use egret_ir::{NodeId, Quads, ValueId, Zeros};
 use egret_loop::{Elem, Products};
 use pixels::Pixels;
 use product::{Factors, Weights};
+use source::Source;
 
 /// Lower a `matmul` of f32 with as many rows as it has; `false` if its weights are not mostly zeros, or the machine has no such tiles.
 pub fn matmul(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool, Unsupported> {
@@ -53,7 +55,8 @@ pub fn matmul(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool
     let len = size::offset(depth * apart)?;
     let edges = Edges::new([1, rows]);
     let input = Pixels { at, len, image: 0, taps, runs: 1, run: rows, apart: 0, room: 0, edges };
-    let weights = Weights { value: w, strides: [1, columns as usize], nonzeros: zeros.nonzeros };
+    let weights =
+        Weights { value: w, strides: [1, columns as usize], nonzeros: zeros.nonzeros, quads: None };
     product::run(ctx, "matmul_sparse", &Factors { weights, pixels: input }, None, &target)?;
     // What happens to the sums happens as they are turned back.
     let mut expr = group.expr.with_anchor_from(group.result);
@@ -73,7 +76,7 @@ pub fn matmul(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool
     Ok(true)
 }
 
-/// Lower a `conv` of f32; `false` if its weights are not mostly zeros, or the machine has no such tiles.
+/// Lower a `conv` of f32, or of u8 by i8; `false` if its weights are not mostly zeros, or the machine has no such tiles.
 pub fn lower(
     ctx: &mut Ctx,
     group: &FusionGroup,
@@ -83,6 +86,7 @@ pub fn lower(
     let Some(mut product) = factors(ctx, anchor, s)? else { return Ok(false) };
     let pixels: i64 = s.output.iter().product();
     let dims = vec![s.n, s.channels.1, pixels];
+    let products = product.weights.products();
     let mut target = match in_rows(&group.expr, &dims).filter(fits) {
         Some(expr) => {
             let mut out = ctx.out(group.result)?;
@@ -91,7 +95,7 @@ pub fn lower(
             out.access.strides.push(1);
             Target { out, expr, separate: false }
         }
-        None => Target::sums(ctx, &dims, Products::Floats)?,
+        None => Target::sums(ctx, &dims, products)?,
     };
     let addend = match group.addend {
         Some(node) => factors(ctx, node, &ConvShape::new(ctx.graph, node))?,
@@ -123,7 +127,10 @@ fn factors(ctx: &mut Ctx, node: NodeId, s: &ConvShape) -> Result<Option<Factors>
         return Ok(None);
     };
     let (x, w) = (ctx.graph.node(node).operand(0), ctx.graph.node(node).operand(1));
-    let pixels = Pixels::of(ctx, x, s, ctx.options.machine.lanes() as i64)?;
-    let strides = [(s.channels.0 * s.taps()) as usize, 1];
-    Ok(Some(Factors { weights: Weights { value: w, strides, nonzeros: zeros.nonzeros }, pixels }))
+    let source = if zeros.quads { Source::quads(ctx, x, s)? } else { Source::floats(ctx, x, s)? };
+    let pixels = Pixels::of(ctx, source, s, ctx.options.machine.lanes() as i64)?;
+    let [outputs, channels, taps] = [s.channels.1, s.channels.0, s.taps()].map(|n| n as usize);
+    let quads = if zeros.quads { Quads::new(outputs, channels, taps) } else { None };
+    let strides = [source.depth as usize * taps, 1];
+    Ok(Some(Factors { weights: Weights { value: w, strides, nonzeros: zeros.nonzeros, quads }, pixels }))
 }

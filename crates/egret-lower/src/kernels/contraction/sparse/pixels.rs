@@ -1,22 +1,21 @@
 //! What tiles read of a convolution's input: planes of pixels.
 
 use super::edges::{Edges, TapPlace, Walk};
+use super::source::Source;
 use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::conv::ConvShape;
 use crate::geometry::halo::Halo;
 use crate::geometry::shape::strides;
 use crate::geometry::size;
-use crate::kernels::contraction::target::copy;
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
-use egret_ir::ValueId;
-use egret_loop::{Arg, Elem};
+use egret_loop::Arg;
 
 /// A copy for each column of the window saves so many tiles that it pays: one in so many of those without it.
 const SAVED_TILES: i64 = 4;
 
-/// The planes that tiles read, in runs of neighbouring pixels.
+/// The planes that tiles read, in runs of neighbouring pixels; elements are floats or quads ([`Source`]).
 pub struct Pixels {
     /// The first image.
     pub at: Arg,
@@ -53,7 +52,7 @@ pub fn whole(taps: impl IntoIterator<Item = i64>) -> Vec<Tap> {
 
 impl Pixels {
     /// Of the input of a convolution.
-    pub fn of(ctx: &mut Ctx, x: ValueId, s: &ConvShape, lanes: i64) -> Result<Pixels, Unsupported> {
+    pub fn of(ctx: &mut Ctx, x: Source, s: &ConvShape, lanes: i64) -> Result<Pixels, Unsupported> {
         // One row where there are no rows.
         let two = |v: &[i64], of_rows: i64| match v {
             [only] => [of_rows, *only],
@@ -62,7 +61,7 @@ impl Pixels {
         };
         let (kernel, stride) = (two(&s.kernel, 1), two(&s.strides, 1));
         let (dilation, output) = (two(&s.dilations, 1), two(&s.output, 1));
-        let depth = s.channels.0;
+        let depth = x.depth;
         let short = |runs: i64, run: i64| runs * ((run + lanes - 1) / lanes);
         let pixels = output[0] * output[1];
         let edges = Edges::new(output);
@@ -72,10 +71,9 @@ impl Pixels {
             Ok(Pixels { at, len, image, taps, runs, run, apart, room: 0, edges })
         };
         if s.is_pointwise() {
-            let strides = ctx.access(x).strides;
-            let taps = (0..depth).map(|c| c * strides[1]).collect();
-            let room = (size::up_to(pixels, lanes) - pixels).min(strides[1] - pixels);
-            return Ok(Pixels { room, ..of(taps, (1, pixels, 0), (ctx.origin(x)?, strides[0]))? });
+            let taps = (0..depth).map(|c| c * x.strides[1]).collect();
+            let room = (size::up_to(pixels, lanes) - pixels).min(x.strides[1] - pixels);
+            return Ok(Pixels { room, ..of(taps, (1, pixels, 0), (x.at, x.strides[0]))? });
         }
         let (input, low) = (two(&s.input, 1), two(&s.low, 0));
         let walks = [0, 1].map(|i| Walk {
@@ -127,9 +125,10 @@ impl Pixels {
         let own = [&own[..4], &[output[1], 1]].concat();
         let room = size::up_to(pixels, lanes) - pixels;
         let len = dims[0] * own[0] + room;
-        let at = ctx.scratch(Elem::F32, &[len])?;
+        let at = ctx.scratch(x.elem(), &[len])?;
         let to = StridedAccess { offset: 0, strides: own.clone() };
-        copy(ctx, dims.to_vec(), x, planes.from, access, &Destination { at, access: to, halo: None })?;
+        let planes = Source { at: planes.from, ..x };
+        planes.copy(ctx, dims.to_vec(), access, &Destination { at, access: to, halo: None })?;
         let taps =
             window(&|c, y, x| c * own[1] + x * own[2] + (y % phases) * own[3] + (y / phases) * own[4]);
         Ok(Pixels { room, len: size::offset(len)?, ..of(taps, (1, pixels, 0), (at, own[0]))? })
@@ -139,13 +138,13 @@ impl Pixels {
     /// too many masks.
     fn with_edges(
         ctx: &mut Ctx,
-        x: ValueId,
+        x: Source,
         s: &ConvShape,
         walks: [Walk; 2],
         lanes: i64,
     ) -> Result<Option<Pixels>, Unsupported> {
         let [rows, columns] = walks;
-        let depth = s.channels.0;
+        let depth = x.depth;
         let (of_rows, of_columns) = (rows.taps(), columns.taps());
         let mut edges = Edges::new([rows.output, columns.output]);
         let mut masks = vec![];
@@ -155,12 +154,12 @@ impl Pixels {
                 masks.push(mask);
             }
         }
-        let own = ctx.access(x).strides;
+        let own = x.strides;
         let pixels = rows.output * columns.output;
         let whole = size::up_to(pixels, lanes);
         // Where the planes of a channel begin that have rows and columns of this kind; elements of an image, and from one channel to the next.
         let (at, image, channel, planes) = if (rows.stride, columns.stride) == (1, 1) {
-            (ctx.origin(x)?, own[0], own[1], [0, 0])
+            (x.at, own[0], own[1], [0, 0])
         } else {
             let only = |taps: &[TapPlace], stride: i64| match taps {
                 [first, rest @ ..] if rest.iter().all(|t| t.plane == first.plane) => (first.plane, 1),
@@ -183,9 +182,9 @@ impl Pixels {
                     columns.stride,
                 ],
             };
-            let at = ctx.scratch(Elem::F32, &[s.n * to[0]])?;
-            let (from, access_to) = (ctx.origin(x)?, StridedAccess { offset: 0, strides: to.clone() });
-            copy(ctx, dims.to_vec(), x, from, access, &Destination { at, access: access_to, halo: None })?;
+            let at = ctx.scratch(x.elem(), &[s.n * to[0]])?;
+            let access_to = StridedAccess { offset: 0, strides: to.clone() };
+            x.copy(ctx, dims.to_vec(), access, &Destination { at, access: access_to, halo: None })?;
             let planes = [if row.1 == 1 { 0 } else { to[2] }, if column.1 == 1 { 0 } else { to[3] }];
             (at, to[0], to[1], planes)
         };
@@ -221,18 +220,17 @@ struct Planes {
 }
 
 /// The input where windows read nothing else, or a copy with zeros around it, of so many rows and columns.
-fn zeros_around(ctx: &mut Ctx, x: ValueId, s: &ConvShape, read: [i64; 2]) -> Result<Planes, Unsupported> {
+fn zeros_around(ctx: &mut Ctx, x: Source, s: &ConvShape, read: [i64; 2]) -> Result<Planes, Unsupported> {
     let one = s.rank() == 1;
     let input = if one { [1, s.input[0]] } else { [s.input[0], s.input[1]] };
     let low = if one { [0, s.low[0]] } else { [s.low[0], s.low[1]] };
-    let depth = s.channels.0;
+    let depth = x.depth;
     if low == [0, 0] && read[0] <= input[0] && read[1] <= input[1] {
-        let (at, own) = (ctx.origin(x)?, ctx.access(x).strides);
-        let strides = [own[1], input[1]];
-        return Ok(Planes { at, from: at, offset: 0, image: own[0], strides });
+        let strides = [x.strides[1], input[1]];
+        return Ok(Planes { at: x.at, from: x.at, offset: 0, image: x.strides[0], strides });
     }
     let outer = [s.n, depth, read[0], read[1]];
-    let to = ctx.scratch(Elem::F32, &outer)?;
+    let to = ctx.scratch(x.elem(), &outer)?;
     let kept: Vec<i64> = (0..2).map(|i| input[i].min(read[i] - low[i])).collect();
     let halo = Halo {
         low: vec![0, 0, low[0], low[1]],
@@ -240,15 +238,13 @@ fn zeros_around(ctx: &mut Ctx, x: ValueId, s: &ConvShape, read: [i64; 2]) -> Res
         gap: 0,
     };
     let dims = [s.n, depth, kept[0], kept[1]];
-    let own = ctx.access(x).strides;
-    let access = StridedAccess { offset: 0, strides: vec![own[0], own[1], input[1], 1] };
+    let access = StridedAccess { offset: 0, strides: vec![x.strides[0], x.strides[1], input[1], 1] };
     let out = Destination {
         at: to,
         access: halo.access(&dims),
         halo: halo.has_zeros().then(|| (halo, dims.to_vec())),
     };
-    let from = ctx.origin(x)?;
-    copy(ctx, dims.to_vec(), x, from, access, &out)?;
+    x.copy(ctx, dims.to_vec(), access, &out)?;
     let strides = [read[0] * read[1], read[1]];
     Ok(Planes { at: to, from: to, offset: 0, image: depth * strides[0], strides })
 }

@@ -6,14 +6,15 @@ use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::buffer_elem;
 use crate::geometry::size;
 use crate::kernels::contraction::product::{Stream, epilogue};
-use crate::kernels::contraction::target::{Target, floats};
+use crate::kernels::contraction::target::Target;
 use crate::program::context::Ctx;
-use egret_ir::{Tensor, ValueId};
+use egret_ir::{Quads, Tensor, ValueId};
 use egret_loop::{
     Access, BlockedSum, Cmp, Elem, KernelBuilder, NonzeroStep, Nonzeros, Param, Place, Products, Second,
     Tile, V,
 };
 use egret_machine::Machine;
+use std::borrow::Cow;
 
 /// Tasks of a kernel, at least, where there are so many tiles: what threads share.
 const TASKS: i64 = 16;
@@ -35,6 +36,31 @@ pub struct Weights {
     pub strides: [usize; 2],
     /// How many are not zero.
     pub nonzeros: usize,
+    /// Weights are quads of bytes, of which strides and nonzeros tell.
+    pub quads: Option<Quads>,
+}
+
+impl Weights {
+    /// What they are multiplied by.
+    pub fn products(self) -> Products {
+        if self.quads.is_some() { Products::Quads } else { Products::Floats }
+    }
+
+    /// All of them.
+    fn words(self, t: &Tensor) -> Cow<'_, [[u8; 4]]> {
+        match self.quads {
+            Some(quads) => quads.all(t.bytes()).collect(),
+            None => Cow::Borrowed(t.bytes().as_chunks::<4>().0),
+        }
+    }
+
+    /// Whether one of them is not zero.
+    fn is_kept(self, word: [u8; 4]) -> bool {
+        match self.quads {
+            Some(_) => word != [0; 4],
+            None => f32::from_le_bytes(word) != 0.0,
+        }
+    }
 }
 
 /// Calls the kernel of a product, or of the sum of two whose planes are as large, in one run each: `target` has the dims `[images, rows, pixels]`.
@@ -57,32 +83,30 @@ pub fn run(
         let tensor = ctx.graph.as_const(f.weights.value).cloned();
         tensor.ok_or_else(|| Unsupported::new("needs constant weights"))
     };
-    let orders: Vec<Order> = (both())
-        .map(|f| Order { depth: f.pixels.taps.len(), strides: f.weights.strides, blocks })
-        .collect();
+    let orders: Vec<Order> =
+        (both()).map(|f| Order { depth: f.pixels.taps.len(), of: f.weights, blocks }).collect();
     let tensors = both().map(constant).collect::<Result<Vec<Tensor>, _>>()?;
     let nonzeros: usize = both().map(|f| f.weights.nonzeros).sum();
+    let kind = product.weights.products();
+    if both().any(|f| f.weights.products() != kind) {
+        return Err(Unsupported::new("adds a product of other elements"));
+    }
+    let (weight, pixel) = kind.operands();
     let mut key = format!("nonzeros of {} rows", blocks.rows);
     for (order, tensor) in orders.iter().zip(&tensors) {
-        key.push_str(&format!(", {:?} apart of {:?}", order.strides, tensor.content_hash()));
+        key.push_str(&format!(", {:?} apart of {:?}", order.of.strides, tensor.content_hash()));
     }
     let (of, packed) = (orders.clone(), tensors.clone());
-    let a = ctx.packed_later(
-        product.weights.value,
-        &key,
-        Elem::F32,
-        nonzeros * Elem::F32.size(),
-        move |_, to| {
-            let parts: Vec<_> =
-                of.iter().zip(packed.iter().map(|t| t.bytes().as_chunks::<4>().0)).collect();
+    let a =
+        ctx.packed_later(product.weights.value, &key, weight, nonzeros * weight.size(), move |_, to| {
+            let parts: Vec<_> = of.iter().zip(&packed).map(|(o, t)| (o, o.of.words(t))).collect();
             let used =
                 (0..blocks.count()).flat_map(|i| parts.iter().flat_map(move |(o, w)| o.weights(i, w)));
             to.as_chunks_mut::<4>().0.iter_mut().zip(used).for_each(|(to, w)| *to = w);
-        },
-    )?;
+        })?;
     let input = &product.pixels;
     let mut args = vec![a, input.at, target.out.at];
-    let mut elems = vec![Elem::F32, Elem::F32, buffer_elem(target.expr.dtype())?];
+    let mut elems = vec![weight, pixel, buffer_elem(target.expr.dtype())?];
     let mut accesses = vec![];
     for o in &target.expr.operands {
         let mut at = ctx.origin(o.value)?;
@@ -114,8 +138,8 @@ pub fn run(
     let each = if input.runs == 1 { tiles / chunks } else { input.runs / chunks * per_run };
 
     let runs = u32::try_from(each).unwrap_or(u32::MAX);
-    let products: Vec<(Order, Vec<f32>, &[Tap])> = (both().zip(orders).zip(&tensors))
-        .map(|((f, order), t)| (order, floats(t.bytes()), &f.pixels.taps[..]))
+    let products: Vec<(Order, Cow<[[u8; 4]]>, &[Tap])> = (both().zip(orders).zip(&tensors))
+        .map(|((f, order), t)| (order, order.of.words(t), &f.pixels.taps[..]))
         .collect();
     let mut first = 0;
     let of_block = |i: i64| {
@@ -133,14 +157,14 @@ pub fn run(
     let reach =
         |access: &StridedAccess| size::reach(dims.iter().copied().zip(access.strides.iter().copied()));
     let mut params = vec![
-        k.param(Elem::F32, nonzeros, Access::Read),
-        k.param(Elem::F32, input.len, Access::Read),
+        k.param(weight, nonzeros, Access::Read),
+        k.param(pixel, input.len, Access::Read),
         k.param(elems[2], reach(&target.out.access)?, Access::Write),
     ];
     for (access, elem) in accesses.iter().zip(&elems[3..]) {
         params.push(k.param(*elem, reach(access)?, Access::Read));
     }
-    let second = addend.map(|f| (&f.pixels, k.param(Elem::F32, f.pixels.len, Access::Read)));
+    let second = addend.map(|f| (&f.pixels, k.param(pixel, f.pixels.len, Access::Read)));
     let masks_at = (masks > 0).then(|| k.param(Elem::I32, len_of_masks, Access::Read));
     let task = k.task();
     let [chunk, rest] = parts(&mut k, task, chunks);
@@ -165,7 +189,7 @@ pub fn run(
         let masks = masks_at.map(|param| Place { param, base: k.affine(&[(within, masks)], 0) });
         let second =
             second.map(|(p, param)| Place { param, base: k.affine(&[(image, p.image), (at, 1)], 0) });
-        let places = Places { params: &params, b, out, operands: &operands, second, masks };
+        let places = Places { params: &params, b, out, operands: &operands, second, masks, kind };
         let mut one = |k: &mut KernelBuilder, i: i64| {
             if let Err(e) = tile_of(k, &places, target, (blocks, i), cols, &steps[i as usize], &elems) {
                 result = Err(e);
@@ -247,21 +271,21 @@ impl Blocks {
 struct Order {
     /// Weights of an output channel.
     depth: usize,
-    /// Elements from one output channel to the next, and from one of its weights to the next.
-    strides: [usize; 2],
+    of: Weights,
     blocks: Blocks,
 }
 
 impl Order {
-    fn index(self, channel: usize, weight: usize) -> usize {
-        channel * self.strides[0] + weight * self.strides[1]
+    fn at(self, weights: &[[u8; 4]], channel: usize, weight: usize) -> [u8; 4] {
+        weights[channel * self.of.strides[0] + weight * self.of.strides[1]]
     }
 
     /// The steps of a block. `taps`: what in the planes belongs to a row's weights.
-    fn steps(&self, block: i64, weights: &[f32], taps: &[Tap]) -> Vec<NonzeroStep> {
+    fn steps(&self, block: i64, weights: &[[u8; 4]], taps: &[Tap]) -> Vec<NonzeroStep> {
         let channels = self.blocks.channels(block);
         let step = |(at, tap): (usize, &Tap)| {
-            let mask = |(bit, c): (usize, usize)| u32::from(weights[self.index(c, at)] != 0.0) << bit;
+            let kept = |c: usize| self.of.is_kept(self.at(weights, c, at));
+            let mask = |(bit, c): (usize, usize)| u32::from(kept(c)) << bit;
             let rows = channels.clone().enumerate().map(mask).sum();
             (rows != 0).then_some(NonzeroStep { b: tap.at, rows, mask: tap.mask })
         };
@@ -270,8 +294,8 @@ impl Order {
 
     /// The weights of a block that are not zero.
     fn weights(self, block: i64, weights: &[[u8; 4]]) -> impl Iterator<Item = [u8; 4]> {
-        let at = move |at: usize| self.blocks.channels(block).map(move |c| weights[self.index(c, at)]);
-        (0..self.depth).flat_map(at).filter(|w| f32::from_le_bytes(*w) != 0.0)
+        let at = move |at: usize| self.blocks.channels(block).map(move |c| self.at(weights, c, at));
+        (0..self.depth).flat_map(at).filter(move |w| self.of.is_kept(*w))
     }
 }
 
@@ -292,6 +316,7 @@ struct Places<'a> {
     operands: &'a [V],
     second: Option<Place>,
     masks: Option<Place>,
+    kind: Products,
 }
 
 /// The tile of a block.
@@ -317,7 +342,7 @@ fn tile_of(
         let place = Place { param: at.params[3 + i], base: begin(k, at.operands[i], &o.access) };
         operands.push(Stream { elem: elems[3 + i], place, rows: &all[i], column: o.access.strides[2] });
     }
-    let epilogue = epilogue(&target.expr, Products::Floats, elems[2], &operands, None)?;
+    let epilogue = epilogue(&target.expr, at.kind, elems[2], &operands, None)?;
     let a = k.int(of.first);
     let second = at.second.clone().map(|b| Second { b, from: of.from });
     let nonzeros = Nonzeros { second, masks: at.masks.clone(), ..of.nonzeros.clone() };
