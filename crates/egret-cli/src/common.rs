@@ -242,9 +242,9 @@ pub fn resumed<T>(
     out
 }
 
-/// How many contractions a compression left alone, by reason.
-pub fn left(report: &egret_compress::Report) -> String {
-    let left: Vec<String> = report.left().iter().map(|(r, n)| format!("{n} {}", r.name())).collect();
+/// How many contractions, or tables, a compression left alone, by reason.
+pub fn left(report: &egret_compress::Report, tables: bool) -> String {
+    let left: Vec<String> = report.left(tables).iter().map(|(r, n)| format!("{n} {}", r.name())).collect();
     if left.is_empty() { "none".to_owned() } else { left.join(", ") }
 }
 

@@ -155,7 +155,7 @@ impl Verdict {
     }
 }
 
-/// A contraction and its verdict.
+/// A contraction, or a table whose rows are looked up, and its verdict.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// The node's name.
@@ -168,6 +168,21 @@ pub struct Entry {
     pub bytes: Option<[usize; 2]>,
     /// What became of it.
     pub verdict: Verdict,
+}
+
+impl Entry {
+    /// Whether it is a table, whose rows are looked up, and no contraction.
+    pub fn is_table(&self) -> bool {
+        self.op == "Gather"
+    }
+
+    /// Say more of how it was quantised.
+    pub fn tell(&mut self, words: &str) {
+        if let Verdict::Quantised { form, .. } = &mut self.verdict {
+            form.push_str("; ");
+            form.push_str(words);
+        }
+    }
 }
 
 /// A value that is quantised between layers.
@@ -199,7 +214,7 @@ pub struct Quantiser {
 pub struct Report {
     /// What was asked for, in words.
     pub what: String,
-    /// Every contraction.
+    /// Every contraction, and behind them the tables whose rows `Gather` takes.
     pub entries: Vec<Entry>,
     /// Values that are bytes between layers.
     pub ranges: Vec<Range>,
@@ -246,13 +261,23 @@ impl Report {
 
     /// Quantised contractions.
     pub fn quantised(&self) -> usize {
-        self.entries.iter().filter(|e| matches!(e.verdict, Verdict::Quantised { .. })).count()
+        self.count_quantised(false)
     }
 
-    /// How many contractions were left alone, by reason.
-    pub fn left(&self) -> BTreeMap<Reason, usize> {
+    /// Quantised tables.
+    pub fn tables(&self) -> usize {
+        self.count_quantised(true)
+    }
+
+    fn count_quantised(&self, tables: bool) -> usize {
+        let is = |e: &&Entry| e.is_table() == tables && matches!(e.verdict, Verdict::Quantised { .. });
+        self.entries.iter().filter(is).count()
+    }
+
+    /// How many contractions were left alone, by reason; of tables.
+    pub fn left(&self, tables: bool) -> BTreeMap<Reason, usize> {
         let mut out = BTreeMap::new();
-        for entry in &self.entries {
+        for entry in self.entries.iter().filter(|e| e.is_table() == tables) {
             if let Verdict::Left { reason, .. } = entry.verdict {
                 *out.entry(reason).or_default() += 1;
             }

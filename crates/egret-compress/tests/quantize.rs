@@ -5,7 +5,7 @@ mod kit;
 use egret::ir::rng::Rng;
 use egret::ir::{Tensor, Value};
 use egret::{Engine, Executable, Options, npz};
-use egret_compress::{Precision, Quantization, Reason, Verdict, quantize};
+use egret_compress::{Precision, Quantization, Reason, Report, Runtime, Verdict, quantize};
 use kit::{File, Stored, fixture, floats, int, model, node, tensor};
 use onnx_protobuf::{Message, ModelProto, NodeProto, TensorProto};
 use std::path::Path;
@@ -441,4 +441,85 @@ fn smoothing_gives_small_channels_their_codes() {
     let refused =
         quantize(&file.path(), &Quantization { smooth: true, ..to("w8") }).err().expect("an error");
     assert!(refused.to_string().contains("--smooth goes with"), "{refused}");
+}
+
+/// What it is, its nodes and constants, and the shape of a sample.
+type OneSided = (&'static str, Vec<NodeProto>, Vec<TensorProto>, Vec<usize>);
+
+/// Layers of inputs that are never negative, in which rounding errors of the weights have a mean; their kinds, and the shape of a sample.
+fn one_sided() -> Vec<OneSided> {
+    let mut depthwise = node("Conv", "layer", &["x", "w", "b"], "y");
+    depthwise.attribute.push(int("group", 64));
+    let product = vec![node("MatMul", "layer", &["x", "w"], "p"), node("Add", "sum", &["p", "b"], "y")];
+    vec![
+        (
+            "depthwise",
+            vec![depthwise],
+            vec![small("w", &[64, 1, 3, 3]), small("b", &[64])],
+            vec![1, 64, 6, 6],
+        ),
+        (
+            "rows",
+            vec![node("Gemm", "layer", &["x", "w", "b"], "y")],
+            vec![small("w", &[64, 64]), small("b", &[64])],
+            vec![1, 64],
+        ),
+        ("product", product, vec![small("w", &[64, 64]), small("b", &[64])], vec![1, 64]),
+    ]
+}
+
+/// Whether a sample is held back when means are put right.
+fn held(number: usize) -> bool {
+    number % 4 == Rng::new(number as u64 / 4).below(4)
+}
+
+/// A mean that rounding moves is put back, and is not where it moves the other way on samples that are held back.
+#[test]
+fn means_are_put_right_where_held_back_samples_gain() {
+    for (name, nodes, weights, shape) in one_sided() {
+        let dims: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
+        let file = File::of(&model(nodes, weights, &dims, "y"));
+        let size: usize = shape.iter().product();
+        let mut rng = Rng::new(11);
+        let mut sample = |sign: f32| -> Vec<f32> {
+            (0..size).map(|_| sign * (0.5 + 0.5 * rng.signed_f64().abs() as f32)).collect()
+        };
+        let others: Vec<Tensor> = (0..32).map(|_| Tensor::new(&shape, sample(1.0))).collect();
+        // The norm of the mean of what a copy changes in the outputs of other samples.
+        let moved = |copy: &File| -> f32 {
+            let mut sum = vec![];
+            for x in &others {
+                let (want, got) = (run(&file.path(), x), run(&copy.path(), x));
+                sum.resize(want.len(), 0.0);
+                sum.iter_mut().zip(got.iter().zip(&want)).for_each(|(s, (a, b))| *s += a - b);
+            }
+            sum.iter().map(|s| s * s).sum::<f32>().sqrt()
+        };
+        for runtime in [Runtime::Egret, Runtime::Ort] {
+            let mut copy = |count: usize, sign: &dyn Fn(usize) -> f32| {
+                let data = file.0.path().join("x.npy");
+                let all: Vec<f32> = (0..count).flat_map(|i| sample(sign(i))).collect();
+                let mut dims = shape.clone();
+                dims[0] = count;
+                npz::write(&data, &[("x".into(), Tensor::new(&dims, all))]).expect("a file");
+                let request = Quantization { data: vec![data], runtime, ..to("int8") };
+                let made = quantize(&file.path(), &request).expect("it works");
+                (moved(&File::new(&made.model)), made.report)
+            };
+            let (plain, report) = copy(3, &|_| 1.0);
+            assert!(report.what.ends_with("means stay: there are fewer than 4 samples"), "{}", report.what);
+            let (right, report) = copy(64, &|_| 1.0);
+            assert!(report.what.contains("means of 1 layers put right"), "{name}: {}", report.what);
+            assert!(right < 0.5 * plain, "{name} for {runtime}: {right}, {plain} without");
+            let form = |r: &Report| match &r.entries[0].verdict {
+                Verdict::Quantised { form, .. } => form.clone(),
+                other => panic!("{other:?}"),
+            };
+            assert!(form(&report).contains("mean put right"), "{}", form(&report));
+            let (_, report) = copy(64, &|i| if held(i) { -1.0 } else { 1.0 });
+            let why = "means stay: held-back samples have other means";
+            assert!(report.what.contains(why), "{name} for {runtime}: {}", report.what);
+            assert!(!form(&report).contains("mean"));
+        }
+    }
 }

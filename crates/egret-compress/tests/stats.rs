@@ -193,7 +193,13 @@ fn parts_add_up_to_the_whole() {
     let (grown, _) = case.learnt(&[back], &[&a], true, "grown.ranges");
     assert_eq!(all.samples, SAMPLES as u64);
     assert!([&merged, &turned, &grown].iter().all(|path| bytes(path) == bytes(&whole)));
-    let want = case.int8(std::slice::from_ref(&case.whole), &[]).expect("a copy").model;
+    let want = case.int8(&[], std::slice::from_ref(&whole)).expect("a copy");
+    // Samples alone give the same ranges, and put means right, too.
+    assert_eq!(
+        case.int8(std::slice::from_ref(&case.whole), &[]).expect("a copy").report.ranges,
+        want.report.ranges
+    );
+    let want = want.model;
     for (data, stats) in
         [(vec![], vec![a.clone(), b.clone()]), (vec![], vec![merged]), (vec![back.to_owned()], vec![a])]
     {

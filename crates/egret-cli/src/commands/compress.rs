@@ -202,7 +202,7 @@ fn show(outcome: &Outcome) -> Result<()> {
         say!("zeros         {zeros} of {weights} weights, {part:.1} %; {} asked", weights - most);
     }
     let (quantised, pruned) = (report.quantised(), report.pruned());
-    say!("contractions  {quantised} quantised, {pruned} pruned; left: {}", left(report));
+    say!("contractions  {quantised} quantised, {pruned} pruned; left: {}", left(report, false));
     layers(report)?;
     if let Some(pace) = outcome.joint.as_ref().and_then(|j| j.pace.as_ref()) {
         times(pace)?;

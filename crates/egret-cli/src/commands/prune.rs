@@ -109,7 +109,7 @@ fn show(report: &Report) -> Result<()> {
     say!("size          {} bytes, {before}: a zero is stored like any number", report.bytes);
     say!("pruned        {}", report.what);
     say!("zeros         {zeros} of {weights} weights, {:.1} %", part(zeros, weights));
-    say!("contractions  {} pruned; left: {}", report.pruned(), left(report));
+    say!("contractions  {} pruned; left: {}", report.pruned(), left(report, false));
     let error = |e: &Entry| match e.verdict {
         Verdict::Pruned { output: Some(q), .. } => q.error,
         Verdict::Pruned { error, .. } => error,
@@ -141,7 +141,7 @@ fn show_channels(report: &Report) -> Result<()> {
     say!("pruned        {}", report.what);
     let [before, now] = report.products.unwrap_or_default();
     say!("multiply-adds {now}, {:.1} % of {before}", percent(now, before));
-    say!("contractions  {} smaller; left: {}", report.narrowed(), left(report));
+    say!("contractions  {} smaller; left: {}", report.narrowed(), left(report, false));
     let mut rows: Vec<[String; 6]> = vec![];
     for entry in &report.entries {
         let Verdict::Narrowed { was, is, stays, output, .. } = &entry.verdict else { continue };

@@ -81,7 +81,10 @@ fn show(report: &Report) -> Result<()> {
     let part = 100.0 * report.bytes as f64 / report.bytes_before.max(1) as f64;
     say!("size          {} bytes, {part:.1} % of {}", report.bytes, report.bytes_before);
     say!("quantised     {}", report.what);
-    say!("contractions  {} quantised; left: {}", report.quantised(), left(report));
+    say!("contractions  {} quantised; left: {}", report.quantised(), left(report, false));
+    if report.entries.iter().any(Entry::is_table) {
+        say!("tables        {} quantised; left: {}", report.tables(), left(report, true));
+    }
     if !report.ranges.is_empty() {
         let mut methods = BTreeMap::<&str, usize>::new();
         report.ranges.iter().for_each(|r| *methods.entry(r.method).or_default() += 1);

@@ -174,7 +174,7 @@ pub fn left(report: &Report, tried: &[Tried]) -> Option<String> {
     let mut reasons: Vec<(Reason, Vec<Row<'_>>)> = reasons.into_iter().collect();
     reasons.sort_by_key(|(_, rows)| std::cmp::Reverse(sum(rows)));
     let mut out = String::new();
-    let few = report.left().values().sum::<usize>() <= OPEN;
+    let few = report.left(false).values().sum::<usize>() <= OPEN;
     for (reason, rows) in &reasons {
         let head = "<tr><th>layer</th><th class=\"right\">bytes</th><th>why</th></tr>";
         let bytes = match sum(rows) {

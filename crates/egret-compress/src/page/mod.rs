@@ -141,7 +141,7 @@ fn tiles(found: Found<'_>) -> String {
             .filter(|(n, _)| *n > 0)
             .map(|(n, words)| format!("{} {words}", grouped(n)))
             .collect();
-    let left: usize = report.left().values().sum();
+    let left: usize = report.left(false).values().sum();
     tiles.push((
         format!("{} contractions", grouped(report.entries.len())),
         format!(

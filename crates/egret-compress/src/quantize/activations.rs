@@ -192,6 +192,17 @@ fn redundant<'a>(
     places.clamps.iter().filter(redundant).map(|(name, clamp)| (name.as_str(), clamp)).collect()
 }
 
+/// By what a node gives now, what it gives when the clamp behind it is taken out.
+pub fn results(
+    graph: &GraphProto,
+    places: &Places,
+    ranges: &BTreeMap<String, Range>,
+) -> BTreeMap<String, String> {
+    let result =
+        |(name, clamp): (&str, &Clamp)| (graph.node[clamp.behind].output[0].clone(), name.to_owned());
+    redundant(graph, places, ranges).into_iter().map(result).collect()
+}
+
 /// Take clamps out: what they clamp has the names of their results. Indices of nodes stay, of those that went too.
 fn take_out(graph: &mut GraphProto, clamps: &BTreeMap<&str, &Clamp>) {
     for (name, clamp) in clamps {

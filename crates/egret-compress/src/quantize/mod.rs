@@ -7,12 +7,14 @@ mod columns;
 pub mod fitted;
 pub mod fold;
 mod histogram;
+mod means;
 mod placement;
 mod places;
 mod precision;
 mod smooth;
 #[cfg(test)]
 mod smooth_laws;
+mod tables;
 pub mod weights;
 
 pub use placement::Runtime;
@@ -35,10 +37,12 @@ use egret::samples::Samples;
 use egret::{Error, Result, opset};
 use fitted::Made;
 use histogram::Range;
+use means::{Means, Wanted};
 use onnx_protobuf::{GraphProto, Message, ModelProto};
 use places::Places;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use tables::Table;
 use weights::Weight;
 
 /// The weights of a contraction, or why they stay.
@@ -132,7 +136,9 @@ pub fn quantize_watched(
         computed::settle(&mut model, &path)?;
     }
     let mut found = contractions(&model);
-    request.skip.iter().try_for_each(|s| named(&found, s, "--skip"))?;
+    let tables = tables::find(&model, &request.skip);
+    let mut layers = request.skip.iter().filter(|s| !tables.iter().any(|t| t.is(s)));
+    layers.try_for_each(|s| named(&found, s, "--skip"))?;
     let skipped = |c: &Contraction| request.skip.iter().any(|s| c.is(s));
     let mut what = to.to_string();
     if request.runtime != Runtime::default() {
@@ -161,7 +167,9 @@ pub fn quantize_watched(
         Precision::Static8 => inputs(&model, &found, &plan, request.runtime),
         _ => vec![vec![]; found.len()],
     };
-    some(&found, &plan, &inputs)?;
+    if !tables.iter().any(Table::fits) {
+        some(&found, &plan, &inputs)?;
+    }
     let before = opset::of(&model);
     let mut activations = Activations::default();
     let mut made = vec![];
@@ -206,7 +214,21 @@ pub fn quantize_watched(
         }
     }
     made.resize_with(found.len(), Made::default);
-    let entries = put(&mut model, &found, plan, made, &inputs, &activations, watch)?;
+    // Stats hold no samples: the same copy is made of them and of what samples beside them add.
+    let wanted = samples.as_ref().filter(|_| to == Precision::Static8 && stats.is_none());
+    let wanted = wanted.map(|s| (s, Wanted::new(&model, &path, &found, &plan, &activations)));
+    let mut entries = put(&mut model, &found, plan, made, &inputs, &activations, watch)?;
+    if let Some((samples, wanted)) = wanted {
+        match wanted.restore(&mut model, samples, watch)? {
+            Means::Right(right) => {
+                what.push_str(&format!(", means of {} layers put right", right.len()));
+                right.into_iter().for_each(|index| entries[index].tell("mean put right"));
+            }
+            Means::Stay(why) => what.push_str(&format!(", means stay: {why}")),
+        }
+    }
+    let tables = tables::find(&model, &request.skip);
+    entries.extend(tables::put(model.graph.mut_or_insert_default(), tables));
     given.put_back(&mut model);
     flat::nest(model.graph.mut_or_insert_default());
     let now = opset::of(&model);
@@ -369,6 +391,11 @@ impl Activations {
             method: range.method,
         };
         self.ranges.iter().map(of).collect()
+    }
+
+    /// By what a node gives in this graph, what it gives when the clamp behind it has been taken out.
+    fn results(&self, graph: &GraphProto) -> BTreeMap<String, String> {
+        activations::results(graph, &self.places, &self.ranges)
     }
 
     /// What became of each value that could be bytes, and why.
