@@ -2,6 +2,10 @@
 
 use egret_ir::{DType, Tensor};
 
+/// Guards see the elements of constants up to this size. Larger ones are weights, of which rules know a
+/// [`Summary`](super::Summary) only, so that blocks that differ in nothing but their weights are optimised once.
+pub const SMALL: usize = 16;
+
 /// The first elements as f64; `None` for element types that rules do not compute with.
 pub fn elements(t: &Tensor, at_most: usize) -> Option<Vec<f64>> {
     let n = at_most.min(t.len());

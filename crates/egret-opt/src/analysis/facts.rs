@@ -1,7 +1,7 @@
 //! `Facts`: type, constant, range. They are the data of an e-class and what guards may ask for.
 
-use super::elements::{bounds, zeros};
-use super::summary::{SMALL, Summary};
+use super::elements::{SMALL, bounds, zeros};
+use super::summary::Summary;
 use egret_ir::{DType, Tensor, TensorType, Type};
 
 /// What is known of one value (or of all results of a node with several), whichever term computes it.

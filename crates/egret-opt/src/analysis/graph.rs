@@ -1,7 +1,8 @@
 //! The facts of all values of a graph, whatever it is cut into later.
 
+use super::elements::SMALL;
 use super::facts::Facts;
-use super::summary::{SMALL, Summary};
+use super::summary::Summary;
 use super::terms::{foldable, op_facts};
 use egret_ir::{Def, Graph, NodeId, ValueId};
 

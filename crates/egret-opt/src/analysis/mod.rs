@@ -12,9 +12,10 @@ mod summary;
 mod terms;
 mod whole;
 
+pub use elements::SMALL;
 pub use elements::{elements, same_value, scalar};
 pub use facts::{Disagreement, Facts};
 pub(crate) use graph::GraphFacts;
 pub use mostly_zeros::PARTS;
-pub use summary::{SMALL, Summary, away_from_zero};
+pub use summary::{Summary, away_from_zero};
 pub(crate) use terms::{attrs_key, foldable, op_facts};

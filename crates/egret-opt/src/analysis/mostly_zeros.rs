@@ -1,6 +1,6 @@
 //! Constants that are mostly zeros: what may be left out of products, and how far sums of the others reach.
 
-use super::summary::SMALL;
+use super::elements::SMALL;
 use egret_ir::{Attrs, DType, Op, Quads, Tensor};
 
 /// What is known of a constant that is mostly zeros. So coarse that layers that were pruned alike have the same.

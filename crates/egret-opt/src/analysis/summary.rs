@@ -5,10 +5,6 @@ use super::magnitude::{Magnitude, VECTOR};
 use super::mostly_zeros::MostlyZeros;
 use egret_ir::{DType, Tensor};
 
-/// Guards see the elements of constants up to this size. Larger ones are weights, of which rules know a
-/// [`Summary`] only, so that blocks that differ in nothing but their weights are optimised once.
-pub const SMALL: usize = 16;
-
 /// A summary of a constant of any size. Only properties that few constants differ in, so that blocks with
 /// different weights still have equal keys.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]

@@ -1,11 +1,12 @@
 //! Transfer functions: the facts of a term from its operation, attributes and the facts of its operands.
 
+use super::elements::SMALL;
 use super::facts::Facts;
 use super::interval;
 use super::magnitude;
 use super::mostly_zeros::MostlyZeros;
 use super::signed_zero;
-use super::summary::{SMALL, Summary};
+use super::summary::Summary;
 use super::whole;
 use egret_ir::{Attr, Attrs, Op, Tensor, TensorType, Type, infer, interp};
 use std::fmt::Write as _;
