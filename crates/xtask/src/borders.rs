@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// (crate, the crates of ours that it may know). docs/ARCHITECTURE.md has the reasons.
-const KNOWS: [(&str, &[&str]); 25] = [
+const KNOWS: [(&str, &[&str]); 26] = [
     ("egret-float", &[]),
     ("egret-image", &[]),
     ("egret-threads", &[]),
@@ -41,10 +41,19 @@ const KNOWS: [(&str, &[&str]); 25] = [
     ("egret-compress", &["egret"]),
     ("egret-gate", &["egret"]),
     ("egret-join", &["egret"]),
+    ("egret-mpi", &[]),
     ("egret-tune", &["egret"]),
     (
         "egret-cli",
-        &["egret", "egret-attribute", "egret-compress", "egret-gate", "egret-join", "egret-tune"],
+        &[
+            "egret",
+            "egret-attribute",
+            "egret-compress",
+            "egret-gate",
+            "egret-join",
+            "egret-mpi",
+            "egret-tune",
+        ],
     ),
     ("egret-build", &["egret", "egret-gate"]),
     ("egret-python", &["egret"]),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Ends the help of `egret run`.
-pub const EXIT_CODES: &str = "Exit codes: 0 ok, 1 wrong argument, file or model, 2 not supported, or not with free dims, 3 a result differs, 4 a bug of Egret, 5 not enough memory, 6 the process of a stage ended or did not answer.";
+pub const EXIT_CODES: &str = "Exit codes: 0 ok, 1 wrong argument, file or model, 2 not supported, or not with free dims, 3 a result differs, 4 a bug of Egret, 5 not enough memory, 6 the process or rank of a stage ended or did not answer.";
 
 /// `egret run`
 #[derive(clap::Args)]
@@ -38,10 +38,11 @@ pub struct Args {
     /// --input serve every sample. May be repeated
     #[arg(long, value_name = "PATH", requires = "plan", conflicts_with_all = ["model", "random"], group = "told")]
     pub data: Vec<PathBuf>,
-    /// With --data: what each stage has for itself: a thread, or a process, to which values go through shared memory
-    #[arg(long, value_name = "thread|process", default_value = "thread", requires = "data")]
+    /// With --data: what each stage has for itself: a thread; a process, to which values go through shared memory; or with mpi the processes
+    /// that `mpirun -n N egret run ..` starts, on any machines (an egret that is built with `--features mpi`)
+    #[arg(long, value_name = "thread|process|mpi", default_value = "thread", requires = "data")]
     pub transport: Transport,
-    /// With --transport process: how many seconds a stage has to compile, and for each sample, before its process counts as lost and the run ends [default: 300]
+    /// With --transport process or mpi: how many seconds a stage has to compile, and for each sample, before its process counts as lost and the run ends [default: 300]
     #[arg(long, value_name = "SECONDS", value_parser = count, requires = "transport", allow_negative_numbers = true)]
     pub timeout: Option<usize>,
     /// Be the process of this stage.

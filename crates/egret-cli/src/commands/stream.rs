@@ -1,11 +1,14 @@
 //! `egret run --plan --data`: samples that stream through the stages of a plan.
 
+#[cfg(feature = "mpi")]
+mod mpi;
+
 use crate::common::{note, progress};
 use crate::say;
 use crate::shown::{summary, threads_line};
 use egret::ir::Value;
 use egret::source::Request;
-use egret::stages::{Staged, Streamed};
+use egret::stages::{Give, Staged, Streamed};
 use egret::{Error, Options, Result, npz};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,7 +16,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// How long a process may take for an answer, unless told: compiling a large stage takes a minute or two.
-#[cfg(unix)]
+#[cfg(any(unix, feature = "mpi"))]
 const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What each stage has for itself.
@@ -23,6 +26,8 @@ pub enum Transport {
     Thread,
     /// A process.
     Process,
+    /// A process that MPI has started, here or elsewhere.
+    Mpi,
 }
 
 impl FromStr for Transport {
@@ -31,7 +36,8 @@ impl FromStr for Transport {
         match s {
             "thread" => Ok(Transport::Thread),
             "process" => Ok(Transport::Process),
-            _ => Err(format!("no transport `{s}`; there are thread, process")),
+            "mpi" => Ok(Transport::Mpi),
+            _ => Err(format!("no transport `{s}`; there are thread, process, mpi")),
         }
     }
 }
@@ -41,6 +47,7 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Transport::Thread => "thread",
             Transport::Process => "process",
+            Transport::Mpi => "mpi",
         })
     }
 }
@@ -62,29 +69,55 @@ pub struct Stream<'a> {
     pub verbose: bool,
 }
 
+/// Gives samples to a stream.
+type Source<'s> = Box<dyn FnOnce(&mut Give<'_>) -> Result<()> + Send + 's>;
+/// Takes the results of a stream.
+type Sink<'s> = Box<dyn FnMut(usize, Vec<Value>) -> Result<()> + Send + 's>;
+
 /// `egret run --plan PLAN.toml --data PATH`
 pub fn run(stream: &Stream<'_>) -> Result<()> {
-    let Stream { data, request, output, verbose, .. } = stream;
-    if let Some(dir) = output {
-        new_folder(dir)?;
+    match stream.transport {
+        #[cfg(feature = "mpi")]
+        Transport::Mpi => mpi::run(stream),
+        #[cfg(not(feature = "mpi"))]
+        Transport::Mpi => Err(Error::unsupported(
+            "this egret is built without MPI; install one (Debian: apt-get install libopenmpi-dev openmpi-bin) and build with `cargo build -p egret-cli --features mpi`",
+        )),
+        _ => {
+            begin(stream)?;
+            let staged = progress("compiling", || open(stream))?;
+            through(stream, &staged, |source, sink| staged.stream(source, sink))
+        }
     }
-    let staged = progress("compiling", || open(stream))?;
+}
+
+/// What is looked at before anything is compiled.
+fn begin(stream: &Stream<'_>) -> Result<()> {
+    stream.output.map_or(Ok(()), new_folder)
+}
+
+/// Stream what there is, by what runs the stages.
+fn through<'s>(
+    stream: &'s Stream<'_>,
+    staged: &'s Staged,
+    run: impl FnOnce(Source<'s>, Sink<'s>) -> Result<Streamed>,
+) -> Result<()> {
+    let output = stream.output;
     note(threads_line(staged.threads()));
-    let (count, source) = staged.samples(data, request)?;
+    let (count, source) = staged.samples(stream.data, &stream.request)?;
     if let Some(dir) = output {
         std::fs::create_dir_all(dir).map_err(|e| Error::io("make", dir, &e))?;
     }
-    let done = progress("running", || {
-        staged.stream(source, |number, outputs| match output {
-            Some(dir) => npz::write(&file(dir, number, count), &npz::tensors(staged.outputs(), &outputs)?),
-            None => print(number, staged.outputs(), &outputs),
-        })
-    })?;
+    let sink = move |number, outputs: Vec<Value>| match output {
+        Some(dir) => npz::write(&file(dir, number, count), &npz::tensors(staged.outputs(), &outputs)?),
+        None => print(number, staged.outputs(), &outputs),
+    };
+    let done = progress("running", || run(Box::new(source), Box::new(sink)))?;
     if let Some(dir) = output {
         say!("{} samples in {}", done.samples, dir.display());
     }
-    if *verbose {
-        tell(&done, &staged);
+    if stream.verbose {
+        tell(&done, staged);
     }
     Ok(())
 }
@@ -92,7 +125,7 @@ pub fn run(stream: &Stream<'_>) -> Result<()> {
 fn open(stream: &Stream<'_>) -> Result<Staged> {
     match stream.transport {
         Transport::Thread if stream.timeout.is_some() => {
-            Err(Error::user("--timeout is for --transport process: threads end with the run"))
+            Err(Error::user("--timeout is for --transport process and mpi: threads end with the run"))
         }
         Transport::Thread => Staged::open_to_stream(stream.plan, &stream.options),
         #[cfg(unix)]
@@ -111,6 +144,7 @@ fn open(stream: &Stream<'_>) -> Result<Staged> {
         }
         #[cfg(not(unix))]
         Transport::Process => Err(no_processes()),
+        Transport::Mpi => Err(Error::internal("ranks have stages of their own")),
     }
 }
 

@@ -4,11 +4,13 @@
 //! The graph is cut when all passes have run, between kernels: no rewrite looks across a cut that was not there, and no fusion is undone. Stages are
 //! compiled as they are ([`Staged`]), so that results are those of the whole to the bit.
 
+mod form;
 mod held;
 mod opened;
 mod plan;
 #[cfg(unix)]
 mod process;
+mod ranks;
 mod run;
 #[cfg(unix)]
 mod shared;
@@ -18,6 +20,7 @@ mod stream;
 pub use plan::{Crossing, Cut, Plan, Port, Stage};
 #[cfg(unix)]
 pub use process::serve;
+pub use ranks::{Ranks, Team};
 pub use run::Staged;
 pub use stream::{Give, Streamed};
 

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::pipeline::{self, Lowered};
 use crate::source;
-use egret_ir::Graph;
+use egret_ir::{Graph, text};
 use egret_onnx::ImportOptions;
 use egret_trace::Trace;
 use std::collections::BTreeMap;
@@ -48,4 +48,17 @@ pub(super) fn lower(graph: Graph, options: &Options) -> Result<Lowered> {
     let (egret_lower::Lowered { program, nodes }, slow) =
         lowered.map_err(|e| pipeline::because_of_free_dims(&graph, e))?;
     Ok(Lowered { graph, program, nodes, slow, trace })
+}
+
+/// What a plan and some of its stages are, weights and all, and who reads them: two processes that have the same one work on the same model.
+pub(super) fn fingerprint<'g>(plan: &Plan, graphs: impl IntoIterator<Item = &'g Graph>) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |part: &str| {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    };
+    add(env!("CARGO_PKG_VERSION"));
+    add(&plan.text()?);
+    // Constants are spelt out, or by their hash.
+    graphs.into_iter().for_each(|graph| add(&text::print(graph)));
+    Ok(hasher.finalize().to_hex().to_string())
 }

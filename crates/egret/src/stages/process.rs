@@ -8,15 +8,16 @@
 //! The stage's process is given both ends as its standard input (the socket) and standard output (the memory). A stage says what it made before it
 //! lays it down, and is told where: one process shares the memory out, and places are taken for as long as somebody needs them.
 
+use super::form::Form;
 use super::held::Held;
-use super::opened::{lower, settle, stage_graph};
+use super::opened::{fingerprint, lower, settle, stage_graph};
 use super::plan::Plan;
-use super::shared::{Form, Memory, Shared, read, write};
+use super::shared::{Memory, Shared, read, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::native::Native;
 use crate::options::Options;
 use crate::suite::guarded;
-use egret_ir::{Graph, Value, text};
+use egret_ir::Value;
 use egret_runtime::Pool;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -50,16 +51,6 @@ enum Answer {
     Put,
     /// It has no result.
     Failed(ErrorKind, String),
-}
-
-/// What a plan and a stage are, weights and all, and who reads them: two processes that have the same one work on the same model.
-pub(super) fn fingerprint(plan: &Plan, graph: &Graph) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    // Constants are spelt out, or by their hash.
-    for part in [env!("CARGO_PKG_VERSION"), &plan.text()?, &text::print(graph)] {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
-    }
-    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// A stage in a process of its own. The process is ended when this is dropped.
@@ -235,7 +226,7 @@ pub fn serve(plan: &Path, k: usize, options: &Options) -> Result<()> {
 fn compile(path: &Path, k: usize, options: &Options) -> Result<(Native, String)> {
     let plan = Plan::read(path)?;
     let graph = stage_graph(path, &plan, k)?;
-    let fingerprint = fingerprint(&plan, &graph)?;
+    let fingerprint = fingerprint(&plan, [&graph])?;
     let threads = (options.threads / plan.stages.len()).max(1);
     let options = settle(path, &plan, options, threads)?;
     let pool = Arc::new(Pool::new(threads));

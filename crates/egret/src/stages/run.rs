@@ -1,21 +1,20 @@
 //! Running a plan: its stages one behind the other, in this process or each in one of its own.
 
 use super::held::Held;
-use super::opened::{lower, read, settle};
+use super::opened::{fingerprint, lower, read, settle};
 use super::plan::Plan;
 #[cfg(unix)]
-use super::{
-    process::{Process, fingerprint},
-    shared::Memory,
-};
+use super::{process::Process, shared::Memory};
 use crate::error::{Error, Result};
 use crate::frontend::DeclaredInput;
 use crate::native::Native;
 use crate::options::Options;
+use crate::pipeline;
 use crate::source::{Prepared, Request};
 use egret_ir::{DimEnv, Graph, Type, Value, text};
 use egret_runtime::Pool;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 #[cfg(unix)]
 use std::process::Command;
@@ -34,11 +33,12 @@ pub struct Staged {
 }
 
 /// A sample on its way through the stages, by name.
+#[derive(Default)]
 pub(super) struct Flight<'s> {
     /// What stages further on read.
-    values: BTreeMap<&'s str, Held>,
+    pub(super) values: BTreeMap<&'s str, Held>,
     /// Outputs of the model that are made.
-    outputs: BTreeMap<&'s str, Held>,
+    pub(super) outputs: BTreeMap<&'s str, Held>,
 }
 
 /// A stage.
@@ -56,6 +56,8 @@ enum Runner {
     /// One of its own.
     #[cfg(unix)]
     There(Process),
+    /// Another process, to which whole samples go.
+    Elsewhere,
 }
 
 impl Runner {
@@ -67,6 +69,7 @@ impl Runner {
             }
             #[cfg(unix)]
             Runner::There(process) => process.run(inputs),
+            Runner::Elsewhere => Err(Error::internal("this process does not have it")),
         }
     }
 }
@@ -114,10 +117,34 @@ impl Staged {
         let start = |k| Process::start(command(k), &memory, limit).map_err(|e| at(k, e));
         let processes = (0..graphs.len()).map(start).collect::<Result<Vec<_>>>()?;
         for (k, (process, graph)) in processes.iter().zip(&graphs).enumerate() {
-            process.ready(&fingerprint(&plan, graph)?).map_err(|e| at(k, e))?;
+            process.ready(&fingerprint(&plan, [graph])?).map_err(|e| at(k, e))?;
         }
         let threads = (options.threads / graphs.len()).max(1) * graphs.len();
         Staged::of_runners(path, plan, &graphs, processes.into_iter().map(Runner::There).collect(), threads)
+    }
+
+    /// As [`Staged::open`], of which `mine` says by the number of stages which of them this process runs; and what tells whether others have the same plan, stages and
+    /// code.
+    pub(super) fn open_some(
+        path: &Path,
+        options: &Options,
+        mine: impl FnOnce(usize) -> Range<usize>,
+    ) -> Result<(Staged, String)> {
+        let (plan, graphs) = read(path)?;
+        let mine = mine(graphs.len());
+        let options = settle(path, &plan, options, options.threads)?;
+        let code = format!("{} {:?} {}", pipeline::target_name(&options)?, options.denormals, options.wide);
+        let fingerprint = format!("{} {code}", fingerprint(&plan, &graphs)?);
+        let runners = runners(path, &graphs, &options, &mine)?;
+        Ok((Staged::of_runners(path, plan, &graphs, runners, options.threads)?, fingerprint))
+    }
+
+    /// A name of the plan.
+    pub(super) fn known(&self, name: &str) -> Result<&str> {
+        let inputs = self.inputs.iter().map(|(name, _)| name);
+        let mut all = inputs.chain(self.stages.iter().flat_map(|s| &s.outputs));
+        let found = all.find(|n| *n == name);
+        found.map(String::as_str).ok_or_else(|| Error::internal(format!("the plan has no value `{name}`")))
     }
 
     /// Stages that share a pool, of as many threads as `pool` says for the number of stages.
@@ -125,14 +152,7 @@ impl Staged {
         let (plan, graphs) = read(path)?;
         let threads = pool(graphs.len());
         let options = settle(path, &plan, options, threads)?;
-        let pool = Arc::new(Pool::new(threads));
-        let runner = |(k, graph): (usize, &Graph)| {
-            let native = compile(graph.clone(), &options, &pool);
-            native
-                .map(|n| Runner::Here(Box::new(n)))
-                .map_err(|e| e.at(format!("{}: stage {k}", path.display())))
-        };
-        let runners = graphs.iter().enumerate().map(runner).collect::<Result<Vec<_>>>()?;
+        let runners = runners(path, &graphs, &options, &(0..graphs.len()))?;
         Staged::of_runners(path, plan, &graphs, runners, threads)
     }
 
@@ -325,6 +345,18 @@ fn type_of(name: &str, stages: &[Graph]) -> Result<Type> {
         .ok_or_else(|| Error::user(format!("no stage takes the input `{name}` of the plan")))
 }
 
-fn compile(graph: Graph, options: &Options, pool: &Arc<Pool>) -> Result<Native> {
-    Native::of_lowered_on(&lower(graph, options)?, options, pool.clone())
+/// Those of the stages that this process runs, on a pool of the threads of the options.
+fn runners(path: &Path, graphs: &[Graph], options: &Options, mine: &Range<usize>) -> Result<Vec<Runner>> {
+    let pool = Arc::new(Pool::new(options.threads));
+    let runner = |(k, graph): (usize, &Graph)| {
+        if !mine.contains(&k) {
+            return Ok(Runner::Elsewhere);
+        }
+        let native = lower(graph.clone(), options)
+            .and_then(|lowered| Native::of_lowered_on(&lowered, options, pool.clone()));
+        native
+            .map(|n| Runner::Here(Box::new(n)))
+            .map_err(|e| e.at(format!("{}: stage {k}", path.display())))
+    };
+    graphs.iter().enumerate().map(runner).collect()
 }

@@ -3,9 +3,9 @@
 //!
 //! It is read and written at places, not mapped: where there is no room, a write is an error, and touching a mapping would end the process.
 
+use super::form::Form;
 use crate::error::{Error, Result};
-use egret_ir::{DType, Tensor, Value};
-use serde::{Deserialize, Serialize};
+use egret_ir::{Tensor, Value};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -38,30 +38,6 @@ pub(super) struct Shared {
     place: Arc<Place>,
 }
 
-/// The element type and the shape of a tensor, for another process.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Form {
-    dtype: String,
-    shape: Vec<usize>,
-}
-
-impl Form {
-    pub(super) fn of(tensor: &Tensor) -> Form {
-        Form { dtype: tensor.dtype().name().to_owned(), shape: tensor.shape().to_vec() }
-    }
-
-    /// Where it is that of a tensor of numbers: its element type and how many bytes it has.
-    fn size(&self) -> Result<(DType, u64)> {
-        let known = DType::ALL.into_iter().find(|d| d.name() == self.dtype && *d != DType::String);
-        let dtype =
-            known.ok_or_else(|| Error::internal(format!("no tensor of {} is shared", self.dtype)))?;
-        let bytes = egret_ir::checked_len(&self.shape).map(|count| count * dtype.size());
-        let bytes =
-            bytes.ok_or_else(|| Error::internal(format!("{:?} is too large a shape", self.shape)))?;
-        Ok((dtype, bytes as u64))
-    }
-}
-
 impl Memory {
     pub(super) fn new() -> Result<Arc<Memory>> {
         let folder = Path::new(IN_MEMORY);
@@ -80,7 +56,7 @@ impl Memory {
 
     /// The first place that is free and large enough.
     pub(super) fn take(self: &Arc<Memory>, form: Form) -> Result<Shared> {
-        let bytes = form.size()?.1.max(1);
+        let bytes = form.size()?.1.max(1) as u64;
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let mut at = 0;
         for (&begin, &end) in taken.iter() {
@@ -121,11 +97,11 @@ impl Shared {
 
 /// Read a tensor of this form that begins at a place.
 pub(super) fn read(file: &File, at: u64, form: &Form) -> Result<Value> {
-    let (dtype, _) = form.size()?;
-    let mut done = Ok(());
-    let tensor = Tensor::filled(dtype, &form.shape, |bytes| done = file.read_exact_at(bytes, at));
-    done.map_err(|e| Error::user(format!("cannot read the memory that stages share: {e}")))?;
-    Ok(Value::from(tensor))
+    let fill = |bytes: &mut [u8]| {
+        let read = file.read_exact_at(bytes, at);
+        read.map_err(|e| Error::user(format!("cannot read the memory that stages share: {e}")))
+    };
+    Ok(Value::from(form.read(fill)?))
 }
 
 /// Write a tensor to a place.
@@ -170,12 +146,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tensor_of_numbers_is_refused() {
+    fn what_nobody_wrote_is_not_read() {
         let memory = Memory::new().unwrap();
-        for (dtype, shape) in [("string", vec![1]), ("f33", vec![1]), ("f32", vec![usize::MAX, 8])] {
-            assert!(memory.take(Form { dtype: dtype.into(), shape }).is_err(), "{dtype}");
-        }
-        let form = Form { dtype: "f32".into(), shape: vec![4] };
+        let form = Form::of(&numbers(4, 0.0));
         assert!(read(&memory.file, 1 << 20, &form).unwrap_err().message.contains("cannot read"));
     }
 }

@@ -6,6 +6,8 @@
 mod flow;
 mod machines;
 
+pub(super) use flow::IN_FLIGHT;
+pub(super) use machines::in_turn;
 pub use machines::{Group, Link, Machines};
 
 use super::opened::read;
