@@ -8,12 +8,12 @@
 //! operands. An operation without such a rule is computed in its own layout.
 //!
 //! A convolution that runs as well with channels first, and has no such values around it ([`planes::stays`]), keeps its layout, and so does one
-//! whose weights are mostly zeros ([`planes::leaves_out_zeros`]): pixels lie in the lanes of vectors there, and channels have code of their own.
+//! whose weights are mostly zeros ([`LeftOut`]): pixels lie in the lanes of vectors there, and channels have code of their own.
 
+mod left_out;
 mod planes;
 
 use crate::analysis::permutation::{to_first, to_last};
-use crate::cost::CostModel;
 use crate::matching::Sink;
 use crate::pass::PassContext;
 use crate::proof::{Guided, TermId};
@@ -21,6 +21,7 @@ use crate::rebuild::{Rebuild, start, topological};
 use crate::report::Rewrite;
 use crate::rules::{OpPattern, Pattern, Rule};
 use egret_ir::{Attrs, Def, Graph, Node, Op, TypeError, UseLists, ValueId, attrs};
+use left_out::LeftOut;
 use std::collections::{BTreeSet, HashMap};
 
 /// Transposes with fewer axes are those of matrices: they begin no region.
@@ -40,12 +41,13 @@ pub(crate) fn run(graph: &Graph, ctx: &mut PassContext) -> Result<Option<Graph>,
     let r = start(graph);
     let (first, last) = (HashMap::new(), HashMap::new());
     let uses = graph.use_lists();
+    let left_out = LeftOut::of(graph, &uses, ctx.cost);
     let mut l = Layout {
         r,
         g: Guided::default(),
         rules,
         movements,
-        cost: ctx.cost,
+        left_out,
         explain: ctx.explain,
         first,
         last,
@@ -132,8 +134,8 @@ struct Layout<'a> {
     rules: Vec<&'a Rule>,
     /// What joins and removes movements.
     movements: Vec<&'a Rule>,
-    /// What nodes cost on the target.
-    cost: &'static CostModel,
+    /// The convolutions that leave out zeros.
+    left_out: LeftOut,
     /// Whether a proof is wanted.
     explain: bool,
     /// First forms, by value of the old graph.
@@ -296,7 +298,7 @@ impl<'a> Layout<'a> {
     fn converted(&mut self, node: &Node) -> Result<By<'a>, TypeError> {
         let [y] = node.results[..] else { return Ok(None) };
         let rank = self.rank(y);
-        if planes::leaves_out_zeros(self.r.old, node, self.cost) {
+        if self.left_out.has(self.r.old, node) {
             return Ok(None);
         }
         let lie_last: Vec<ValueId> =

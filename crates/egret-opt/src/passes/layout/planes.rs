@@ -1,8 +1,7 @@
 //! Convolutions that run as well with channels first, and that nothing around asks to compute with channels last: depthwise ones, and
 //! those of a single tap, which are the product of their weights and the planes of an image.
 
-use crate::cost::CostModel;
-use egret_ir::{DType, Dim, Graph, Node, NodeId, Op, UseLists, ValueId, Zeros};
+use egret_ir::{DType, Dim, Graph, Node, NodeId, Op, UseLists, ValueId};
 use std::collections::BTreeSet;
 
 /// Whether each window of a convolution reads a single channel, in a shape that has a kernel with channels first (`planes` of
@@ -43,13 +42,6 @@ fn is_pointwise(graph: &Graph, node: &Node) -> bool {
         && pixels(&x.shape[2..]).is_some_and(|n| n >= LEAST_PIXELS)
 }
 
-/// Whether a convolution is computed from the weights alone that are not zero, for which channels lie first (`sparse` of egret-lower).
-pub fn leaves_out_zeros(graph: &Graph, node: &Node, cost: &CostModel) -> bool {
-    let first = node.op == Op::Conv && node.attrs.str("layout") == "channels_first";
-    let zeros = (first && cost.sparse_rows > 0).then(|| Zeros::of(graph, node)).flatten();
-    zeros.is_some_and(|z| cost.leaves_out_zeros(z.quads, z.weights, z.nonzeros, z.columns, z.turned))
-}
-
 /// Whether a convolution whose operand has channels first is to keep them: no transpose made the operand, and no other convolution
 /// reads it or what becomes of the result. Otherwise a transpose is saved, or is needed in any case.
 pub fn stays(graph: &Graph, uses: &UseLists, node: &Node) -> bool {
@@ -81,7 +73,7 @@ fn is_alone(graph: &Graph, uses: &UseLists, node: &Node) -> bool {
 }
 
 /// Whether what an operation computes lies as its operands do.
-fn keeps_layout(graph: &Graph, node: &Node) -> bool {
+pub(super) fn keeps_layout(graph: &Graph, node: &Node) -> bool {
     node.op.is_elementwise()
         || matches!(node.op, Op::Pool | Op::Pad | Op::Resize)
         || runs_in_planes(graph, node)
