@@ -197,9 +197,11 @@ pub fn check(walk: &mut Walk<'_>, borders: &Borders) {
         let Some(ids) = last(walk, name) else { continue };
         let other: Vec<Id> = ids.iter().copied().filter(|&i| !units.contains(&walk.ids.class(i))).collect();
         walk.ids.fix(&other, &format!("they reach `{input}`, an input of the model"));
-        // What else reads the state would read zeros where a caller feeds it back.
+        // What else reads the state would read zeros where a caller feeds it back; its shape stays.
         let reads = |n: &&NodeProto| {
-            n.input.contains(input) && n.output.first().is_none_or(|o| !borders.entries.contains_key(o))
+            n.input.contains(input)
+                && !matches!(n.op_type.as_str(), "Shape" | "Size")
+                && n.output.first().is_none_or(|o| !borders.entries.contains_key(o))
         };
         if let Some(reader) = walk.graph.node.iter().find(reads) {
             let reader = crate::contractions::name(reader);
