@@ -3,6 +3,7 @@
 
 use crate::constants::Constants;
 use crate::contractions::{is_recurrent, reads};
+use crate::movers::moved;
 use crate::names::fresh;
 use egret::frontend::ModelFile;
 use egret::ir::{DType, Tensor};
@@ -10,10 +11,6 @@ use egret::{Engine, Executable, Options, Result};
 use onnx_protobuf::{GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-/// Operators that move the numbers of their first input, or of all of them, and change none.
-const MOVES: [&str; 8] =
-    ["Slice", "Concat", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Identity", "Split"];
 
 /// The inputs of a recurrent layer that are weights and biases.
 const SLOTS: std::ops::RangeInclusive<usize> = 1..=3;
@@ -69,7 +66,7 @@ fn found(graph: &GraphProto) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     for node in graph.node.iter().filter(|n| is_recurrent(n)) {
         for name in node.input.iter().skip(*SLOTS.start()).take(SLOTS.count()) {
-            let made = producers.get(name.as_str()).filter(|n| MOVES.contains(&n.op_type.as_str()));
+            let made = producers.get(name.as_str()).filter(|n| moved(n).is_some());
             if made.is_none() || stored.contains(name.as_str()) || !constants.is_constant(name) {
                 continue;
             }
@@ -101,7 +98,7 @@ fn key(graph: &GraphProto, producers: &BTreeMap<&str, &NodeProto>, name: &str) -
             None => Some(format!("`{name}`")),
         };
     }
-    if !MOVES.contains(&node.op_type.as_str()) {
+    if moved(node).is_none() {
         return None;
     }
     let mut out = format!("{}.{}(", node.op_type, node.output.iter().position(|o| o == name)?);

@@ -17,6 +17,7 @@
 //! | `wire` | where a weight's bytes stand in the file |
 //! | `methods` | how zeros are chosen and what the other weights become, a file each |
 //! | `integers` | integers of a weight, their scales, and the grids that they stand for |
+//! | `movers` | operators that move numbers and make none |
 //! | `quantize` | which numbers become integers, of which scales, and the nodes around them |
 //! | `moments`, `linalg` | means and covariances of a layer's inputs and outputs, and least squares with them |
 //! | `stats`, `learn` | what samples told of the values inside a model, in a file, and how it is made |
@@ -53,6 +54,7 @@ mod linalg;
 mod mask;
 mod methods;
 mod moments;
+mod movers;
 mod names;
 mod numbers;
 mod page;

@@ -76,13 +76,20 @@ fn samples(dir: &Path, name: &str, shape: &[usize]) -> PathBuf {
     path
 }
 
-fn made(path: &Path, data: &Path, runtime: Runtime) -> Compressed {
-    let request =
-        Quantization { data: vec![data.to_owned()], runtime, ..Quantization::new(Precision::Static8) };
+fn made(path: &Path, data: &Path, runtime: &Runtime) -> Compressed {
+    let request = Quantization {
+        data: vec![data.to_owned()],
+        runtime: runtime.clone(),
+        ..Quantization::new(Precision::Static8)
+    };
     quantize(path, &request).expect("it works")
 }
 
-fn network_for(runtime: Runtime) -> (Compressed, GraphProto) {
+fn runtime(name: &str) -> Runtime {
+    name.parse().expect("a runtime")
+}
+
+fn network_for(runtime: &Runtime) -> (Compressed, GraphProto) {
     let file = File::of(&network());
     let data = samples(file.0.path(), "x", &SHAPE);
     let made = made(&file.path(), &data, runtime);
@@ -130,7 +137,7 @@ fn outputs_of_every_copy_are_near_those_of_the_original_on_both_engines() {
         let x = random(&shape, 3);
         let want = run(&path, Engine::Interp, &x);
         let most = want.iter().fold(0.0, |m, v| f32::max(m, v.abs()));
-        for runtime in Runtime::ALL {
+        for runtime in Runtime::all() {
             let made = made(&path, data, runtime);
             let copy = File::new(&made.model);
             let [plain, jit] = [Engine::Interp, Engine::Jit].map(|e| run(&copy.path(), e, &x));
@@ -145,7 +152,7 @@ fn outputs_of_every_copy_are_near_those_of_the_original_on_both_engines() {
 /// The form of the copy for Egret is not another one than without `--for`.
 #[test]
 fn the_copy_for_egret_keeps_its_form() {
-    let (_, graph) = network_for(Runtime::Egret);
+    let (_, graph) = network_for(&runtime("egret"));
     assert_eq!(quantised(&graph), ["x", "s", "t", "j", "g", "f"]);
     assert_eq!(reads_bytes(&graph, "sum"), [true, false]);
     assert!(maker(&graph, "b0").is_none() && graph.node.iter().any(|n| n.op_type == "Clip"));
@@ -155,7 +162,7 @@ fn the_copy_for_egret_keeps_its_form() {
 /// else reads the result.
 #[test]
 fn units_of_onnx_runtime_are_whole() {
-    let (made, graph) = network_for(Runtime::Ort);
+    let (made, graph) = network_for(&runtime("ort"));
     // The clamps are the ranges of the bytes.
     assert!(graph.node.iter().all(|n| n.op_type != "Clip" && n.op_type != "Relu"));
     assert!(graph.initializer.iter().all(|t| t.name != "six"), "bounds that nothing reads");
@@ -200,7 +207,7 @@ fn weights_make_room_for_a_great_bias() {
     let nodes = vec![node("Conv", "first", &["x", "w", "b"], "c"), node("Sigmoid", "s", &["c"], "y")];
     let file = File::of(&model(nodes, weights, &SHAPE.map(|d| d as i64), "y"));
     let data = samples(file.0.path(), "x", &SHAPE);
-    let copy = File::new(&made(&file.path(), &data, Runtime::Ort).model);
+    let copy = File::new(&made(&file.path(), &data, &runtime("ort")).model);
     let x = random(&SHAPE, 3);
     let (want, got) = (run(&file.path(), Engine::Interp, &x), run(&copy.path(), Engine::Interp, &x));
     want.iter().zip(&got).for_each(|(a, b)| assert!((a - b).abs() < 0.01, "{a} {b}"));
@@ -209,8 +216,8 @@ fn weights_make_room_for_a_great_bias() {
 /// One side of a sum stays in floats, operands of a concatenation have one scale, and clamps stay.
 #[test]
 fn sums_of_openvino_and_tensorrt_have_one_side_of_bytes() {
-    for runtime in [Runtime::OpenVino, Runtime::TensorRt] {
-        let (made, graph) = network_for(runtime);
+    for runtime in [runtime("openvino"), runtime("tensorrt")] {
+        let (made, graph) = network_for(&runtime);
         assert_eq!(reads_bytes(&graph, "sum"), [true, false], "{runtime}");
         assert_eq!(reads_bytes(&graph, "join"), [true, true], "{runtime}");
         let range = |name: &str| {
@@ -238,10 +245,12 @@ fn a_sum_of_two_layers_keeps_the_last_in_floats() {
     let weights = ["u", "v", "w"].map(|n| small(n, &[16, 16, 1, 1], 0.01)).to_vec();
     let file = File::of(&model(nodes, weights, &SHAPE.map(|d| d as i64), "y"));
     let data = samples(file.0.path(), "x", &SHAPE);
-    for (runtime, want) in
-        [(Runtime::Egret, [false, false]), (Runtime::OpenVino, [false, true]), (Runtime::Ort, [true, true])]
-    {
-        let made = made(&file.path(), &data, runtime);
+    for (runtime, want) in [
+        (runtime("egret"), [false, false]),
+        (runtime("openvino"), [false, true]),
+        (runtime("ort"), [true, true]),
+    ] {
+        let made = made(&file.path(), &data, &runtime);
         let now = ModelProto::parse_from_bytes(&made.model).expect("a model");
         assert_eq!(reads_bytes(&now.graph, "sum"), want, "{runtime}");
     }
@@ -250,7 +259,7 @@ fn a_sum_of_two_layers_keeps_the_last_in_floats() {
 /// TensorRT takes bytes with a sign and the zero point 0, one scale for an activation and one per output for weights.
 #[test]
 fn bytes_of_tensorrt_are_symmetric() {
-    let (_, graph) = network_for(Runtime::TensorRt);
+    let (_, graph) = network_for(&runtime("tensorrt"));
     let find = |name: &str| graph.initializer.iter().find(|t| t.name == name).expect("a tensor");
     let mut seen = 0;
     for node in &graph.node {
@@ -266,9 +275,41 @@ fn bytes_of_tensorrt_are_symmetric() {
     assert_eq!(find(&weights.input[1]).dims, [8]);
 }
 
+/// A user's own file says where bytes stand as Egret's own do.
+#[test]
+fn a_file_of_a_user_places_bytes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("convolutions.toml");
+    let text = "title = 'convolutions alone'\ncodes = 'uint8'\nbiases = 'floats'\nclamps = 'stay'\nreaders = 'rows'\n\
+                [[row]]\nops = ['Conv']\ndoes = 'multiplies'\nwhy = 'a unit of bytes'\n";
+    std::fs::write(&path, text).expect("a file");
+    let (made, graph) = network_for(&runtime(&path.to_string_lossy()));
+    assert_eq!(quantised(&graph), ["x", "s", "t", "j"]);
+    assert!(made.report.what.contains("for convolutions"), "{}", made.report.what);
+    let why = made.report.quantisers.iter().find(|q| q.value == "j").expect("a reason");
+    assert!(why.placed && why.why.contains("a unit of bytes"), "{why:?}");
+}
+
+/// Movers behind each other to the end of the model are followed once each: a walk from every one of them would take minutes.
+#[test]
+fn a_long_way_to_the_end_is_walked_once() {
+    const COUNT: usize = 20_000;
+    let mut nodes = vec![node("Conv", "first", &["x", "w"], "v0")];
+    nodes.extend((0..COUNT).map(|i| {
+        let to = if i + 1 == COUNT { "y".to_owned() } else { format!("v{}", i + 1) };
+        node("Identity", &format!("n{i}"), &[&format!("v{i}")], &to)
+    }));
+    let weights = vec![small("w", &[64, 16, 3, 3], 0.01)];
+    let file = File::of(&model(nodes, weights, &SHAPE.map(|d| d as i64), "y"));
+    let data = samples(file.0.path(), "x", &SHAPE);
+    let made = made(&file.path(), &data, &runtime("ort"));
+    let why = made.report.quantisers.iter().find(|q| q.value == "v0").expect("a reason");
+    assert!(!why.placed && why.why.contains("leads to an output of the model alone"), "{why:?}");
+}
+
 #[test]
 fn a_runtime_is_of_bytes_between_layers() {
-    let request = Quantization { runtime: Runtime::Ort, ..Quantization::new(Precision::Weights8) };
+    let request = Quantization { runtime: runtime("ort"), ..Quantization::new(Precision::Weights8) };
     let told = quantize(&fixture("models/simple_cnn.onnx"), &request).map(|_| ()).expect_err("refused");
     assert!(told.to_string().contains("--for ort is of --to int8"), "{told}");
 }

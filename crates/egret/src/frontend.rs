@@ -10,6 +10,12 @@ use std::path::{Path, PathBuf};
 
 pub use egret_onnx::data::dtype as element_type;
 
+/// The operators of ONNX's own domain that are imported.
+pub fn operators() -> impl Iterator<Item = &'static str> {
+    let rows = egret_onnx::ops::tables().iter().flat_map(|(_, rows)| *rows);
+    rows.filter(|row| row.domain.is_empty()).map(|row| row.name)
+}
+
 /// The tensor of an initialiser whose numbers are in the model file itself.
 ///
 /// # Errors

@@ -18,9 +18,8 @@ pub struct Args {
     /// fits the others to the outputs of the original
     #[arg(long, value_name = "PRECISION")]
     pub to: Precision,
-    /// What will run the copy: egret, ort (ONNX Runtime), openvino or tensorrt. With int8, quantised values stand so that it finds its
-    /// integer kernels
-    #[arg(long = "for", value_name = "RUNTIME", default_value = "egret")]
+    /// What will run the copy.
+    #[arg(long = "for", value_name = "RUNTIME", default_value_t, help = for_help())]
     pub runtime: Runtime,
     /// Samples of the inputs, along the first axis: a .npz file with the names of the inputs, a .npy file for the only one, a folder
     /// of these, or the folder of a test case. May be repeated
@@ -47,6 +46,15 @@ pub struct Args {
     pub format: String,
 }
 
+/// What `--for` takes, from the files of runtimes.
+fn for_help() -> String {
+    format!(
+        "What will run the copy: {}, or FILE.toml as they are in ir-spec/rules/quantize/runtimes. With int8, quantised values stand so \
+         that it finds its integer kernels",
+        Runtime::words()
+    )
+}
+
 /// `egret quantize`
 pub fn run(args: &Args) -> Result<()> {
     apart_from_samples(&args.output, &[&args.data, &args.stats])?;
@@ -57,7 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
     written.extend(state.as_deref());
     args.page.check(&args.model, &[&args.data, &args.stats], &written)?;
     let request = Quantization {
-        runtime: args.runtime,
+        runtime: args.runtime.clone(),
         data: args.data.clone(),
         stats: args.stats.clone(),
         skip: args.skip.clone(),

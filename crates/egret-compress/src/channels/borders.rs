@@ -9,23 +9,11 @@ use crate::channels::walk::Walk;
 use crate::contractions::is_recurrent;
 use crate::flat;
 use crate::layout::int;
+use crate::movers::moved;
 use crate::names::fresh;
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::{AttributeProto, GraphProto, NodeProto, TensorProto};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Operators that move the numbers of their first input only.
-const MOVES: [&str; 9] =
-    ["Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Gather", "Slice", "Split"];
-
-/// Whether a node's outputs have only numbers of what it reads: of which inputs.
-pub fn moved(node: &NodeProto) -> Option<&[String]> {
-    match node.op_type.as_str() {
-        "Concat" => Some(&node.input),
-        op if MOVES.contains(&op) => node.input.get(..1),
-        _ => None,
-    }
-}
 
 /// Nodes `Identity` where states come in and go out, by their outputs.
 #[derive(Clone, Default)]

@@ -8,6 +8,7 @@ use crate::channels::walk::{Axis, Walk};
 use crate::constants::Constants;
 use crate::contractions::{inside, kind, name, ours, reads};
 use crate::flat::{self, Home, Tree};
+use crate::movers::moved;
 use egret::ir::Dim;
 use onnx_protobuf::{GraphProto, NodeProto, TensorProto};
 use std::collections::{BTreeMap, BTreeSet};
@@ -179,7 +180,7 @@ fn states(walk: &mut Walk<'_>, node: &NodeProto, never: &BTreeSet<Home>) {
             let names: Vec<&str> = branches.iter().filter_map(|b| b.1.get(k).copied()).collect();
             found.extend(all(&names).then(|| output.clone()));
         }
-    } else if let Some(inputs) = borders::moved(node) {
+    } else if let Some(inputs) = moved(node) {
         let names: Vec<&str> = inputs.iter().map(String::as_str).collect();
         found.extend(node.output.iter().filter(|_| all(&names)).cloned());
     }

@@ -139,7 +139,7 @@ fn steps(base: &Base, source: Source<'_>, watch: &mut Watch<'_>) -> Result<Vec<f
         Source::Stats(stats, _) => (None, Some(stats)),
     };
     let activations =
-        Activations::new(&base.model, &base.path, &inputs, Runtime::Egret, (samples, stats), watch)?;
+        Activations::new(&base.model, &base.path, &inputs, &Runtime::default(), (samples, stats), watch)?;
     let graph = base.model.graph.get_or_default();
     let step = |c| input(graph, c).and_then(|name| activations.step(name)).unwrap_or(0.0);
     Ok(base.found.iter().map(step).collect())

@@ -240,7 +240,7 @@ fn ranges(base: &Base, samples: &Samples, watch: &mut Watch<'_>) -> Result<Activ
     if inputs.iter().all(Vec::is_empty) {
         return Ok(Activations::default());
     }
-    Activations::new(&base.model, &base.path, &inputs, Runtime::Egret, (Some(samples), None), watch)
+    Activations::new(&base.model, &base.path, &inputs, &Runtime::default(), (Some(samples), None), watch)
 }
 
 /// A time in words.

@@ -164,7 +164,7 @@ pub fn quantize_watched(
     };
     let mut plan = of(&model, &found);
     let mut inputs = match to {
-        Precision::Static8 => inputs(&model, &found, &plan, request.runtime),
+        Precision::Static8 => inputs(&model, &found, &plan, &request.runtime),
         _ => vec![vec![]; found.len()],
     };
     if !tables.iter().any(Table::fits) {
@@ -198,7 +198,7 @@ pub fn quantize_watched(
                 }
             }
             let seen = (samples.as_ref(), stats.as_ref());
-            activations = Activations::new(&model, &path, &inputs, request.runtime, seen, watch)?;
+            activations = Activations::new(&model, &path, &inputs, &request.runtime, seen, watch)?;
         }
         None => {}
         Some(samples) => {
@@ -278,7 +278,12 @@ fn apart(
 }
 
 /// The inputs of contractions that become bytes.
-fn inputs(model: &ModelProto, found: &[Contraction], plan: &[Planned], runtime: Runtime) -> Vec<Vec<Edge>> {
+fn inputs(
+    model: &ModelProto,
+    found: &[Contraction],
+    plan: &[Planned],
+    runtime: &Runtime,
+) -> Vec<Vec<Edge>> {
     let graph = model.graph.get_or_default();
     let constants = Constants::new(graph);
     let of = |(c, planned): (&Contraction, &Planned)| match (c.node, &c.layer, planned) {
@@ -311,7 +316,7 @@ impl Activations {
         model: &ModelProto,
         path: &Path,
         inputs: &[Vec<Edge>],
-        runtime: Runtime,
+        runtime: &Runtime,
         (samples, stats): (Option<&Samples>, Option<&Stats>),
         watch: &mut Watch<'_>,
     ) -> Result<Activations> {
@@ -338,14 +343,14 @@ impl Activations {
     ) -> Result<Activations> {
         if let Some(bytes) = state.get(name)? {
             let graph = model.graph.get_or_default();
-            let places = Places::new(graph, &Constants::new(graph), &inputs.concat(), Runtime::Egret);
+            let places = Places::new(graph, &Constants::new(graph), &inputs.concat(), &Runtime::default());
             let ranges = state.whole(&bytes, |parts| {
                 let count = parts.length()?;
                 (0..count).map(|_| Some((parts.text()?, Range::unpack(parts)?))).collect()
             })?;
             return Ok(Activations { places, ranges });
         }
-        let out = Activations::new(model, path, inputs, Runtime::Egret, (Some(samples), None), watch)?;
+        let out = Activations::new(model, path, inputs, &Runtime::default(), (Some(samples), None), watch)?;
         let mut bytes = Pack::default();
         bytes.whole(out.ranges.len() as u64);
         for (name, range) in &out.ranges {
@@ -359,7 +364,7 @@ impl Activations {
     /// Of these inputs only, in the same model, for Egret.
     pub fn among(&self, model: &ModelProto, inputs: &[Vec<Edge>]) -> Activations {
         let graph = model.graph.get_or_default();
-        let places = Places::new(graph, &Constants::new(graph), &inputs.concat(), Runtime::Egret);
+        let places = Places::new(graph, &Constants::new(graph), &inputs.concat(), &Runtime::default());
         let has = |name: &String| places.edges.contains_key(name);
         let ranges =
             self.ranges.iter().filter(|(n, _)| has(n)).map(|(n, r)| (n.clone(), r.clone())).collect();
@@ -373,8 +378,8 @@ impl Activations {
     }
 
     /// What runs them.
-    pub fn runtime(&self) -> Runtime {
-        self.places.runtime
+    pub fn runtime(&self) -> &Runtime {
+        &self.places.runtime
     }
 
     /// The step between the numbers that a value can be, if it has a range.
@@ -430,11 +435,11 @@ pub fn all_seen(
     let (constants, found) = (Constants::new(graph), contractions(model));
     let plan: Vec<Planned> =
         found.iter().map(|c| weights::weights(graph, &constants, c, Precision::Static8)).collect();
-    let of = |runtime| {
+    let of = |runtime: &Runtime| {
         let inputs = inputs(model, &found, &plan, runtime).concat();
         Places::new(graph, &constants, &inputs, runtime).sources()
     };
-    let names: BTreeSet<String> = Runtime::ALL.into_iter().flat_map(of).collect();
+    let names: BTreeSet<String> = Runtime::all().iter().flat_map(of).collect();
     let all = samples.map_or(0, Samples::len);
     activations::seen(model, path, &names, samples, stats, &mut |at| watch(at, all, "samples"))
 }

@@ -44,8 +44,14 @@ pub struct Places {
 
 impl Places {
     /// Where integers stand so that these edges, inputs of contractions, read them.
-    pub fn new(graph: &GraphProto, constants: &Constants<'_>, wanted: &[Edge], runtime: Runtime) -> Places {
+    pub fn new(
+        graph: &GraphProto,
+        constants: &Constants<'_>,
+        wanted: &[Edge],
+        runtime: &Runtime,
+    ) -> Places {
         let mut walk = Walk::new(graph, constants, wanted, runtime);
+        walk.ending();
         walk.contractions(wanted);
         for at in (0..graph.node.len()).rev() {
             walk.behind(at);
@@ -72,7 +78,7 @@ impl Places {
 }
 
 /// Whether a runtime multiplies bytes in a contraction of this operator.
-pub fn multiplies(op: &str, runtime: Runtime) -> bool {
+pub fn multiplies(op: &str, runtime: &Runtime) -> bool {
     matches!(runtime.rules().does(op), Some(Does::Multiplies | Does::MultipliesToBytes))
 }
 
@@ -80,10 +86,12 @@ pub fn multiplies(op: &str, runtime: Runtime) -> bool {
 struct Walk<'a> {
     graph: &'a GraphProto,
     constants: &'a Constants<'a>,
-    rules: &'static Rules,
+    rules: &'a Rules,
     producers: BTreeMap<&'a str, usize>,
     consumers: BTreeMap<&'a str, Vec<Edge>>,
     outputs: BTreeSet<&'a str>,
+    /// Values that lead nowhere but to the end of the model.
+    ends: BTreeSet<&'a str>,
     /// Contractions that read bytes.
     layers: BTreeSet<usize>,
     homes: Vec<flat::Home>,
@@ -97,7 +105,7 @@ impl<'a> Walk<'a> {
         graph: &'a GraphProto,
         constants: &'a Constants<'a>,
         wanted: &[Edge],
-        runtime: Runtime,
+        runtime: &'a Runtime,
     ) -> Walk<'a> {
         let mut consumers = BTreeMap::<&str, Vec<Edge>>::new();
         for (i, node) in graph.node.iter().enumerate() {
@@ -111,15 +119,16 @@ impl<'a> Walk<'a> {
             rules: runtime.rules(),
             producers: graph.node.iter().enumerate().flat_map(results).collect(),
             consumers,
+            ends: BTreeSet::new(),
             outputs: graph.output.iter().map(|o| o.name.as_str()).collect(),
             layers: wanted.iter().map(|edge| edge.0).collect(),
             seen: wanted.iter().map(|edge| homes[edge.0]).chain([0]).collect(),
             homes,
-            out: Places { runtime, ..Places::default() },
+            out: Places { runtime: runtime.clone(), ..Places::default() },
         }
     }
 
-    fn row(&self, at: usize) -> Option<&'static Row> {
+    fn row(&self, at: usize) -> Option<&'a Row> {
         self.rules.row(&self.graph.node[at].op_type)
     }
 
@@ -145,7 +154,7 @@ impl<'a> Walk<'a> {
         let name = &self.graph.node[at].input[slot];
         self.out.edges.entry(name.clone()).or_default().insert((at, slot));
         if !self.out.why.contains_key(name) {
-            let why = self.row(at).map_or("", |row| row.why);
+            let why = self.row(at).map_or("", |row| &row.why);
             let why = format!("read by {}: {why}", self.words(at));
             self.out.why.insert(name.clone(), why);
         }
@@ -194,13 +203,23 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether a value leads nowhere but to the end of the model.
-    fn ends(&self, value: &str) -> bool {
-        let moves = |&(at, slot): &Edge| {
-            let moves = slot == 0 && self.does(at) == Some(Does::Moves);
-            moves && self.graph.node[at].output.iter().all(|y| self.ends(y))
-        };
-        self.outputs.contains(value) || self.consumers.get(value).is_none_or(|all| all.iter().all(moves))
+    /// The values that lead nowhere but to the end of the model, from the last node to the first.
+    fn ending(&mut self) {
+        for node in self.graph.node.iter().rev() {
+            for value in node.output.iter().filter(|v| !v.is_empty()) {
+                let moves = |&(at, slot): &Edge| {
+                    let mut results = self.graph.node[at].output.iter().filter(|v| !v.is_empty());
+                    slot == 0
+                        && self.does(at) == Some(Does::Moves)
+                        && results.all(|y| self.ends.contains(y.as_str()))
+                };
+                let readers = self.consumers.get(value.as_str());
+                if self.outputs.contains(value.as_str()) || readers.is_none_or(|all| all.iter().all(moves))
+                {
+                    self.ends.insert(value);
+                }
+            }
+        }
     }
 
     /// The inputs of contractions, and their results where the runtime wants them.
@@ -210,9 +229,9 @@ impl<'a> Walk<'a> {
         }
         for at in self.layers.clone() {
             let value = self.clamped(at).0;
-            if self.does(at) == Some(Does::MultipliesToBytes) && !self.ends(value) {
+            if self.does(at) == Some(Does::MultipliesToBytes) && !self.ends.contains(value) {
                 self.out.edges.entry(value.to_owned()).or_default();
-                let why = self.row(at).map_or("", |row| row.why);
+                let why = self.row(at).map_or("", |row| &row.why);
                 let why = format!("result of {}: {why}", self.words(at));
                 self.out.why.entry(value.to_owned()).or_insert(why);
             }
@@ -352,7 +371,7 @@ impl<'a> Walk<'a> {
                     continue;
                 }
                 let text = match does {
-                    Does::KeepsInputs => self.row(at).map_or("", |row| row.why).to_owned(),
+                    Does::KeepsInputs => self.row(at).map_or("", |row| &row.why).to_owned(),
                     _ if is_layer => "the layer is not quantised".into(),
                     Does::Reads => "no layer reads it as bytes".into(),
                     Does::Sums if self.joins(at).is_ok() && self.summed(at) == Some(slot) => {
@@ -372,7 +391,7 @@ impl<'a> Walk<'a> {
             }
             let text = match self.outputs.contains(value) {
                 true => "an output of the model",
-                false if self.ends(value) => "it leads to an output of the model alone",
+                false if self.ends.contains(value) => "it leads to an output of the model alone",
                 false => "no operator of bytes reads it",
             };
             let text = format!("result of {}: {text}", self.words(at));

@@ -138,7 +138,7 @@ fn before_rounding_a_smoothed_model_gives_the_same_bits() {
         let constants = Constants::new(graph);
         let plan: Vec<Planned> =
             found.iter().map(|c| weights::weights(graph, &constants, c, Precision::Static8)).collect();
-        let edges = inputs(&model, &found, &plan, Runtime::default());
+        let edges = inputs(&model, &found, &plan, &Runtime::default());
         let mut made = model.clone();
         let told = smooth(&mut made, path, &found, &plan, &edges, &|_| false, &samples).expect("it works");
         smoothed[usize::from(images)] += usize::from(!told.is_empty());
