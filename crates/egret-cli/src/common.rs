@@ -222,7 +222,7 @@ pub fn resumed<T>(
     work: impl FnOnce(Option<&egret_compress::Resume<'_>>, &mut egret_compress::Watch<'_>) -> T,
 ) -> T {
     if !std::io::stderr().is_terminal() {
-        let resume = state.map(|path| egret_compress::Resume { path, tell: &|text| note(text) });
+        let resume = state.map(|path| egret_compress::Resume::new(path, &|text| note(text)));
         return work(resume.as_ref(), &mut |_, _, _| {});
     }
     let bar = ProgressBar::new(0);
@@ -232,7 +232,7 @@ pub fn resumed<T>(
     bar.set_prefix(what.to_owned());
     bar.enable_steady_tick(Duration::from_millis(150));
     let tell = |text: &str| bar.suspend(|| note(text));
-    let resume = state.map(|path| egret_compress::Resume { path, tell: &tell });
+    let resume = state.map(|path| egret_compress::Resume::new(path, &tell));
     let out = work(resume.as_ref(), &mut |done, all, layer| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
@@ -240,6 +240,20 @@ pub fn resumed<T>(
     });
     bar.finish_and_clear();
     out
+}
+
+/// What becomes of the state when an output cannot be written: it is kept, and that is told.
+///
+/// # Errors
+/// As before.
+pub fn written(state: Option<&Path>, result: Result<()>) -> Result<()> {
+    if let (Some(path), Err(_)) = (state.filter(|p| p.exists()), &result) {
+        note(format_args!(
+            "what was found is kept in {}: the same command makes the output of it",
+            path.display()
+        ));
+    }
+    result
 }
 
 /// How many contractions, or tables, a compression left alone, by reason.

@@ -129,6 +129,8 @@ fn bad_input_is_told() {
     with(&["--data", &data, "--size", "40%", "--to", "channels:-2"], &["channels:-2"]);
     with(&["--size", "40%"], &["--data FILE.npz", "--plan"]);
     with(&["--data", &data, "--size", "4TB"], &["no size `4TB`"]);
+    with(&["--data", &data, "--size", "200%"], &["177520 bytes", "has 88760", "small enough as it is"]);
+    with(&["--data", &data, "--size", "88760"], &["small enough as it is", "--budget"]);
     with(&["--data", &data, "--budget", "0.5"], &["in points", "0.5pt"]);
     with(&["--data", &data, "--budget", "0.5pt", "--metric", "mse"], &["is of top1"]);
     with(&["--data", &data, "--size", "40%", "--to", "2:4"], &["2:4 is for --zeros 40%"]);
@@ -232,4 +234,48 @@ fn a_run_that_is_killed_is_taken_up_where_it_was() {
     std::fs::write(&state, "notes").expect("a file");
     refused(&[&goal[..], &[&out]].concat(), 1, &["out.onnx.state", "it is another file"]);
     assert_eq!(bytes(&state), b"notes");
+}
+
+/// Samples that are no numbers tell nothing: whoever reads them says which they are.
+#[test]
+fn samples_that_are_not_finite_are_refused_by_name() {
+    let dir = temp();
+    let (data, eval) = digits(&dir);
+    let (cnn, out) = (model("simple_cnn"), path(&dir, "out.onnx"));
+    for (number, word) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
+        let broken = path(&dir, "broken.npz");
+        let mut images = vec![0.5; 12 * 784];
+        images[7 * 784 + 5] = number;
+        npz::write(broken.as_ref(), &[("image".into(), Tensor::new(&[12, 1, 28, 28], images))])
+            .expect("a file");
+        let broken = broken.as_str();
+        let commands: [&[&str]; 7] = [
+            &["prune", "--to", "sparse:0.5", "--data", broken],
+            &["prune", "--to", "channels:0.2", "--data", broken],
+            &["quantize", "--to", "int8", "--data", broken],
+            &["quantize", "--to", "w4:32", "--data", broken],
+            &["stats", "--data", broken],
+            &["compress", "--metric", "mse", "--size", "40%", "--data", broken],
+            &["compress", "--metric", "mse", "--size", "40%", "--data", &data, "--eval", broken],
+        ];
+        for command in commands {
+            let args = [command, &[&cnn, "-o", &out]].concat();
+            refused(&args, 1, &["broken.npz", "`image`", &format!("sample 7 holds {word}:")]);
+        }
+    }
+    // A size beyond the file is no condition beside a budget, and labels are of any integers.
+    let labels = npz::read_npz(eval.as_ref()).expect("samples");
+    let classes: Vec<i32> = labels["labels"].data::<i64>().iter().map(|&l| l as i32).collect();
+    let arrays = [
+        ("image".to_owned(), labels["image"].clone()),
+        ("labels".to_owned(), Tensor::new(&[classes.len()], classes)),
+    ];
+    let other = path(&dir, "labels.npz");
+    npz::write(other.as_ref(), &arrays).expect("a file");
+    let judged = |eval: &str| {
+        let args =
+            ["compress", &cnn, "--data", &data, "--eval", eval, "--metric", "top1", "--to", "dense,w8"];
+        works(&[&args[..], &["--size", "200%", "--budget", "0.5pt", "-o", &out]].concat())
+    };
+    assert_eq!(judged(&other), judged(&eval));
 }

@@ -55,7 +55,7 @@ pub fn learn(path: &Path, request: &Learning, output: &Path, watch: &mut Watch<'
     let mut head = Head::of(&path, &contractions(&model))?;
     let samples = match request.data[..] {
         [] => None,
-        _ => Some(Samples::open(&request.data, &file.declared()?.inputs)?),
+        _ => Some(Samples::open(&request.data, &file.declared()?.inputs)?.finite()),
     };
     let stats = match request.stats[..] {
         [] => None,

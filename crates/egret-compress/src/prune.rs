@@ -44,6 +44,15 @@ pub fn prune_watched(
     resume: Option<&Resume<'_>>,
     watch: &mut Watch<'_>,
 ) -> Result<Compressed> {
+    Resume::ended(resume, pruned(path, request, resume, watch))
+}
+
+fn pruned(
+    path: &Path,
+    request: &Request,
+    resume: Option<&Resume<'_>>,
+    watch: &mut Watch<'_>,
+) -> Result<Compressed> {
     let (path, file) = source::single_file(path, "prune")?;
     let method = request.method.name();
     if !request.stats.is_empty() {
@@ -67,7 +76,7 @@ pub fn prune_watched(
         let mut proto = file.proto().clone();
         let (stats, samples, given);
         let (source, told) = if request.stats.is_empty() {
-            samples = Samples::open(&request.data, &file.declared()?.inputs)?;
+            samples = Samples::open(&request.data, &file.declared()?.inputs)?.finite();
             given = Given::take(&mut proto, &[&samples])?;
             flat::flatten(proto.graph.mut_or_insert_default());
             (Source::Samples(&samples), format!("with {} samples", samples.len()))

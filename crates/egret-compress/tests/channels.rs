@@ -261,3 +261,26 @@ fn channels_that_never_change_go_first() {
     let error = output.expect("data tell").error;
     assert!(is.inputs == 6 && error < 1e-6, "{is:?}: {error}");
 }
+
+/// The option that gives an importer shapes is none of pruning.
+#[test]
+fn an_input_without_a_number_of_dims_is_refused() {
+    let nodes = vec![
+        node("MatMul", "one", &["x", "w"], "a"),
+        node("Relu", "bend", &["a"], "h"),
+        node("MatMul", "two", &["h", "v"], "y"),
+    ];
+    let weights = vec![tensor("w", &[64, 48], Stored::Raw), tensor("v", &[48, 40], Stored::Raw)];
+    let mut open = model(nodes, weights, &[4, 64], "y");
+    let input = &mut open.graph.mut_or_insert_default().input[0];
+    if let Some(onnx_protobuf::type_proto::Value::TensorType(t)) =
+        &mut input.type_.mut_or_insert_default().value
+    {
+        t.shape = None.into();
+    }
+    let file = File::of(&open);
+    let told = file.prune(&Request { all: true, ..channels(0.5) }).map(|_| ()).expect_err("refused");
+    assert_eq!(told.kind, egret::ErrorKind::Unsupported);
+    let told = told.to_string();
+    assert!(told.contains("how many dims its input `x` has") && !told.contains("--shape"), "{told}");
+}

@@ -61,7 +61,7 @@ fn run(file: &File, goal: &Goal, state: &Path) -> (Outcome, Vec<String>, usize) 
     let told = RefCell::new(vec![]);
     let tell = |text: &str| told.borrow_mut().push(text.to_owned());
     let mut steps = 0;
-    let resume = Resume { path: state, tell: &tell };
+    let resume = Resume::new(state, &tell);
     let outcome = compress(&file.path(), goal, Some(&resume), &mut |_, _, _| steps += 1).expect("a copy");
     (outcome, told.into_inner(), steps)
 }
@@ -161,7 +161,7 @@ fn a_recipe_is_taken_up_too() {
     let state = dir.path().join("state");
     let again = |told: &RefCell<Vec<String>>| {
         let tell = |text: &str| told.borrow_mut().push(text.to_owned());
-        let resume = Resume { path: &state, tell: &tell };
+        let resume = Resume::new(&state, &tell);
         replay(&file.path(), &first.recipe, &[], Some(&resume), &mut |_, _, _| {}).expect("a copy")
     };
     let told = RefCell::new(vec![]);
@@ -192,7 +192,7 @@ fn prunings_and_quantisations_are_taken_up_too() {
     for (what, work) in works {
         let told = RefCell::new(vec![]);
         let tell = |text: &str| told.borrow_mut().push(text.to_owned());
-        let resume = Resume { path: &state, tell: &tell };
+        let resume = Resume::new(&state, &tell);
         let plain = work(None).expect("it works");
         let first = work(Some(&resume)).expect("it works");
         assert!(told.borrow().is_empty() && first.model == plain.model, "{what}: {told:?}");
@@ -215,4 +215,27 @@ fn prunings_and_quantisations_are_taken_up_too() {
         work(Some(&resume)).expect("it works").state.done().expect("removed");
         assert!(!state.exists(), "{what}");
     }
+}
+
+/// The same run would end the same way: what it has found is of no use.
+#[test]
+fn nothing_is_left_of_a_run_that_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let small = vec![tensor("w", &[64, 4], Stored::Raw)];
+    let file = File::of(&model(vec![node("MatMul", "one", &["x", "w"], "y")], small, &[4, 64], "y"));
+    let state = dir.path().join("state");
+    let request =
+        Quantization { data: vec![samples(&dir, 3)], ..Quantization::new("w4:16".parse().expect("bits")) };
+    let resume = Resume::new(&state, &|text| panic!("{text}"));
+    // Nodes around so few weights take more bytes than integers save: that is known when the layer is made.
+    let begun = std::cell::Cell::new(false);
+    let mut watch = |_: usize, _: usize, _: &str| begun.set(begun.get() || state.exists());
+    let told = quantize_watched(&file.path(), &request, Some(&resume), &mut watch).map(|_| ());
+    let told = told.expect_err("refused").to_string();
+    assert!(told.contains("nothing is won") && begun.get(), "{told}");
+    assert!(!state.exists());
+    // A file that is not this run's stays.
+    std::fs::write(&state, "notes").expect("a file");
+    quantize_watched(&file.path(), &request, Some(&resume), &mut watch).map(|_| ()).expect_err("refused");
+    assert_eq!(std::fs::read(&state).expect("a file"), b"notes");
 }

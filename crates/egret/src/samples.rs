@@ -17,7 +17,8 @@ use crate::error::{Error, Result};
 use crate::frontend::DeclaredInput;
 use crate::inputs::{extension, find, typed};
 use crate::npz::{self, Archive, Rows};
-use egret_ir::{DType, Shape, Tensor, TensorType, Type, Value};
+use egret_ir::{DType, Element, Shape, Tensor, TensorType, Type, Value};
+use half::{bf16, f16};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -37,6 +38,8 @@ pub struct Samples {
     turn: Turn,
     /// Whether `labels` is no input of the model.
     labelled: bool,
+    /// Whether each number must be finite.
+    finite: bool,
 }
 
 /// What is done with a sample: its number, its values, and its label.
@@ -90,7 +93,8 @@ impl Samples {
     /// There is none; a file that cannot be read; an array that no input has, or with another number of axes; an input without values.
     pub fn open(paths: &[PathBuf], declared: &[DeclaredInput]) -> Result<Samples> {
         let labelled = !declared.iter().any(|d| d.name == LABELS);
-        let mut out = Samples { declared: declared.to_vec(), sets: vec![], turn: Turn::All, labelled };
+        let mut out =
+            Samples { declared: declared.to_vec(), sets: vec![], turn: Turn::All, labelled, finite: false };
         if labelled {
             let ty = Type::Tensor(TensorType::new(DType::I64, Shape::new()));
             out.declared.push(DeclaredInput { name: LABELS.into(), has_default: true, ty, rank: Some(1) });
@@ -119,6 +123,12 @@ impl Samples {
             Turn::Last(of) => all / of,
             Turn::Others(of) => all - all / of,
         }
+    }
+
+    /// The same samples, of which one that holds NaN or an infinity is an error when it is read: what is measured on it, or fitted to it,
+    /// would be no number either.
+    pub fn finite(self) -> Samples {
+        Samples { finite: true, ..self }
     }
 
     /// Two parts: the last of every `of` samples, at least two, and the others before it.
@@ -298,6 +308,9 @@ impl Samples {
                 Set::Folder(dir) => {
                     let sample = inputs_in(dir, &self.declared)?;
                     self.complete(dir, &sample)?;
+                    for (name, value) in sample.iter().filter(|_| self.finite) {
+                        finite(value).map_err(|e| bad(dir, name, format!("the sample {e}")))?;
+                    }
                     give(&sample, None)?;
                 }
                 Set::Arrays(arrays, count) => {
@@ -319,11 +332,16 @@ impl Samples {
                                 continue;
                             }
                             let value = rows.take(&a.shape).map_err(|e| bad(&a.file, &a.input, e))?;
-                            let value = self.value(a, value)?;
-                            match value.as_tensor().filter(|_| self.is_label(&a.input)) {
-                                Some(t) => label = t.data::<i64>().first().copied(),
-                                None => drop(sample.insert(a.input.clone(), value)),
+                            if self.is_label(&a.input) {
+                                label = class(&value).map_err(|e| bad(&a.file, &a.input, e))?;
+                                continue;
                             }
+                            let value = self.value(a, value)?;
+                            if self.finite {
+                                finite(&value)
+                                    .map_err(|e| bad(&a.file, &a.input, format!("sample {k} {e}")))?;
+                            }
+                            sample.insert(a.input.clone(), value);
                         }
                         give(&sample, label)?;
                     }
@@ -342,6 +360,48 @@ impl Samples {
         match self.declared.iter().find(|d| !d.has_default && !sample.contains_key(&d.name)) {
             None => Ok(()),
             Some(d) => Err(Error::user(format!("{}: no value for the input `{}`", dir.display(), d.name))),
+        }
+    }
+}
+
+/// The class that a label of any integer type names.
+fn class(label: &Tensor) -> std::result::Result<Option<i64>, String> {
+    fn first<T: Element + TryInto<i64>>(label: &Tensor) -> Option<Option<i64>> {
+        label.data::<T>().first().map(|&v| v.try_into().ok())
+    }
+    let found = match label.dtype() {
+        DType::I8 => first::<i8>(label),
+        DType::I16 => first::<i16>(label),
+        DType::I32 => first::<i32>(label),
+        DType::I64 => first::<i64>(label),
+        DType::U8 => first::<u8>(label),
+        DType::U16 => first::<u16>(label),
+        DType::U32 => first::<u32>(label),
+        DType::U64 => first::<u64>(label),
+        other => return Err(format!("a label is the number of a class, but these are {other}")),
+    };
+    match found {
+        Some(None) => Err("a label is beyond the number of any class".into()),
+        Some(class) => Ok(class),
+        None => Ok(None),
+    }
+}
+
+/// That a value holds finite numbers only; a mask is as good with the least finite number.
+fn finite(value: &Value) -> std::result::Result<(), String> {
+    let Some(t) = value.as_tensor() else { return Ok(()) };
+    let found: Option<f64> = match t.dtype() {
+        DType::F32 => t.data::<f32>().iter().find(|v| !v.is_finite()).map(|&v| v.into()),
+        DType::F64 => t.data::<f64>().iter().find(|v| !v.is_finite()).copied(),
+        DType::F16 => t.data::<f16>().iter().find(|v| !v.is_finite()).map(|&v| v.into()),
+        DType::BF16 => t.data::<bf16>().iter().find(|v| !v.is_finite()).map(|&v| v.into()),
+        _ => None,
+    };
+    match found {
+        None => Ok(()),
+        Some(v) if v.is_nan() => Err("holds NaN: samples are finite numbers".into()),
+        Some(v) => {
+            Err(format!("holds {v}: samples are finite numbers; for a mask, write -3e38 or the like"))
         }
     }
 }
@@ -438,6 +498,57 @@ mod tests {
             save(&folder.join(format!("{name}.npy")), &[(name, tensor.clone())]);
         }
         assert_eq!(all(&[folder], &declared), got);
+    }
+
+    #[test]
+    fn labels_are_of_any_integer_type() {
+        let dir = tempfile::tempdir().unwrap();
+        let labels = |tensor: Tensor| {
+            let file = save(&dir.path().join("a.npz"), &[("x", array(&[2, 1], 0.0)), ("labels", tensor)]);
+            let samples = Samples::open(&[file], &[input("x", 2)]).unwrap();
+            assert!(samples.has_labels());
+            let mut out = vec![];
+            let read = samples.each_labelled(&mut |_, _, label| {
+                out.push(label);
+                Ok(())
+            });
+            read.map(|()| out).map_err(|e| e.to_string())
+        };
+        let both = Ok(vec![Some(3), Some(7)]);
+        assert_eq!(labels(Tensor::new(&[2], vec![3i8, 7])), both);
+        assert_eq!(labels(Tensor::new(&[2], vec![3i16, 7])), both);
+        assert_eq!(labels(Tensor::new(&[2], vec![3i32, 7])), both);
+        assert_eq!(labels(Tensor::new(&[2, 1], vec![3i64, 7])), both);
+        assert_eq!(labels(Tensor::new(&[2], vec![3u8, 7])), both);
+        assert_eq!(labels(Tensor::new(&[2], vec![3u16, 7])), both);
+        assert_eq!(labels(Tensor::new(&[2], vec![3u32, 7])), both);
+        assert_eq!(labels(Tensor::new(&[2], vec![3u64, 7])), both);
+        let floats = labels(Tensor::new(&[2], vec![3f32, 7.0])).unwrap_err();
+        assert!(
+            floats.contains("`labels`: a label is the number of a class, but these are f32"),
+            "{floats}"
+        );
+        let beyond = labels(Tensor::new(&[2], vec![3u64, u64::MAX])).unwrap_err();
+        assert!(beyond.contains("beyond the number of any class"), "{beyond}");
+    }
+
+    #[test]
+    fn samples_that_must_be_finite_are() {
+        let dir = tempfile::tempdir().unwrap();
+        for (number, word) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
+            let x = Tensor::new(&[3, 2], vec![0.0, 1.0, 2.0, 3.0, number, 5.0]);
+            let file = save(&dir.path().join("a.npz"), &[("x", x)]);
+            let samples = Samples::open(std::slice::from_ref(&file), &[input("x", 2)]).unwrap();
+            samples.each(&mut |_, _| Ok(())).expect("what runs a model may take any number");
+            let mut seen = 0;
+            let told = samples.finite().each(&mut |_, _| {
+                seen += 1;
+                Ok(())
+            });
+            let told = told.unwrap_err().to_string();
+            assert!(told.starts_with(&format!("{}: `x`: sample 2 holds {word}", file.display())), "{told}");
+            assert_eq!(seen, 2);
+        }
     }
 
     #[test]

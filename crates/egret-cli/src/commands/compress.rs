@@ -1,6 +1,6 @@
 //! `egret compress`.
 
-use crate::common::{left, resumed, state_beside, worst};
+use crate::common::{left, resumed, state_beside, worst, written};
 use crate::report::{ReportArgs, apart_from_samples, quoted, read_for};
 use crate::say;
 use egret::{Error, Result, files};
@@ -109,9 +109,9 @@ pub fn run(args: &Args) -> Result<()> {
     let recipe = args.recipe.clone().unwrap_or_else(|| beside(output));
     let read = read_for(&args.model, &[&args.data, &args.stats, &args.eval]);
     let state = state_beside(output, read.iter().map(PathBuf::as_path))?;
-    let mut written = vec![output.as_path(), &recipe];
-    written.extend(state.as_deref());
-    args.page.check(&args.model, &[&args.data, &args.stats, &args.eval], &written)?;
+    let mut all = vec![output.as_path(), &recipe];
+    all.extend(state.as_deref());
+    args.page.check(&args.model, &[&args.data, &args.stats, &args.eval], &all)?;
     let mut outcome = match &args.recipe {
         Some(path) => {
             let recipe = Recipe::read(path)?;
@@ -125,7 +125,7 @@ pub fn run(args: &Args) -> Result<()> {
             compress(&args.model, &goal, resume, watch)
         })?,
     };
-    files::write(output, &outcome.made.model)?;
+    written(state.as_deref(), files::write(output, &outcome.made.model))?;
     if args.recipe.is_none() {
         files::write(&recipe, outcome.recipe.text().as_bytes())?;
     }

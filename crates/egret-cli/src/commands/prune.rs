@@ -1,6 +1,6 @@
 //! `egret prune`.
 
-use crate::common::{left, resumed, state_beside, worst};
+use crate::common::{left, resumed, state_beside, worst, written};
 use crate::report::{ReportArgs, apart_from_samples, read_for};
 use crate::say;
 use egret::{Error, Result, files};
@@ -62,9 +62,9 @@ pub fn run(args: &Args) -> Result<()> {
     files::writable(&args.output)?;
     let read = read_for(&args.model, &[&args.data, &args.stats]);
     let state = state_beside(&args.output, read.iter().map(PathBuf::as_path))?;
-    let mut written = vec![args.output.as_path()];
-    written.extend(state.as_deref());
-    args.page.check(&args.model, &[&args.data, &args.stats], &written)?;
+    let mut all = vec![args.output.as_path()];
+    all.extend(state.as_deref());
+    args.page.check(&args.model, &[&args.data, &args.stats], &all)?;
     let layers = args.layers.iter().map(|text| layer(text, args.to)).collect::<Result<_>>()?;
     let request = Request {
         method: args.method,
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> Result<()> {
     let pruned = resumed("pruning", state.as_deref(), |resume, watch| {
         prune_watched(&args.model, &request, resume, watch)
     })?;
-    files::write(&args.output, &pruned.model)?;
+    written(state.as_deref(), files::write(&args.output, &pruned.model))?;
     args.page.write("prune", &args.model, None, &pruned.report)?;
     pruned.state.done()?;
     match args.format.as_str() {

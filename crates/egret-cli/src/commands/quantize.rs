@@ -1,6 +1,6 @@
 //! `egret quantize`.
 
-use crate::common::{left, resumed, state_beside, worst};
+use crate::common::{left, resumed, state_beside, worst, written};
 use crate::report::{ReportArgs, apart_from_samples, read_for};
 use crate::say;
 use egret::{Result, files};
@@ -61,9 +61,9 @@ pub fn run(args: &Args) -> Result<()> {
     files::writable(&args.output)?;
     let read = read_for(&args.model, &[&args.data, &args.stats]);
     let state = state_beside(&args.output, read.iter().map(PathBuf::as_path))?;
-    let mut written = vec![args.output.as_path()];
-    written.extend(state.as_deref());
-    args.page.check(&args.model, &[&args.data, &args.stats], &written)?;
+    let mut all = vec![args.output.as_path()];
+    all.extend(state.as_deref());
+    args.page.check(&args.model, &[&args.data, &args.stats], &all)?;
     let request = Quantization {
         runtime: args.runtime.clone(),
         data: args.data.clone(),
@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
     let made = resumed("quantising", state.as_deref(), |resume, watch| {
         quantize_watched(&args.model, &request, resume, watch)
     })?;
-    files::write(&args.output, &made.model)?;
+    written(state.as_deref(), files::write(&args.output, &made.model))?;
     args.page.write("quantize", &args.model, None, &made.report)?;
     made.state.done()?;
     match args.format.as_str() {

@@ -68,7 +68,7 @@ pub fn prune(
     }
     let samples = match request.data[..] {
         [] => None,
-        _ => Some(Samples::open(&request.data, &file.declared()?.inputs)?),
+        _ => Some(Samples::open(&request.data, &file.declared()?.inputs)?.finite()),
     };
     Ok(with(path, file, request, samples.as_ref(), None, resume, watch)?.0)
 }

@@ -6,7 +6,7 @@ use crate::numbers;
 use egret::frontend::ModelFile;
 use egret::ir::{Dim, Type};
 use egret::{Error, Result};
-use onnx_protobuf::{GraphProto, ModelProto, TensorProto, ValueInfoProto};
+use onnx_protobuf::{GraphProto, ModelProto, TensorProto, ValueInfoProto, type_proto};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -17,9 +17,17 @@ pub type Shapes = BTreeMap<String, Vec<Dim>>;
 /// those that they have where these branches are taken; those in bodies of loops, and in branches that fit no inputs, have none.
 ///
 /// # Errors
-/// A model that Egret does not import.
+/// A model that Egret does not import, or an input without a number of dims.
 pub fn shapes(model: &ModelProto, path: &Path) -> Result<Shapes> {
     let graph = model.graph.get_or_default();
+    if let Some(input) = graph.input.iter().find(|i| is_open(i)) {
+        return Err(Error::unsupported(format!(
+            "{}: the model does not say how many dims its input `{}` has, and which channels go together hangs on the shapes of all \
+             values; export it with the shape of that input (names for free dims will do)",
+            path.display(),
+            input.name
+        )));
+    }
     let (tree, homes) = (Tree::new(graph), flat::homes(graph));
     let mut out = Shapes::new();
     for home in tree.homes() {
@@ -39,6 +47,14 @@ pub fn shapes(model: &ModelProto, path: &Path) -> Result<Shapes> {
         out.insert(name.to_owned(), tensor.dims.iter().map(|&d| Dim::constant(d)).collect());
     }
     Ok(out)
+}
+
+/// Whether an input is a tensor without a number of dims.
+fn is_open(input: &ValueInfoProto) -> bool {
+    match &input.type_.get_or_default().value {
+        Some(type_proto::Value::TensorType(tensor)) => tensor.shape.is_none(),
+        _ => false,
+    }
 }
 
 /// The shapes of these values, and of the inputs, where these branches are taken.

@@ -136,6 +136,15 @@ pub fn compress(
     resume: Option<&Resume<'_>>,
     watch: &mut Watch<'_>,
 ) -> Result<Outcome> {
+    Resume::ended(resume, searched(path, goal, resume, watch))
+}
+
+fn searched(
+    path: &Path,
+    goal: &Goal,
+    resume: Option<&Resume<'_>>,
+    watch: &mut Watch<'_>,
+) -> Result<Outcome> {
     goal.check_zeros()?;
     if goal.size.is_none() && goal.budget.is_none() && goal.speed.is_none() && goal.zeros.is_none() {
         return Err(Error::user(
@@ -171,9 +180,9 @@ pub fn compress(
         ));
     }
     let opened = Opened::new(path)?;
-    let all = Samples::open(&goal.data, &opened.inputs)?;
+    let all = Samples::open(&goal.data, &opened.inputs)?.finite();
     let (fit, eval, hold_out) = match goal.eval.is_empty() {
-        false => (all, Samples::open(&goal.eval, &opened.inputs)?, 0),
+        false => (all, Samples::open(&goal.eval, &opened.inputs)?.finite(), 0),
         true if all.len() < HOLD_OUT => {
             return Err(Error::user(format!(
                 "{} samples are too few to keep every {HOLD_OUT}th for judging; give more, or others by --eval",
@@ -198,11 +207,19 @@ pub fn compress(
         Some(stats) if base.folded == 0 => Source::Stats(stats, Kind::Moments),
         Some(stats) => Source::Stats(stats, Kind::Folded),
     };
+    let before = base.file.len();
+    let limit = goal.size.map(|s| s.bytes(before));
+    if let Some(limit) = limit.filter(|&l| l >= before && goal.budget.is_none()) {
+        return Err(Error::user(format!(
+            "--size allows {limit} bytes, and the model has {before}: it is small enough as it is. Give a smaller size, or with --budget \
+             what may be lost"
+        )));
+    }
     let metric = goal.metric.unwrap_or(if eval.has_labels() { Metric::Top1 } else { Metric::Mse });
     let allowed = goal.budget.map(|b| b.loss(metric)).transpose()?;
     differ(&fit)?;
     let original = egret::frontend::ModelFile::from_bytes(&base.file)?;
-    let (before, path) = (base.file.len(), base.path.clone());
+    let path = base.path.clone();
     // Size, time and loss do not count: what is found for one holds for another.
     let by = if goal.speed.is_some() { "time" } else { "size" };
     let measured = if goal.measure { ", measured" } else { "" };
@@ -216,7 +233,6 @@ pub fn compress(
     let names: Vec<String> = base.found.iter().map(|c| c.name.clone()).collect();
     let bytes_before: Vec<usize> = (0..names.len()).map(|i| base.bytes(i)).collect();
     let judge = Judge::new(original.proto(), &path, &eval, metric, &state)?;
-    let limit = goal.size.map(|s| s.bytes(before));
     let weights = base.weights();
     let zeros = goal.zeros.map(|z| [weights, z.kept(weights)]);
     let mut search = Search {
@@ -346,10 +362,20 @@ pub fn replay(
     resume: Option<&Resume<'_>>,
     watch: &mut Watch<'_>,
 ) -> Result<Outcome> {
+    Resume::ended(resume, replayed(path, recipe, data, resume, watch))
+}
+
+fn replayed(
+    path: &Path,
+    recipe: &Recipe,
+    data: &[PathBuf],
+    resume: Option<&Resume<'_>>,
+    watch: &mut Watch<'_>,
+) -> Result<Outcome> {
     let list: Vec<Level> = recipe.levels.iter().map(|l| l.1).collect();
     let opened = Opened::new(path)?;
     let data = if data.is_empty() { &recipe.data } else { data };
-    let all = Samples::open(data, &opened.inputs)?;
+    let all = Samples::open(data, &opened.inputs)?.finite();
     let whole = Base::new(opened.again(), &list, &recipe.skip, &[&all])?;
     let before = whole.file.len();
     if before != recipe.bytes {

@@ -94,6 +94,15 @@ pub fn quantize_watched(
     resume: Option<&Resume<'_>>,
     watch: &mut Watch<'_>,
 ) -> Result<Compressed> {
+    Resume::ended(resume, quantized(path, request, resume, watch))
+}
+
+fn quantized(
+    path: &Path,
+    request: &Quantization,
+    resume: Option<&Resume<'_>>,
+    watch: &mut Watch<'_>,
+) -> Result<Compressed> {
     let (path, file) = egret::source::single_file(path, "quantize")?;
     let to = request.to;
     if to == Precision::Static8 && request.data.is_empty() && request.stats.is_empty() {
@@ -121,7 +130,7 @@ pub fn quantize_watched(
     let mut model = file.proto().clone();
     let samples = match request.data[..] {
         [] => None,
-        _ => Some(Samples::open(&request.data, &file.declared()?.inputs)?),
+        _ => Some(Samples::open(&request.data, &file.declared()?.inputs)?.finite()),
     };
     let stats = match request.stats[..] {
         [] => None,

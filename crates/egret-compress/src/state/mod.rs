@@ -12,12 +12,13 @@ pub use key::key;
 pub use pack::{Pack, Unpack};
 
 use egret::samples::Samples;
-use egret::{Error, Result};
-use std::cell::RefCell;
+use egret::{Error, ErrorKind, Result};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 const MAGIC: &[u8; 8] = b"EGRSTATE";
 const VERSION: u32 = 1;
@@ -27,12 +28,40 @@ const HASH: usize = 32;
 const HEAD: usize = MAGIC.len() + size_of::<u32>() + HASH;
 
 /// Where a run keeps what it has found, and who is told of what was there already.
-#[derive(Copy, Clone)]
 pub struct Resume<'a> {
-    /// The file.
-    pub path: &'a Path,
-    /// Told in a line what is taken from the file, or why nothing is.
-    pub tell: &'a dyn Fn(&str),
+    pub(crate) path: &'a Path,
+    pub(crate) tell: &'a dyn Fn(&str),
+    /// Whether the file is this run's, and whole.
+    has: Rc<Cell<bool>>,
+}
+
+impl<'a> Resume<'a> {
+    /// A file, and who is told in a line what is taken from it, or why nothing is.
+    pub fn new(path: &'a Path, tell: &'a dyn Fn(&str)) -> Resume<'a> {
+        Resume { path, tell, has: Rc::default() }
+    }
+
+    /// What becomes of the file when a run has ended so. What was asked, the model or the samples are at fault in most errors: the same run
+    /// would end the same way, and the file is removed. Where memory was, or Egret is, it is kept, which is told.
+    pub(crate) fn ended<T>(at: Option<&Resume<'_>>, result: Result<T>) -> Result<T> {
+        if let (Some(at), Err(error)) = (at, &result)
+            && at.has.get()
+            && at.path.exists()
+        {
+            match error.kind {
+                ErrorKind::User | ErrorKind::Bound | ErrorKind::Unsupported | ErrorKind::Differs => {
+                    let _ = std::fs::remove_file(at.path);
+                }
+                ErrorKind::Internal | ErrorKind::Memory | ErrorKind::Lost | ErrorKind::Closed => {
+                    (at.tell)(&format!(
+                        "what was found so far is kept in {}: the same command goes on from it",
+                        at.path.display()
+                    ))
+                }
+            }
+        }
+        result
+    }
 }
 
 /// What a run has found so far.
@@ -48,6 +77,8 @@ struct Open {
     /// Where payloads stand, and how long they are.
     records: BTreeMap<String, (u64, u64)>,
     end: u64,
+    /// As [`Resume::has`].
+    has: Rc<Cell<bool>>,
 }
 
 impl State {
@@ -84,7 +115,8 @@ impl State {
         let mut wanted = MAGIC.to_vec();
         wanted.extend(VERSION.to_le_bytes());
         wanted.extend(key);
-        let mut open = Open { path, file, key, records: BTreeMap::new(), end: HEAD as u64 };
+        let mut open =
+            Open { path, file, key, records: BTreeMap::new(), end: HEAD as u64, has: at.has.clone() };
         if head == wanted {
             if !open.read()? {
                 (at.tell)(&format!(
@@ -103,6 +135,7 @@ impl State {
             open.file.set_len(0).map_err(|e| Error::io("write", &open.path, &e))?;
             open.put(0, &wanted)?;
         }
+        at.has.set(true);
         Ok(State { open: Some(RefCell::new(open)) })
     }
 
@@ -232,7 +265,11 @@ impl Open {
     /// Write at the end of what is whole.
     fn put(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
         self.seek(at)?;
-        self.file.write_all(bytes).map_err(|e| Error::io("write", &self.path, &e))?;
+        self.file.write_all(bytes).map_err(|e| {
+            // A full disk is no fault of the run: it can go on from what was written.
+            self.has.set(false);
+            Error::io("write", &self.path, &e)
+        })?;
         self.end = at + bytes.len() as u64;
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 fn open(path: &Path, key: u8) -> (Result<State>, Vec<String>) {
     let told = Mutex::new(vec![]);
     let tell = |text: &str| told.lock().expect("one thread").push(text.to_owned());
-    let state = State::open(Some(&Resume { path, tell: &tell }), || Ok([key; HASH]));
+    let state = State::open(Some(&Resume::new(path, &tell)), || Ok([key; HASH]));
     (state, told.into_inner().expect("one thread"))
 }
 
