@@ -124,8 +124,13 @@ fn the_cost_model_decides() {
 
 /// Strides leave most of x out: to scale the results is cheaper than to scale x.
 fn strided() -> Graph {
+    strided_by("[0.5, 0.25]")
+}
+
+fn strided_by(scales: &str) -> Graph {
     let conv = "conv(%6, %10) {dilations = [1, 1], groups = 1, layout = \"channels_first\", pads = [1, 1, 1, 1], strides = [29, 29]}";
-    dequantised("u8[1, 1, 60, 60]", "7", "i8[2, 1, 3, 3] random(3)", "f32[2, 1, 1, 1] [0.5, 0.25]", conv)
+    let scales = format!("f32[2, 1, 1, 1] {scales}");
+    dequantised("u8[1, 1, 60, 60]", "7", "i8[2, 1, 3, 3] random(3)", &scales, conv)
 }
 
 #[test]
@@ -141,6 +146,17 @@ fn a_convolution_keeps_its_padding_and_its_filters_scales() {
     let (all, _) = optimize(before.clone(), &Options::default()).unwrap();
     assert_eq!(contracted(&all), [DType::I32]);
     same(&before, &all, &[1, 1, 60, 60]);
+}
+
+/// Integers times a scale of 1e34 are infinite until the other scale makes them small.
+#[test]
+fn a_scale_that_makes_integers_infinite_stays_at_the_weights() {
+    for (scales, kind) in [("[1e34, 0.25]", DType::F32), ("[1e28, 0.25]", DType::I32)] {
+        let before = strided_by(scales);
+        let (after, _) = quantized(&before, Tier::Reassoc);
+        assert_eq!(contracted(&after), [kind], "{}", text::print(&after));
+        same(&before, &after, &[1, 1, 60, 60]);
+    }
 }
 
 #[test]

@@ -218,6 +218,11 @@ functions! {
         let (most, limit) = (largest(a, 0)? * sizes, 24f64.exp2());
         if most <= limit { Ok(Val::Bool(true)) } else { Err(format!("sums of up to {most}")) }
     };
+    /// Whether any i32 times the constant c is a finite f32: its elements are below 2^96, as far as they are known.
+    scales_integers(c) = |a| match facts(a, 0)?.summary.magnitude {
+        Some(m) if m.high > 96 => Err("a scale of 2^96 or more".into()),
+        _ => Ok(Val::Bool(true)),
+    };
     /// Whether x has one element and at most one axis.
     one_element(x) = |a| {
         let t = tensor(a, 0)?;
