@@ -305,12 +305,26 @@ fn inputs_become_bytes_where_contractions_read_them() {
     assert!(quantize(&file.path(), &request).expect("it works").model == made.model, "the same bytes");
     let told = |r: &Quantization| quantize(&file.path(), r).map(|_| ()).expect_err("refused").to_string();
     assert!(told(&to("int8")).contains("--data"));
-    // Samples of NaN give no ranges.
-    let nan = file.0.path().join("nan.npy");
-    npz::write(&nan, &[("x".into(), Tensor::new(&[3, 32, 32], vec![f32::NAN; 3 * 32 * 32]))])
-        .expect("a file");
-    let refused = told(&Quantization { data: vec![nan], ..to("int8") });
-    assert!(refused.contains("no finite number"), "{refused}");
+}
+
+/// Samples are finite, and so must be what the model makes of them, or there are no ranges.
+#[test]
+fn layers_that_read_no_finite_number_have_no_range() {
+    let nodes = vec![node("Sqrt", "root", &["x"], "r"), node("MatMul", "product", &["r", "w"], "y")];
+    let file = File::of(&model(nodes, vec![tensor("w", &[32, 16], Stored::Raw)], &[32, 32], "y"));
+    let told = |number: f32| {
+        let data = file.0.path().join("data.npy");
+        let x = Tensor::new(&[3, 32, 32], vec![number; 3 * 32 * 32]);
+        npz::write(&data, &[("x".into(), x)]).expect("a file");
+        let request = Quantization { data: vec![data], ..to("int8") };
+        quantize(&file.path(), &request).map(|_| ()).expect_err("refused").to_string()
+    };
+    let (negative, nan) = (told(-1.0), told(f32::NAN));
+    assert!(
+        negative.contains("`r` and all other inputs of contractions hold what is no finite"),
+        "{negative}"
+    );
+    assert!(nan.contains("sample 0 holds NaN"), "{nan}");
 }
 
 /// A normalisation behind a convolution is folded if nothing else reads what is between, and the outputs stay.
