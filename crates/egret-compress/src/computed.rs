@@ -98,9 +98,7 @@ fn key(graph: &GraphProto, producers: &BTreeMap<&str, &NodeProto>, name: &str) -
             None => Some(format!("`{name}`")),
         };
     }
-    if moved(node).is_none() {
-        return None;
-    }
+    moved(node)?;
     let mut out = format!("{}.{}(", node.op_type, node.output.iter().position(|o| o == name)?);
     for attribute in &node.attribute {
         out += &format!("{:?};", attribute.write_to_bytes().ok()?);

@@ -254,6 +254,6 @@ fn data_that_cannot_be_used_are_refused() {
     refused(&at(&[3, 1, 27, 28]), &["sample 0", "image", "27"]);
     refused(&at(&[3, 5]), &["[3, 5]", "4 axes"]);
     let holes = Tensor::new(&[1, 1, 28, 28], vec![f32::NAN; 784]);
-    refused(&with("sparse:0.5", "obc", save(dir.path(), holes)), &["no finite numbers"]);
+    refused(&with("sparse:0.5", "obc", save(dir.path(), holes)), &["`image`: sample 0 holds NaN"]);
     assert!("l7".parse::<Method>().expect_err("refused").to_string().contains("l1, wanda, obc"));
 }

@@ -44,8 +44,10 @@ impl<'a> Resume<'a> {
     /// What becomes of the file when a run has ended so. What was asked, the model or the samples are at fault in most errors: the same run
     /// would end the same way, and the file is removed. Where memory was, or Egret is, it is kept, which is told.
     pub(crate) fn ended<T>(at: Option<&Resume<'_>>, result: Result<T>) -> Result<T> {
+        // Another run may have the same place.
+        let mine = at.is_some_and(|at| at.has.take());
         if let (Some(at), Err(error)) = (at, &result)
-            && at.has.get()
+            && mine
             && at.path.exists()
         {
             match error.kind {
