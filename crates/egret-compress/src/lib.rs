@@ -13,6 +13,7 @@
 //! | `channels` | whole channels: which indices of constants go together, and the smaller model |
 //! | `layout` | rows and reduction axes of a weight |
 //! | `ends` | which contractions come first and last |
+//! | `budget` | how many zeros each layer takes, where all layers together are asked for a part |
 //! | `pattern`, `scope`, `mask` | which weights become zero |
 //! | `wire` | where a weight's bytes stand in the file |
 //! | `methods` | how zeros are chosen and what the other weights become, a file each |
@@ -37,6 +38,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod budget;
 mod channels;
 mod computed;
 mod constants;

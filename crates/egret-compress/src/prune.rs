@@ -1,7 +1,7 @@
 //! Pruning a model: plan, scores, masks, and the file with the zeros in it.
 
+use crate::budget;
 use crate::constants::Constants;
-use crate::data::budget;
 use crate::data::given::Given;
 use crate::data::original::{self, Original, Seen, Source, Target, Zeros};
 use crate::data::reconstruct::{Fit, Reconstructed, Solved, qualities, reconstruct, reconstruct_apart};
@@ -98,7 +98,7 @@ fn pruned(
         let what = format!("{what}, {told}");
         let mut original = Original::new(&proto, &path, &found, &original::zeros(&steps))?;
         if scope == Scope::Global {
-            budget::share(&mut original, source, request, watch)?;
+            budget::share(&mut original, source, request, MOST, watch)?;
         }
         let scope = if scope == Scope::Global { Scope::Layer } else { scope };
         let mut solve = |target: &Target<Zeros>, weights: &[f64], seen: &Seen| {

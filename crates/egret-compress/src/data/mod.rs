@@ -1,7 +1,6 @@
 //! What calibration data tell of a model: values inside it, and layers made anew from their moments.
 
 pub mod bias;
-pub mod budget;
 pub mod distance;
 pub mod given;
 pub mod original;
