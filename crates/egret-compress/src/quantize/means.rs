@@ -1,8 +1,9 @@
 //! Means: what rounding changes of the mean of a layer's outputs goes into its bias. Codes of weights and inputs err to one side where a
 //! channel has few inputs, or where many of its inputs are clipped; all samples have that part of the error, and a bias takes it away.
 //!
-//! Layers are put right as they follow each other, each from the inputs that it has in the quantised copy. A quarter of the samples is held
-//! back: a layer whose error grows there stays as it is, and so does the whole model.
+//! Layers are put right as they follow each other, each from the inputs that it has in the quantised copy (see [`Walk`]), over 64 samples at
+//! most. A quarter of them is held back: a layer whose error grows there stays as it is; so does the whole model where its outputs lose on
+//! every fourth of all samples.
 
 use crate::constants::{Constants, Place};
 use crate::data::bias;
@@ -13,15 +14,19 @@ use crate::data::taps::{Taps, floats};
 use crate::layers::{Contraction, Layer};
 use crate::layout::Side;
 use crate::numbers;
+use crate::quantize::walk::Walk;
 use crate::quantize::{Activations, Planned};
 use crate::request::Watch;
 use egret::ir::Tensor;
 use egret::ir::rng::Rng;
-use egret::samples::Samples;
+use egret::samples::{Sample, Samples};
 use egret::{Error, Result};
 use onnx_protobuf::{GraphProto, ModelProto, TensorProto};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+
+/// The most samples that means are taken over.
+const MOST: usize = 64;
 
 /// Whether a sample is held back, by its number: of every four one that chance takes, as samples may come in an order that goes by fours.
 fn held(number: usize) -> bool {
@@ -53,8 +58,8 @@ enum Axis {
 
 /// What became of the means.
 pub enum Means {
-    /// The contractions whose biases were changed, by their indices.
-    Right(BTreeSet<usize>),
+    /// The contractions whose biases were changed, by their indices; how many layers were not looked at, as they come too late.
+    Right(BTreeSet<usize>, usize),
     /// They are as they were: why.
     Stay(&'static str),
 }
@@ -124,16 +129,42 @@ impl<'a> Wanted<'a> {
         if samples.len() < HELD {
             return Ok(Means::Stay("there are fewer than 4 samples"));
         }
-        let all: Vec<&Site> = self.sites.iter().collect();
-        let wanted: BTreeMap<usize, Sums> =
-            all.iter().map(|s| s.index).zip(self.sums(&self.model, &all, 0, samples)?).collect();
+        if self.sites.is_empty() {
+            return Ok(Means::Stay("no layer has a bias"));
+        }
+        let (wanted, states) = self.wanted(samples)?;
         let nodes: Vec<usize> = self.sites.iter().map(|s| s.node).collect();
         let (mut better, mut right, mut done) = (copy.clone(), BTreeSet::new(), 0);
-        for round in rounds(self.model.graph.get_or_default(), &nodes) {
-            let sites: Vec<&Site> = self.sites.iter().filter(|s| round.contains(&s.node)).collect();
+        let mut walk = Walk::new(self.path, states);
+        let mut rounds = rounds(self.model.graph.get_or_default(), &nodes);
+        rounds.reverse();
+        while let Some(round) = rounds.pop() {
+            if walk.is_long() {
+                break;
+            }
+            let in_round = |s: &&Site| round.contains(&s.node);
+            let is_later = |s: &&Site| rounds.iter().any(|r| r.contains(&s.node));
+            let sites: Vec<&Site> = self.sites.iter().filter(in_round).collect();
+            let later: Vec<&Site> = self.sites.iter().filter(is_later).collect();
             watch(done, self.sites.len(), "means");
             done += sites.len();
-            for (site, got) in sites.iter().zip(self.sums(&better, &sites, 1, samples)?) {
+            let names = |of: &[&Site]| of.iter().map(|s| s.names[1].clone()).collect::<BTreeSet<_>>();
+            let biases = sites.iter().chain(&later).map(|s| s.bias.clone()).collect();
+            let mut sums: Vec<Sums> = sites.iter().map(|s| Sums::new(s.outputs)).collect();
+            let taken =
+                walk.round(&mut better, [&names(&sites), &names(&later)], biases, &mut |number, values| {
+                    for (site, sums) in sites.iter().zip(&mut sums) {
+                        sums.add_from(values, site, 1, number);
+                    }
+                });
+            match taken {
+                // Values that a layer before has kept are no inputs that the model was made for.
+                Err(_) if walk.has_kept() => {
+                    return Ok(Means::Stay("a part of the quantised model does not run by itself"));
+                }
+                taken => taken?,
+            }
+            for (site, got) in sites.iter().zip(sums) {
                 let Some(shift) = shift(&wanted[&site.index], &got) else { continue };
                 let shift: Vec<f64> = shift.iter().map(|s| s / site.scale).collect();
                 let graph = better.graph.mut_or_insert_default();
@@ -151,37 +182,34 @@ impl<'a> Wanted<'a> {
         match (was?, is?) {
             (Some(was), Some(is)) if is < was => {
                 *copy = better;
-                Ok(Means::Right(right))
+                Ok(Means::Right(right, self.sites.len() - done))
             }
             _ => Ok(Means::Stay("the outputs of held-back samples lose by it")),
         }
     }
 
-    /// The sums of outputs, of the model before (`which` is 0) or of the copy (1).
-    fn sums(
-        &self,
-        model: &ModelProto,
-        sites: &[&Site],
-        which: usize,
-        samples: &Samples,
-    ) -> Result<Vec<Sums>> {
-        let names: BTreeSet<String> = sites.iter().map(|s| s.names[which].clone()).collect();
-        let mut taps = Taps::new(model, self.path, &names);
-        let mut out: Vec<Sums> = sites.iter().map(|s| Sums::new(s.outputs)).collect();
-        let mut seen = 0;
+    /// The sums of outputs of the model before, by site, over at most [`MOST`] samples that lie evenly among all; and these samples.
+    fn wanted(&self, samples: &Samples) -> Result<(BTreeMap<usize, Sums>, Vec<Sample>)> {
+        let names: BTreeSet<String> = self.sites.iter().map(|s| s.names[0].clone()).collect();
+        let mut taps = Taps::new(&self.model, self.path, &names);
+        let mut out: BTreeMap<usize, Sums> =
+            self.sites.iter().map(|s| (s.index, Sums::new(s.outputs))).collect();
+        let mut chosen = vec![];
+        let count = samples.len().min(MOST);
         samples.each(&mut |number, sample| {
-            let place = |e: Error| e.at(format!("sample {number}"));
-            let values = taps.run(sample).map_err(place)?;
-            let part = usize::from(held(seen));
-            seen += 1;
-            for (site, sums) in sites.iter().zip(&mut out) {
-                // In a branch that this sample does not take.
-                let Some(value) = values.get(&site.names[which]) else { continue };
-                sums.add(value, site, part);
+            if chosen.len() >= count || number < chosen.len() * samples.len() / count {
+                return Ok(());
             }
+            let values = taps.run(sample).map_err(|e: Error| e.at(format!("sample {number}")))?;
+            for site in &self.sites {
+                if let Some(sums) = out.get_mut(&site.index) {
+                    sums.add_from(&values, site, 0, chosen.len());
+                }
+            }
+            chosen.push(sample.clone());
             Ok(())
         })?;
-        Ok(out)
+        Ok((out, chosen))
     }
 }
 
@@ -195,6 +223,14 @@ struct Sums {
 impl Sums {
     fn new(outputs: usize) -> Sums {
         Sums { sums: [0, 1].map(|_| vec![0.0; outputs]), counts: [0.0; 2] }
+    }
+
+    /// Add what a site has in a sample, by its number, in the model before (`which` is 0) or in the copy (1).
+    fn add_from(&mut self, values: &BTreeMap<String, Tensor>, site: &Site, which: usize, number: usize) {
+        // None is there in a branch that this sample does not take.
+        if let Some(value) = values.get(&site.names[which]) {
+            self.add(value, site, usize::from(held(number)));
+        }
     }
 
     fn add(&mut self, value: &Tensor, site: &Site, part: usize) {

@@ -15,6 +15,7 @@ mod smooth;
 #[cfg(test)]
 mod smooth_laws;
 mod tables;
+mod walk;
 pub mod weights;
 
 pub use placement::Runtime;
@@ -229,8 +230,13 @@ fn quantized(
     let mut entries = put(&mut model, &found, plan, made, &inputs, &activations, watch)?;
     if let Some((samples, wanted)) = wanted {
         match wanted.restore(&mut model, samples, watch)? {
-            Means::Right(right) => {
+            Means::Right(right, late) => {
                 what.push_str(&format!(", means of {} layers put right", right.len()));
+                if late > 0 {
+                    what.push_str(&format!(
+                        " ({late} come too late: a copy with branches or large values)"
+                    ));
+                }
                 right.into_iter().for_each(|index| entries[index].tell("mean put right"));
             }
             Means::Stay(why) => what.push_str(&format!(", means stay: {why}")),
