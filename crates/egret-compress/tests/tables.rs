@@ -131,3 +131,47 @@ fn layers_read_looked_up_rows_as_bytes() {
     let lost: Vec<f32> = was.iter().zip(&is).map(|(a, b)| a - b).collect();
     assert!(square(&lost) < 1e-3 * square(&was), "{} of {}", square(&lost), square(&was));
 }
+
+/// Rows that are short, whole numbers, columns beside far larger ones, and a default that callers may override stay; the second axis from the last
+/// is the first.
+#[test]
+fn tables_that_codes_would_spoil_stay() {
+    let made = |t: TensorProto, axis: i64, listed: bool| {
+        let nodes = vec![
+            indices(),
+            look("t", "a", axis),
+            node("Gather", "other", &["u", "i"], "o"),
+            node("ReduceMax", "most", &["o"], "z"),
+            node("Add", "end", &["a", "z"], "y"),
+        ];
+        let mut model = model(nodes, vec![t.clone(), table("u", ROWS)], &[2, 3], "y");
+        if listed {
+            model.graph.mut_or_insert_default().input.push(kit::value("t", &t.dims));
+        }
+        let made = quantize(&File::of(&model).path(), &to("w8")).expect("it works");
+        let now = ModelProto::parse_from_bytes(&made.model).expect("a model");
+        assert_eq!(now.graph.input.iter().any(|i| i.name == "t"), listed);
+        match verdict(&made, "a") {
+            Verdict::Left { reason, text } => Some((*reason, text.clone())),
+            _ => None,
+        }
+    };
+    let stays = |t: TensorProto, listed: bool, want: Reason, words: &str| {
+        let (reason, text) = made(t, 0, listed).expect("it stays");
+        assert_eq!(reason, want, "{text}");
+        assert!(text.contains(words), "{text}");
+    };
+    let of = |width: i64, value: &dyn Fn(i64, i64) -> f32| {
+        let values = (0..300 * width).map(|i| value(i / width, i % width)).collect();
+        floats("t", &[300, width], values)
+    };
+    let wave = |r: i64, c: i64| ((r * 37 + c * 11) % 101) as f32 / 101.0;
+    stays(of(31, &wave), false, Reason::TooSmall, "rows of 31");
+    stays(of(32, &|r, c| (r * c) as f32), false, Reason::NotDone, "whole numbers");
+    let outlier = |r: i64, c: i64| if c == 5 { 1000.0 } else { wave(r, c) };
+    stays(of(32, &outlier), false, Reason::NotDone, "half of its variance");
+    stays(of(32, &wave), true, Reason::Shared, "default");
+    assert_eq!(made(of(32, &wave), -2, false), None);
+    // A column that is the same everywhere has no variance to lose.
+    assert_eq!(made(of(32, &|r, c| if c == 3 { 0.125 } else { wave(r, c) }), 0, false), None);
+}

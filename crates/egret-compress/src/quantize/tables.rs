@@ -17,6 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const FLOAT: usize = 1;
 /// Fewer numbers than this are not worth three nodes.
 const SMALL: i64 = 1 << 12;
+/// Rows of fewer numbers than this are not, either.
+const SHORT: i64 = 32;
+const UNREAD: &str = "cannot be read";
 /// The version of the format from which initialisers need not be inputs.
 const APART: i64 = 4;
 
@@ -60,7 +63,8 @@ pub fn find(model: &ModelProto, skip: &[String]) -> Vec<Table> {
             (0..graph.node.len()).filter(|&i| graph.node[i].input.first() == Some(data)).collect();
         let looks = |&i: &usize| {
             let n = &graph.node[i];
-            n.op_type == "Gather" && ours(n) && integer(n, "axis", 0) == 0 && homes[i] == 0
+            // From the last: a table has two axes.
+            n.op_type == "Gather" && ours(n) && [0, -2].contains(&integer(n, "axis", 0)) && homes[i] == 0
         };
         let table = |verdict| Table { name: data.clone(), place: found.place, verdict, node: name(node) };
         let mut out_with = |verdict| out.push(table(verdict));
@@ -77,16 +81,53 @@ pub fn find(model: &ModelProto, skip: &[String]) -> Vec<Table> {
             out_with(Err((Reason::NotDone, format!("`{data}` is not of 32 bits"))));
         } else if count < SMALL || bytes(tensor, rows) >= count as usize * numbers::width(tensor) {
             out_with(Err((Reason::TooSmall, format!("{count} numbers are not worth three nodes"))));
-        } else if numbers::read(tensor).is_none_or(|v| !v.iter().all(|v| v.is_finite())) {
-            out_with(Err((Reason::NotDone, format!("`{data}` holds what is no finite number"))));
+        } else if tensor.dims[1] < SHORT {
+            let text = format!("rows of {} numbers are not worth three nodes", tensor.dims[1]);
+            out_with(Err((Reason::TooSmall, text)));
+        } else if graph.input.iter().any(|i| i.name == *data) && model.ir_version >= APART {
+            let text = format!("`{data}` is an input with a default, which callers may override");
+            out_with(Err((Reason::Shared, text)));
         } else if model.ir_version < APART {
             let text = format!("version {} of the format lists constants as inputs", model.ir_version);
             out_with(Err((Reason::NotDone, text)));
+        } else if let Some(why) = numbers::read(tensor).map_or(Some(UNREAD), |v| unfit(&v, tensor.dims[1]))
+        {
+            out_with(Err((Reason::NotDone, format!("`{data}` {why}"))));
         } else {
             out_with(Ok(readers));
         }
     }
     out
+}
+
+/// Why numbers in rows of this width do not become codes of 8 bits with a scale per row.
+fn unfit(values: &[f64], width: i64) -> Option<&'static str> {
+    let width = usize::try_from(width).unwrap_or(0).max(1);
+    if !values.iter().all(|v| v.is_finite()) {
+        return Some("holds what is no finite number");
+    }
+    if values.iter().all(|v| v.fract() == 0.0) {
+        return Some("holds whole numbers alone, which may be indices or counts");
+    }
+    let rows = values.len() as f64 / width as f64;
+    let (mut sums, mut squares, mut lost) = (vec![0.0; width], vec![0.0; width], vec![0.0; width]);
+    for row in values.chunks(width) {
+        let step = row.iter().fold(0f64, |m, v| m.max(v.abs())) / 127.0;
+        for (j, v) in row.iter().enumerate() {
+            let is = if step > 0.0 { (v / step).round() * step } else { 0.0 };
+            sums[j] += v;
+            squares[j] += v * v;
+            lost[j] += (v - is) * (v - is);
+        }
+    }
+    let loses = |j: usize| {
+        let variance = squares[j] - sums[j] * sums[j] / rows;
+        // What rounding of sums leaves of the variance of a constant is none.
+        variance > 1e-12 * squares[j] && lost[j] > 0.5 * variance
+    };
+    (0..width).any(loses).then_some(
+        "has a column that would lose more than half of its variance, beside columns of far larger numbers",
+    )
 }
 
 /// Make integers of the rows of all tables that fit; a verdict for each.
