@@ -84,7 +84,7 @@ impl Net {
 fn draw(seed: u64) -> Option<(Graph, Vec<Value>)> {
     let mut net = Net { rng: Rng::new(seed), b: Builder::new("bytes"), one_of: 0 };
     net.one_of = 6 + net.below(20) as u64;
-    let channels = [4, 8, 16, 40, 6][net.below(5) as usize];
+    let channels = [4, 8, 16, 41, 6][net.below(5) as usize];
     let (rows, columns) = (1 + net.below(16) as usize, 2 + net.below(24) as usize);
     let shape = [1 + net.below(3) as usize / 2, channels, rows, columns];
     let bytes = (0..shape.iter().product::<usize>()).map(|_| net.rng.bits() as u8).collect::<Vec<u8>>();
@@ -189,4 +189,86 @@ fn sums_beyond_floats_stay_integers() {
         [(127, 4096), (127, 8192), (64, 8192)].map(|(size, channels)| leaves_out(size, channels)),
         [true, false, true]
     );
+}
+
+/// Weights that wrap on their way to the product are larger than they were: -1 as u8 is 255, and a product of 4096 of these is beyond what f32 holds.
+#[test]
+fn weights_that_wrap_are_as_large_as_they_become() {
+    for (between, channels) in [(DType::U8, 4096), (DType::U16, 256)] {
+        let mut b = Builder::new("wrapped");
+        let x = Tensor::new(
+            &[1, channels, 2, 8],
+            (0..16 * channels).map(|i| 250 + (i % 6) as u8).collect::<Vec<u8>>(),
+        );
+        let input = b.input("x", Type::Tensor(x.ty()));
+        let weights = (0..4 * channels).map(|i| if i % 3 == 0 { -1 } else { 0 }).collect::<Vec<i8>>();
+        let mut w = b.constant(Tensor::new(&[4, channels, 1, 1], weights));
+        let cast = |b: &mut Builder, x, to: DType| {
+            b.emit(Op::Cast, attrs! { to: to, saturate: 1, round: "nearest" }, &[x]).expect("a node")
+        };
+        w = cast(&mut b, w, between);
+        let (x32, w32) = (cast(&mut b, input, DType::I32), cast(&mut b, w, DType::I32));
+        let attrs = attrs! {
+            strides: vec![1; 2], dilations: vec![1, 1], pads: vec![0; 4], groups: 1, layout: "channels_first",
+        };
+        let sums = b.emit(Op::Conv, attrs, &[x32, w32]).expect("sums");
+        let y = cast(&mut b, sums, DType::F32);
+        b.output("y", y);
+        let inputs = [Value::Tensor(x)];
+        let want = bits(&interp::run(&b.graph, &inputs).expect("the interpreter"));
+        for (target, threads) in ways() {
+            let code =
+                Executable::new(b.graph.clone(), Engine::Jit, &options(target, threads), &BTreeMap::new());
+            let got = bits(&code.expect("code").run(&inputs).expect("a result"));
+            assert_eq!(got, want, "{between} on {target}");
+        }
+    }
+}
+
+/// One dense layer among sparse ones does not make all of them dense; nor do channels that are no multiple of four.
+#[test]
+fn a_dense_neighbour_and_odd_channels_leave_the_others_sparse() {
+    let sparse = |channels: &[usize], dense: usize| {
+        let mut rng = Rng::new(5);
+        let mut b = Builder::new("chain");
+        let x = b.input(
+            "x",
+            Type::Tensor(Tensor::new(&[1, channels[0], 16, 16], vec![0u8; channels[0] * 256]).ty()),
+        );
+        let mut y = x;
+        for (i, pair) in channels.windows(2).enumerate() {
+            let mut kept = true;
+            let weights = (0..pair[0] * pair[1]).map(|at| {
+                if at % 4 == 0 {
+                    kept = i == dense || rng.bits().is_multiple_of(5);
+                }
+                if kept { (rng.bits() % 255) as i8 } else { 0 }
+            });
+            let w = b.constant(Tensor::new(&[pair[1], pair[0], 1, 1], weights.collect::<Vec<i8>>()));
+            let cast = |b: &mut Builder, x, to: DType| {
+                b.emit(Op::Cast, attrs! { to: to, saturate: 1, round: "nearest" }, &[x]).expect("a node")
+            };
+            let (x32, w32) = (cast(&mut b, y, DType::I32), cast(&mut b, w, DType::I32));
+            let attrs = attrs! {
+                strides: vec![1; 2], dilations: vec![1, 1], pads: vec![0; 4], groups: 1, layout: "channels_first",
+            };
+            let sums = b.emit(Op::Conv, attrs, &[x32, w32]).expect("sums");
+            let floats = cast(&mut b, sums, DType::F32);
+            let scale = b.constant(Tensor::scalar(0.01f32));
+            let scaled = b.emit(Op::Mul, attrs! {}, &[floats, scale]).expect("a product");
+            let rounded = b.emit(Op::Round, attrs! {}, &[scaled]).expect("whole numbers");
+            y = cast(&mut b, rounded, DType::U8);
+        }
+        b.output("y", y);
+        let program = pipeline::lower(b.graph, &options("x86-64-v4-vnni", 1), &BTreeMap::new())
+            .expect("a program")
+            .program;
+        // Layers with nonzeros at the same places have one kernel.
+        program.calls.iter().filter(|c| program.kernels[c.kernel.0 as usize].has_nonzeros()).count()
+    };
+    let none = usize::MAX;
+    assert_eq!(sparse(&[64; 17], none), 16);
+    let beside_dense = [0, 15].map(|dense| sparse(&[64; 17], dense));
+    assert!(beside_dense.iter().all(|n| *n >= 14), "{beside_dense:?}");
+    assert_eq!(sparse(&[64, 61, 63, 64], none), 3);
 }

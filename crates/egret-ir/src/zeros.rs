@@ -19,7 +19,7 @@ pub struct Zeros {
 }
 
 impl Zeros {
-    /// Of a `conv` of f32, or of u8 by i8 with a multiple of four channels, over one or two axes, in one group, in either layout, or of a `matmul` of f32 by
+    /// Of a `conv` of f32, or of u8 by i8, over one or two axes, in one group, in either layout, or of a `matmul` of f32 by
     /// a matrix. The dims that `columns` is made of are constants.
     pub fn of(graph: &Graph, node: &Node) -> Option<Zeros> {
         if !matches!(node.op, Op::Conv | Op::Matmul) {
@@ -47,7 +47,9 @@ impl Zeros {
             }
             let last = node.attrs.str("layout") == "channels_last";
             let spatial = if last { &y.shape[1..y.rank() - 1] } else { &y.shape[2..] };
-            let turned = if quads { count(&x.shape[1..])?.div_ceil(QUAD) } else { 0 };
+            let quads_of = |channels: usize, pixels: usize| channels.div_ceil(QUAD) * pixels;
+            let input = if last { &x.shape[1..x.rank() - 1] } else { &x.shape[2..] };
+            let turned = if quads { quads_of(*w.shape().get(1)?, count(input)?) } else { 0 };
             (count(spatial)?, turned)
         };
         let (weights, nonzeros) = match quads {
@@ -65,32 +67,37 @@ impl Zeros {
 /// Weights of a quad.
 pub const QUAD: usize = 4;
 
-/// The weights of a convolution, `[outputs, channels, taps]` of i8, as quads.
+/// The weights of a convolution, `[outputs, channels, taps]` of i8, as quads. The last one of an output has zeros where channels are no multiple of four.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Quads {
     outputs: usize,
-    /// Quads of an output at one place of the window.
-    quads: usize,
+    channels: usize,
     taps: usize,
 }
 
 impl Quads {
-    /// Nothing where channels are no multiple of four, or there are no weights.
+    /// Nothing where there are no weights.
     pub fn new(outputs: usize, channels: usize, taps: usize) -> Option<Quads> {
-        let whole = channels.is_multiple_of(QUAD) && outputs * channels * taps > 0;
-        whole.then_some(Quads { outputs, quads: channels / QUAD, taps })
+        (outputs * channels * taps > 0).then_some(Quads { outputs, channels, taps })
+    }
+
+    /// Quads of an output at one place of the window.
+    fn of_output(self) -> usize {
+        self.channels.div_ceil(QUAD)
     }
 
     /// How many there are.
     pub fn count(self) -> usize {
-        self.outputs * self.quads * self.taps
+        self.outputs * self.of_output() * self.taps
     }
 
     /// All of them: those of an output channel by channels, and then by places of the window.
     pub fn all(self, weights: &[u8]) -> impl Iterator<Item = [u8; QUAD]> {
         let quad = move |i: usize| {
             let (tap, quad) = (i % self.taps, i / self.taps);
-            std::array::from_fn(|c| weights[(quad * QUAD + c) * self.taps + tap])
+            let (output, first) = (quad / self.of_output(), quad % self.of_output() * QUAD);
+            let weight = |channel: usize| weights[(output * self.channels + channel) * self.taps + tap];
+            std::array::from_fn(|c| if first + c < self.channels { weight(first + c) } else { 0 })
         };
         (0..self.count()).map(quad)
     }
@@ -140,7 +147,7 @@ mod tests {
 
     #[test]
     fn quads_are_neighbours_along_the_channels() {
-        let quads = Quads::new(2, 8, 3).expect("whole quads");
+        let quads = Quads::new(2, 8, 3).expect("weights");
         let weights: Vec<u8> = (0..48).collect();
         let all: Vec<[u8; 4]> = quads.all(&weights).collect();
         assert_eq!(all.len(), quads.count());
@@ -151,6 +158,9 @@ mod tests {
         let mut few = vec![0; 48];
         (few[10], few[30]) = (1, 255);
         assert_eq!(quads.nonzeros(&few).collect::<Vec<_>>(), [[0, 0, 0, 1], [0, 0, 255, 0]]);
-        assert_eq!((Quads::new(2, 6, 3), Quads::new(0, 8, 3)), (None, None));
+        let odd = Quads::new(2, 6, 1).expect("weights");
+        let all: Vec<[u8; 4]> = odd.all(&weights[..12]).collect();
+        assert_eq!(all, [[0, 1, 2, 3], [4, 5, 0, 0], [6, 7, 8, 9], [10, 11, 0, 0]]);
+        assert_eq!(Quads::new(0, 8, 3), None);
     }
 }

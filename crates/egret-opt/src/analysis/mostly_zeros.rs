@@ -43,11 +43,18 @@ impl MostlyZeros {
         Some(MostlyZeros { parts, quads, sums })
     }
 
-    /// Of what an operation makes of a constant: integers stay what they are as numbers of other types, and elements may be moved.
-    /// Integers that wrap become no larger, those that saturate neither.
-    pub fn result(op: Op, attrs: &Attrs, of: MostlyZeros, rank: usize) -> Option<MostlyZeros> {
+    /// Of what an operation makes of a constant, from type `from`: integers stay what they are as numbers of types that hold them all, and elements may be
+    /// moved. In others they wrap, and may become larger: -1 as u8 is 255.
+    pub fn result(op: Op, attrs: &Attrs, of: MostlyZeros, from: DType, rank: usize) -> Option<MostlyZeros> {
         match op {
-            Op::Cast => of.sums.is_some().then_some(of),
+            Op::Cast if of.sums.is_some() => {
+                let to = attrs.dtype("to");
+                let held = match from {
+                    DType::I8 => matches!(to, DType::I8 | DType::I16),
+                    _ => false,
+                } || matches!(to, DType::I32 | DType::I64 | DType::F32 | DType::F64);
+                Some(MostlyZeros { sums: of.sums.filter(|_| held), ..of })
+            }
             Op::Transpose if rank == 2 && attrs.ints("perm") == [1, 0] => {
                 Some(MostlyZeros { quads: None, sums: of.sums.map(|[first, last]| [last, first]), ..of })
             }
@@ -61,7 +68,11 @@ impl MostlyZeros {
             (Some(a), Some(b)) => Some([a[0].min(b[0]), a[1].min(b[1])]),
             (a, b) => a.or(b),
         };
-        MostlyZeros { parts: self.parts.min(other.parts), quads: self.quads.or(other.quads), sums }
+        let quads = match (self.quads, other.quads) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        MostlyZeros { parts: self.parts.min(other.parts), quads, sums }
     }
 
     /// A number of its own below 2^26.
@@ -118,8 +129,22 @@ mod tests {
         assert_eq!(of(&Tensor::new(&[2, 3, 4], floats)).sums, None);
         let tall = of(&Tensor::new(&[12, 2], weights));
         assert_eq!(tall.sums, Some([7, 8]));
-        let turned = MostlyZeros::result(Op::Transpose, &attrs! { perm: vec![1, 0] }, tall, 2);
+        let turned = MostlyZeros::result(Op::Transpose, &attrs! { perm: vec![1, 0] }, tall, DType::I8, 2);
         assert_eq!(turned.and_then(|t| t.sums), Some([8, 7]));
+        let cast = |from: DType, to: DType| {
+            let attrs = attrs! { to: to, saturate: 1, round: "nearest" };
+            MostlyZeros::result(Op::Cast, &attrs, tall, from, 2).expect("mostly zeros").sums.is_some()
+        };
+        assert!(cast(DType::I8, DType::I32) && cast(DType::I32, DType::F32) && cast(DType::I8, DType::I16));
+        for (from, to) in [
+            (DType::I8, DType::U8),
+            (DType::I8, DType::U16),
+            (DType::I32, DType::I8),
+            (DType::I32, DType::U32),
+            (DType::I8, DType::F16),
+        ] {
+            assert!(!cast(from, to), "{from} as {to} may become larger");
+        }
         assert_eq!(tall.and(MostlyZeros { parts: 1, quads: None, sums: Some([8, 6]) }).sums, Some([7, 6]));
         assert_ne!(tall.encode(), zeros.encode());
     }

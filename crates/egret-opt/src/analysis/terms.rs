@@ -43,7 +43,8 @@ pub(crate) fn op_facts(op: Op, attrs: &Attrs, children: &[&Facts], deep: bool) -
         facts.summary.magnitude = magnitude::result(op, &known);
         if let [Facts { summary: Summary { zeros: Some(zeros), .. }, .. }] = children {
             let rank = facts.tensor().map_or(0, TensorType::rank);
-            facts.summary.zeros = MostlyZeros::result(op, attrs, *zeros, rank);
+            facts.summary.zeros =
+                (children[0].dtype()).and_then(|from| MostlyZeros::result(op, attrs, *zeros, from, rank));
         }
         // What is repeated stays of one value; large results are not evaluated.
         let some = facts.tensor().and_then(TensorType::const_len).is_some_and(|n| n > 0);

@@ -213,12 +213,20 @@ fn macs_without_zeros(
     let (of, by) = (operands.first()?, operands.get(1)?);
     let (w, y, zeros) = (by.tensor()?, result.tensor()?, by.summary.zeros?);
     let quads = op == Op::Conv && (of.dtype(), by.dtype()) == (Some(DType::U8), Some(DType::I8));
-    if !quads && !result.dtype().is_some_and(DType::is_float) {
+    // Integers as floats are left to quads where the machine has these: between layers of bytes they would be turned, too.
+    let are_integers = of.whole && by.whole && model.sparse_quad_price > 0;
+    if !quads && (are_integers || result.dtype() != Some(DType::F32)) {
         return None;
     }
-    let (weights, parts) = if quads { (len(w) / QUAD as u64, zeros.quads?) } else { (len(w), zeros.parts) };
-    let nonzeros = weights.saturating_mul(parts.into()) / PARTS;
     let known = |d: &Dim| u64::try_from(d.as_const()?).ok();
+    let (weights, parts) = match quads {
+        true => {
+            let channels = known(w.shape.get(1)?)?.max(1);
+            (len(w) / channels * channels.div_ceil(QUAD as u64), zeros.quads?)
+        }
+        false => (len(w), zeros.parts),
+    };
+    let nonzeros = weights.saturating_mul(parts.into()) / PARTS;
     let count = |dims: &[Dim]| dims.iter().try_fold(1u64, |n, d| n.checked_mul(known(d)?));
     let (times, columns, turned) = match (op, w.rank(), y.rank()) {
         (Op::Matmul, 2, 2..) => {
@@ -227,7 +235,7 @@ fn macs_without_zeros(
             (1, rows, rows.saturating_mul(sides))
         }
         (Op::Conv, _, 3 | 4) if attrs.str("layout") == "channels_first" && attrs.int("groups") == 1 => {
-            let turned = if quads { count(&of.tensor()?.shape[1..])? / QUAD as u64 } else { 0 };
+            let turned = if quads { count(&of.tensor()?.shape[1..])?.div_ceil(QUAD as u64) } else { 0 };
             (count(&y.shape[..1])?, count(&y.shape[2..])?, turned)
         }
         _ => return None,

@@ -2,6 +2,7 @@
 
 pub(crate) mod bodies;
 pub(crate) mod dead_channels;
+mod flow;
 pub(crate) mod fold;
 mod generated;
 pub(crate) mod layout;

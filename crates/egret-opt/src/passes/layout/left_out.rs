@@ -1,35 +1,36 @@
 //! Which convolutions are computed without the zeros of their weights (`sparse` of egret-lower), for which channels lie first.
 //!
 //! Of floats it is each for which that is faster. One of bytes has neighbours that want channels last, where they are not of these too: what is
-//! between them is turned, and that has to be earned. So those that earn it least are given up, one round after the other, as long as there are such.
+//! between them is turned, and that has to be earned. So they are chosen together, by a minimum cut: on one side channels lie first, on the other last.
+//! A convolution on the wrong side costs what it would save, and a value whose two ends are on different sides costs what turning it takes.
 //!
 //! For example, every second layer of a network has few weights left. Each is between two dense ones: its operand and its result are turned. Where that takes
-//! longer than what is saved, the network stays as it is; where all layers have few weights left, nothing is turned.
+//! longer than what is saved, the network stays as it is; where all layers but the first have few weights left, one value is turned.
 
 use super::planes::keeps_layout;
 use crate::cost::CostModel;
-use egret_ir::{Dim, Graph, Node, NodeId, Op, UseLists, ValueId, Zeros};
+use crate::passes::flow::{Network, UNBOUNDED};
+use egret_ir::{Dim, Graph, Node, NodeId, Op, ValueId, Zeros};
 use std::collections::BTreeSet;
 
 /// Multiply-adds of floats that take as long as moving an element between the layouts: a quarter of a nanosecond.
-const PRICE_OF_MOVE: f64 = 14.0;
+const PRICE_OF_MOVE: u64 = 14;
+
+/// The sides of the cut: channels first, channels last.
+const FIRST: usize = 0;
+const LAST: usize = 1;
 
 /// The convolutions of a graph that leave out zeros.
 pub struct LeftOut {
     nodes: BTreeSet<NodeId>,
 }
 
-/// One of bytes, and what it saves in multiply-adds of floats.
-struct OfBytes {
-    node: NodeId,
-    saved: f64,
-}
-
 impl LeftOut {
     /// By what they cost on a target.
-    pub fn of(graph: &Graph, uses: &UseLists, cost: &CostModel) -> LeftOut {
+    pub fn of(graph: &Graph, cost: &CostModel) -> LeftOut {
         let mut all = LeftOut { nodes: BTreeSet::new() };
-        let mut of_bytes = vec![];
+        // Those of bytes, and what they save in multiply-adds of floats.
+        let mut of_bytes: Vec<(NodeId, u64)> = vec![];
         if cost.sparse_rows == 0 {
             return all;
         }
@@ -40,75 +41,91 @@ impl LeftOut {
             if !cost.leaves_out_zeros(z.quads, z.weights, z.nonzeros, z.columns, z.turned) {
                 continue;
             }
-            all.nodes.insert(id);
             if z.quads {
                 let saved = cost.saved(z.quads, z.weights, z.nonzeros, z.columns, z.turned);
-                of_bytes.push(OfBytes { node: id, saved });
+                of_bytes.push((id, saved as u64));
+            } else {
+                all.nodes.insert(id);
             }
         }
-        while !of_bytes.is_empty() {
-            let moved = |o: &OfBytes| all.moved(graph, uses, graph.node(o.node)) as f64;
-            let (stay, give_up): (Vec<OfBytes>, Vec<OfBytes>) =
-                of_bytes.into_iter().partition(|o| moved(o) * PRICE_OF_MOVE <= o.saved);
-            of_bytes = stay;
-            if give_up.is_empty() {
-                break;
-            }
-            for o in give_up {
-                all.nodes.remove(&o.node);
-            }
+        if !of_bytes.is_empty() {
+            all.choose(graph, &of_bytes);
         }
         all
+    }
+
+    /// Adds those of bytes that earn what is turned.
+    fn choose(&mut self, graph: &Graph, of_bytes: &[(NodeId, u64)]) {
+        let regions = Regions::of(graph);
+        // Both sides, the regions, the convolutions that have a choice.
+        let begin = 2 + graph.value_count();
+        let mut network = Network::new(begin + of_bytes.len());
+        let mut at = vec![None; graph.node_ids().iter().map(|n| n.0 as usize + 1).max().unwrap_or(0)];
+        for (i, &(id, saved)) in of_bytes.iter().enumerate() {
+            at[id.0 as usize] = Some(begin + i);
+            network.join(FIRST, begin + i, saved.min(UNBOUNDED));
+        }
+        for id in graph.node_ids() {
+            let node = graph.node(id);
+            if !matches!(node.op, Op::Conv | Op::ConvTranspose) {
+                continue;
+            }
+            let side = if self.nodes.contains(&id) { FIRST } else { LAST };
+            let own = at[id.0 as usize].unwrap_or(side);
+            for v in [node.operand(0), node.results[0]] {
+                let (region, price) =
+                    (2 + regions.find(v), PRICE_OF_MOVE.saturating_mul(elements(graph, v)));
+                network.join(own, region, price.min(UNBOUNDED));
+                network.join(region, own, price.min(UNBOUNDED));
+            }
+        }
+        network.fill(FIRST, LAST);
+        let sides = network.near_source(FIRST);
+        let chosen = of_bytes.iter().enumerate().filter(|(i, _)| sides[begin + i]);
+        self.nodes.extend(chosen.map(|(_, (id, _))| id));
     }
 
     /// Whether a node is one of them.
     pub fn has(&self, graph: &Graph, node: &Node) -> bool {
         node.results.first().and_then(|&y| graph.producer(y)).is_some_and(|id| self.nodes.contains(&id))
     }
+}
 
-    /// Elements of an image that are turned for one of them: its operand where a convolution with channels last made it, its result where one reads it.
-    fn moved(&self, graph: &Graph, uses: &UseLists, node: &Node) -> u64 {
-        let (x, y) = (node.operand(0), node.results[0]);
-        let len = |v: ValueId| {
-            let dims = graph.tensor_ty(v).shape.iter().skip(1).filter_map(Dim::as_const);
-            dims.map(|d| d.max(0) as u64).product::<u64>()
-        };
-        let mut moved = 0;
-        if self.meets_others(
-            graph,
-            x,
-            |n| graph.node(n).operands.iter().flatten().copied().collect(),
-            |v| graph.producer(v).into_iter().collect(),
-        ) {
-            moved += len(x);
-        }
-        if self.meets_others(graph, y, |n| graph.node(n).results.clone(), |v| uses.users(v).to_vec()) {
-            moved += len(y);
-        }
-        moved
-    }
+/// Elements of an image.
+fn elements(graph: &Graph, v: ValueId) -> u64 {
+    let dims = graph.tensor_ty(v).shape.iter().skip(1).filter_map(Dim::as_const);
+    dims.map(|d| d.max(0) as u64).fold(1, u64::saturating_mul)
+}
 
-    /// Whether a convolution that is none of them is reached from a value, through what lies as its operands do.
-    fn meets_others(
-        &self,
-        graph: &Graph,
-        from: ValueId,
-        beyond: impl Fn(NodeId) -> Vec<ValueId>,
-        nodes: impl Fn(ValueId) -> Vec<NodeId>,
-    ) -> bool {
-        let (mut seen, mut work) = (BTreeSet::new(), vec![from]);
-        while let Some(v) = work.pop() {
-            for n in nodes(v) {
-                let node = graph.node(n);
-                if matches!(node.op, Op::Conv | Op::ConvTranspose) {
-                    if !self.nodes.contains(&n) {
-                        return true;
-                    }
-                } else if (node.op == Op::Concat || keeps_layout(graph, node)) && seen.insert(n) {
-                    work.extend(beyond(n));
-                }
+/// Values that lie alike, as what computes one from the other keeps the layout: sets of them, each by one of its members.
+struct Regions {
+    parents: Vec<usize>,
+}
+
+impl Regions {
+    fn of(graph: &Graph) -> Regions {
+        let mut regions = Regions { parents: (0..graph.value_count()).collect() };
+        for id in graph.node_ids() {
+            let node = graph.node(id);
+            if node.op != Op::Concat && !keeps_layout(graph, node) || node.op == Op::Conv {
+                continue;
+            }
+            let of = |v: &&ValueId| graph.as_const(**v).is_none();
+            let all: Vec<ValueId> =
+                node.operands.iter().flatten().filter(of).chain(&node.results).copied().collect();
+            for pair in all.windows(2) {
+                let [a, b] = [regions.find(pair[0]), regions.find(pair[1])];
+                regions.parents[a.max(b)] = a.min(b);
             }
         }
-        false
+        regions
+    }
+
+    fn find(&self, v: ValueId) -> usize {
+        let mut at = v.0 as usize;
+        while self.parents[at] != at {
+            at = self.parents[at];
+        }
+        at
     }
 }

@@ -41,7 +41,7 @@ pub(crate) fn run(graph: &Graph, ctx: &mut PassContext) -> Result<Option<Graph>,
     let r = start(graph);
     let (first, last) = (HashMap::new(), HashMap::new());
     let uses = graph.use_lists();
-    let left_out = LeftOut::of(graph, &uses, ctx.cost);
+    let left_out = LeftOut::of(graph, ctx.cost);
     let mut l = Layout {
         r,
         g: Guided::default(),

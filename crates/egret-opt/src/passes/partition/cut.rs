@@ -1,8 +1,8 @@
 //! Where a graph is cut: one boundary after another.
 
-use super::flow::{Network, UNBOUNDED};
 use super::units::Units;
 use super::{TOLERANCE, bytes_of};
+use crate::passes::flow::{Network, UNBOUNDED};
 use egret_ir::{Graph, ValueId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -11,7 +11,7 @@
 
 mod build;
 mod cut;
-mod flow;
+
 mod units;
 
 pub use build::input_names;

@@ -138,13 +138,11 @@ pub fn run(
     let each = if input.runs == 1 { tiles / chunks } else { input.runs / chunks * per_run };
 
     let runs = u32::try_from(each).unwrap_or(u32::MAX);
-    let products: Vec<(Order, Cow<[[u8; 4]]>, &[Tap])> = (both().zip(orders).zip(&tensors))
-        .map(|((f, order), t)| (order, order.of.words(t), &f.pixels.taps[..]))
-        .collect();
+    let words: Vec<Cow<[[u8; 4]]>> = orders.iter().zip(&tensors).map(|(o, t)| o.of.words(t)).collect();
     let mut first = 0;
     let of_block = |i: i64| {
         let steps: Vec<Vec<NonzeroStep>> =
-            products.iter().map(|(o, w, taps)| o.steps(i, w, taps)).collect();
+            both().zip(&orders).zip(&words).map(|((f, o), w)| o.steps(i, w, &f.pixels.taps)).collect();
         let from = steps[0].len();
         let nonzeros = Nonzeros { steps: steps.concat(), runs, second: None, masks: None };
         let own = first;

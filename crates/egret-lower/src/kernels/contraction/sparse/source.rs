@@ -35,39 +35,37 @@ impl Source {
         Ok(Source { value: x, at, strides, depth: s.channels.0, products: Products::Floats })
     }
 
-    /// Quads of the input of a convolution of u8, whose channels are a multiple of four: a copy, in planes that begin with whole vectors.
+    /// Quads of the input of a convolution of u8: a copy, in planes that begin with whole vectors. The last one has zeros for channels that are not there.
     pub fn quads(ctx: &mut Ctx, x: ValueId, s: &ConvShape) -> Result<Source, Unsupported> {
         let (from, own) = (ctx.origin(x)?, ctx.access(x).strides);
-        let (pixels, depth): (i64, i64) = (s.input.iter().product(), s.channels.0 / QUAD as i64);
+        let (pixels, quad): (i64, i64) = (s.input.iter().product(), QUAD as i64);
+        let (whole, rest) = (s.channels.0 / quad, s.channels.0 % quad);
+        let depth = whole + i64::from(rest > 0);
         let line = ctx.options.machine.line_bytes as i64 / Elem::I32.size() as i64;
         let strides = [depth * size::apart(pixels, line), size::apart(pixels, line)];
         let at = ctx.scratch(Elem::I32, &[s.n * strides[0]])?;
-        let (mut operands, mut terms) = (vec![], vec![]);
-        let int = DType::I32;
-        let mut sum = None;
-        for byte in 0..QUAD {
-            let access = StridedAccess {
-                offset: byte as i64 * own[1],
-                strides: vec![own[0], QUAD as i64 * own[1], 1],
-            };
-            operands.push(Operand { value: x, dtype: DType::U8, access });
-            let mut add = |term: Term, dtype: DType| {
-                terms.push((term, dtype));
-                terms.len() - 1
-            };
-            let code = add(Term::Operand(byte), DType::U8);
-            let cast = attrs! { to: int, saturate: 1, round: "nearest" };
-            let mut wide = add(Term::Apply(Op::Cast, cast, vec![code]), int);
-            if let Some(sum) = sum {
-                let factor = add(Term::Const(1 << (8 * byte)), int);
-                wide = add(Term::Apply(Op::Mul, attrs! {}, vec![wide, factor]), int);
-                wide = add(Term::Apply(Op::Add, attrs! {}, vec![sum, wide]), int);
+        for (first, planes, bytes) in [(0, whole, quad), (whole, 1, rest)] {
+            if planes * bytes == 0 {
+                continue;
             }
-            sum = Some(wide);
+            let of_bytes = |byte: i64| Operand {
+                value: x,
+                dtype: DType::U8,
+                access: StridedAccess {
+                    offset: (first * quad + byte) * own[1],
+                    strides: vec![own[0], quad * own[1], 1],
+                },
+            };
+            let expr = Expr {
+                dims: vec![s.n, planes, pixels],
+                operands: (0..bytes).map(of_bytes).collect(),
+                terms: quad_of(bytes as usize),
+            };
+            let access =
+                StridedAccess { offset: first * strides[1], strides: vec![strides[0], strides[1], 1] };
+            let inputs = vec![from; bytes as usize];
+            map::run_to(ctx, &expr, &inputs, &Destination { at, access, halo: None })?;
         }
-        let expr = Expr { dims: vec![s.n, depth, pixels], operands, terms };
-        let access = StridedAccess { offset: 0, strides: vec![strides[0], strides[1], 1] };
-        map::run_to(ctx, &expr, &[from; QUAD], &Destination { at, access, halo: None })?;
         Ok(Source { value: x, at, strides, depth, products: Products::Quads })
     }
 
@@ -89,4 +87,27 @@ impl Source {
     pub fn elem(self) -> Elem {
         self.products.operands().1
     }
+}
+
+/// The i32 of so many operands of u8, the first in its low byte.
+fn quad_of(bytes: usize) -> Vec<(Term, DType)> {
+    let int = DType::I32;
+    let mut terms = vec![];
+    let mut add = |term: Term, dtype: DType| {
+        terms.push((term, dtype));
+        terms.len() - 1
+    };
+    let mut sum = None;
+    for byte in 0..bytes {
+        let code = add(Term::Operand(byte), DType::U8);
+        let cast = attrs! { to: int, saturate: 1, round: "nearest" };
+        let mut wide = add(Term::Apply(Op::Cast, cast, vec![code]), int);
+        if let Some(sum) = sum {
+            let factor = add(Term::Const(1 << (8 * byte)), int);
+            wide = add(Term::Apply(Op::Mul, attrs! {}, vec![wide, factor]), int);
+            wide = add(Term::Apply(Op::Add, attrs! {}, vec![sum, wide]), int);
+        }
+        sum = Some(wide);
+    }
+    terms
 }
