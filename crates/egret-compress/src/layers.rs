@@ -77,9 +77,14 @@ pub fn named(found: &[Contraction], name: &str, option: &str) -> Result<(), Erro
     if found.iter().any(|c| c.is(name)) {
         return Ok(());
     }
-    let near = near(name, found.iter().map(|c| c.name.as_str()));
+    Err(unnamed(name, option, found.iter().map(|c| c.name.as_str()), "contraction"))
+}
+
+/// That none of these names is the one that an option has, with those that are near it.
+pub fn unnamed<'a>(name: &str, option: &str, names: impl Iterator<Item = &'a str>, kind: &str) -> Error {
+    let near = near(name, names);
     let hint = if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) };
-    Err(Error::user(format!("{option} {name}: no contraction is called so{hint}")))
+    Error::user(format!("{option} {name}: no {kind} is called so{hint}"))
 }
 
 /// Every contraction: those of the graph in order, then those inside its nodes, then those of functions.

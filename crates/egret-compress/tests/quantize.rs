@@ -537,3 +537,14 @@ fn means_are_put_right_where_held_back_samples_gain() {
         }
     }
 }
+
+/// Layers without a bias have no place for a mean, and the report says so.
+#[test]
+fn means_stay_where_no_layer_has_a_bias() {
+    let nodes = vec![node("Gemm", "layer", &["x", "w"], "y")];
+    let file = File::of(&model(nodes, vec![small("w", &[64, 64])], &[1, 64], "y"));
+    let data = file.0.path().join("x.npy");
+    npz::write(&data, &[("x".into(), random(&[16, 64]))]).expect("a file");
+    let made = quantize(&file.path(), &Quantization { data: vec![data], ..to("int8") }).expect("it works");
+    assert!(made.report.what.ends_with("means stay: no layer has a bias"), "{}", made.report.what);
+}

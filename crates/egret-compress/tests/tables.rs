@@ -175,3 +175,13 @@ fn tables_that_codes_would_spoil_stay() {
     // A column that is the same everywhere has no variance to lose.
     assert_eq!(made(of(32, &|r, c| if c == 3 { 0.125 } else { wave(r, c) }), 0, false), None);
 }
+
+/// A name that nothing has is refused, with the tables that are called nearly so.
+#[test]
+fn tables_are_near_what_skip_misspells() {
+    let nodes = vec![indices(), look("words", "y", 0)];
+    let file = File::of(&model(nodes, vec![table("words", ROWS)], &[2, 3], "y"));
+    let request = Quantization { skip: vec!["wordz".to_owned()], ..to("w8") };
+    let refused = quantize(&file.path(), &request).err().expect("an error").to_string();
+    assert!(refused.contains("no contraction or table is called so; near it: words"), "{refused}");
+}

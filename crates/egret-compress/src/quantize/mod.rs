@@ -26,7 +26,7 @@ use crate::constants::{Constants, Refusal};
 use crate::data::given::Given;
 use crate::data::original;
 use crate::data::reconstruct::Fit;
-use crate::layers::{Contraction, contractions, named};
+use crate::layers::{Contraction, contractions, named, unnamed};
 use crate::report::{Entry, Quantiser, Reason, Report, Verdict};
 use crate::request::Watch;
 use crate::state::{Pack, Resume, State};
@@ -148,7 +148,13 @@ fn quantized(
     let mut found = contractions(&model);
     let tables = tables::find(&model, &request.skip);
     let mut layers = request.skip.iter().filter(|s| !tables.iter().any(|t| t.is(s)));
-    layers.try_for_each(|s| named(&found, s, "--skip"))?;
+    layers.try_for_each(|s| match tables.is_empty() || found.iter().any(|c| c.is(s)) {
+        true => named(&found, s, "--skip"),
+        false => {
+            let names = found.iter().map(|c| c.name.as_str()).chain(tables.iter().flat_map(Table::names));
+            Err(unnamed(s, "--skip", names, "contraction or table"))
+        }
+    })?;
     let skipped = |c: &Contraction| request.skip.iter().any(|s| c.is(s));
     let mut what = to.to_string();
     if request.runtime != Runtime::default() {

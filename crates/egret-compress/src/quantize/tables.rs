@@ -40,6 +40,11 @@ impl Table {
         self.name == name || self.node == name
     }
 
+    /// Its name, and that of the first node that reads it.
+    pub fn names(&self) -> [&str; 2] {
+        [&self.name, &self.node]
+    }
+
     /// Whether it becomes integers.
     pub fn fits(&self) -> bool {
         self.verdict.is_ok()
