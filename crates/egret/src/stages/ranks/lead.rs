@@ -3,7 +3,7 @@
 use super::super::run::{Flight, Staged};
 use super::super::simulate::IN_FLIGHT;
 use super::super::stream::{Give, Streamed};
-use super::wire::{Message, pack, pack_flight, unpack, unpack_flight};
+use super::wire::{Message, pack_flight, unpack, unpack_flight};
 use super::worker::{Made, Work, turn, work};
 use super::{Ranks, Team, out_of_turn};
 use crate::error::{Error, Result};
@@ -121,12 +121,11 @@ impl<R: Ranks> Team<'_, R> {
         to_sink: &Sender<(usize, Vec<Value>)>,
     ) -> Result<()> {
         let mut told = Instant::now();
-        let every = (self.limit / 4).min(Duration::from_secs(1));
+        let every = self.sign();
         loop {
             if told.elapsed() >= every {
                 told = Instant::now();
-                (1..self.ranks.count())
-                    .try_for_each(|to| self.ranks.send(to, pack(&Message::Here, &[])?))?;
+                self.tell_others()?;
             }
             if let Some((from, bytes)) = self.ranks.receive()? {
                 self.last = Instant::now();

@@ -90,7 +90,13 @@ impl<'r, R: Ranks> Team<'r, R> {
         let (staged, fingerprint) = self.compile(plan, options)?;
         let mut waiting: Vec<usize> = (1..self.ranks.count()).collect();
         let began = Instant::now();
+        let (mut told, every) = (began, self.sign());
         while let Some(&first) = waiting.first() {
+            // Ranks that are ready wait for a sign of this one.
+            if told.elapsed() >= every {
+                told = Instant::now();
+                self.tell_others()?;
+            }
             if let Some((from, bytes)) = self.ranks.receive()? {
                 match unpack(&bytes)?.0 {
                     Message::Ready(is) if is == fingerprint => waiting.retain(|r| *r != from),
@@ -111,6 +117,16 @@ impl<'r, R: Ranks> Team<'r, R> {
             }
         }
         Ok(staged)
+    }
+
+    /// How often rank 0 says that it is there.
+    fn sign(&self) -> Duration {
+        (self.limit / 4).min(Duration::from_secs(1))
+    }
+
+    /// Say that rank 0 is there.
+    fn tell_others(&mut self) -> Result<()> {
+        (1..self.ranks.count()).try_for_each(|to| self.ranks.send(to, pack(&Message::Here, &[])?))
     }
 
     /// On rank 0: tell all others that there is nothing more to do, and wait until they know.

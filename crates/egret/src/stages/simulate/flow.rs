@@ -131,7 +131,7 @@ pub(super) fn flow(load: &Load, machines: &Machines) -> Flow {
 fn half(replicas: impl Iterator<Item = usize> + Clone, in_flight: usize) -> usize {
     let groups = replicas.clone().count();
     let longest = replicas.clone().max().unwrap_or(1);
-    let turns = replicas.fold(1usize, |a, b| a / common(a, b) * b).min(MOST_STEPS);
+    let turns = replicas.fold(1usize, |a, b| (a / common(a, b)).saturating_mul(b)).min(MOST_STEPS);
     let turns = if turns * groups > MOST_STEPS { longest } else { turns };
     // Samples come out in bursts of a turn: where it is not whole for all, many of them.
     let least = FEWEST.max(2 * in_flight).max(if turns == longest && groups > 1 { 8 * longest } else { 0 });
@@ -140,4 +140,18 @@ fn half(replicas: impl Iterator<Item = usize> + Clone, in_flight: usize) -> usiz
 
 fn common(a: usize, b: usize) -> usize {
     if b == 0 { a } else { common(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_that_are_too_many_are_not_waited_for() {
+        let primes =
+            [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83];
+        let samples = half(primes.into_iter(), 4);
+        assert!((8 * 83..=MOST_STEPS).contains(&samples), "{samples}");
+        assert_eq!(half([2, 3].into_iter(), 1) % 6, 0);
+    }
 }

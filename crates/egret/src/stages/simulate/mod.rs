@@ -178,10 +178,15 @@ fn carried(plan: &Plan, stages: &[Graph]) -> Vec<u64> {
 /// Predict what a pipeline does on machines.
 ///
 /// # Errors
-/// A value whose sending takes longer than an hour.
+/// A value whose sending takes longer than an hour; stages and links that take no time.
 pub fn predict(load: &Load, machines: &Machines) -> Result<Predicted> {
     fits(load, machines)?;
     let now = flow(load, machines);
+    if load.stages.iter().sum::<u64>() == 0 || now.time == 0 {
+        return Err(Error::user(
+            "the plan says that its stages take no time, so that there is nothing to predict; --measure takes the times of runs here",
+        ));
+    }
     let rate = rate(&now);
     let mut workers =
         vec![Busy { group: 0, computing: 0.0, sending: 0.0, receiving: 0.0 }; machines.workers];
@@ -238,7 +243,6 @@ fn rate(flow: &Flow) -> f64 {
     per_second(flow.samples, flow.time)
 }
 
-/// Infinite where it takes no time.
 fn per_second(samples: u64, nanoseconds: u64) -> f64 {
     samples as f64 * 1e9 / nanoseconds as f64
 }

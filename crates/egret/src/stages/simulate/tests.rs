@@ -157,6 +157,8 @@ fn what_takes_too_long_is_refused() {
     let link = Link { latency: 0, bandwidth: Some(1) };
     let e = predict(&load(&[1], &[1 << 40, 0]), &Machines::even(1, 2, link)).unwrap_err();
     assert!(e.message.contains("longer than an hour"), "{e}");
+    let nothing = predict(&load(&[0, 0], &[0; 3]), &Machines::even(2, 2, link)).unwrap_err();
+    assert!(nothing.message.contains("take no time"), "{nothing}");
     let hour = load(&[1], &[0, 0]).with_times(&[Duration::from_secs(3601)]).unwrap_err();
     assert!(hour.message.contains("an hour"), "{hour}");
 }
