@@ -5,8 +5,8 @@ mod kit;
 use egret::ir::rng::Rng;
 use egret::ir::{Tensor, Value};
 use egret::{Engine, Executable, Options, npz};
-use egret_compress::{Compressed, Precision, Quantization, Runtime, quantize};
-use kit::{File, Stored, fixture, int, model, node, tensor};
+use egret_compress::{Compressed, Precision, Quantization, Runtime, Verdict, quantize};
+use kit::{File, Stored, fixture, floats, int, model, node, tensor};
 use onnx_protobuf::{AttributeProto, GraphProto, Message, ModelProto, NodeProto, TensorProto};
 use std::path::{Path, PathBuf};
 
@@ -305,6 +305,77 @@ fn a_long_way_to_the_end_is_walked_once() {
     let made = made(&file.path(), &data, &runtime("ort"));
     let why = made.report.quantisers.iter().find(|q| q.value == "v0").expect("a reason");
     assert!(!why.placed && why.why.contains("leads to an output of the model alone"), "{why:?}");
+}
+
+/// A depthwise convolution between two others, whose input has channels of very different sizes, and with `both` one of the others reads
+/// that input too.
+fn depthwise(both: bool) -> ModelProto {
+    let mut dw = node("Conv", "dw", &["s", "w1"], "d");
+    dw.attribute.push(int("group", 16));
+    let (reads, kernel) = if both { ("s", 3) } else { ("d", 1) };
+    let nodes = vec![
+        node("Conv", "expand", &["x", "w0", "b0"], "c"),
+        node("Relu", "relu", &["c"], "s"),
+        dw,
+        node("Conv", "project", &["d", "w2"], "y0"),
+        node("Conv", "other", &[reads, "w3"], "y1"),
+        node("Add", "sum", &["y0", "y1"], "y"),
+    ];
+    let expand = (0..256).map(|i| 2f32.powi(-(i / 32)) * ((i * 37 % 101) as f32 / 50.0 - 1.0)).collect();
+    let back = (0..144).map(|i| 2f32.powi(i / 18) * ((i * 29 % 31) as f32 / 30.0 - 0.4)).collect();
+    let weights = vec![
+        floats("w0", &[16, 16, 1, 1], expand),
+        small("b0", &[16], 1e-4),
+        floats("w1", &[16, 1, 3, 3], back),
+        small("w2", &[256, 16, 1, 1], 0.001),
+        small("w3", &[256, 16, kernel, kernel], 0.0001),
+    ];
+    model(nodes, weights, &SHAPE.map(|d| d as i64), "y")
+}
+
+/// Inputs of depthwise layers have a scale for each channel where the runtime takes it, and other layers do not read them.
+#[test]
+fn inputs_of_depthwise_layers_have_a_scale_for_each_channel() {
+    let lost = |both: bool, runtime: &Runtime| {
+        let file = File::of(&depthwise(both));
+        let data = samples(file.0.path(), "x", &SHAPE);
+        let made = made(&file.path(), &data, runtime);
+        let graph = ModelProto::parse_from_bytes(&made.model).expect("a model").graph.unwrap_or_default();
+        let by_channel = runtime.name() == "egret" && !both;
+        let find = |name: &str| graph.initializer.iter().find(|t| t.name == name).expect("a tensor");
+        let read = graph.node.iter().find(|n| n.name == "dw").expect("the layer").input[0].clone();
+        let [from, to] = [maker(&graph, &read), graph.node.iter().find(|n| n.input[0] == "s")]
+            .map(|n| n.expect("a node"));
+        for (at, node) in [from, to].into_iter().enumerate() {
+            let dims: &[i64] = if by_channel { &[16] } else { &[] };
+            assert_eq!(
+                (&find(&node.input[1]).dims[..], &find(&node.input[2]).dims[..]),
+                (dims, dims),
+                "{runtime} {at}"
+            );
+            let axes: Vec<i64> = node.attribute.iter().filter(|a| a.name == "axis").map(|a| a.i).collect();
+            assert_eq!(axes, if by_channel { vec![1] } else { vec![] }, "{runtime} {at}");
+        }
+        let why = &made.report.quantisers.iter().find(|q| q.value == "s").expect("a reason").why;
+        assert_eq!(why.contains("a scale for each of 16 channels"), by_channel, "{why}");
+        let dw = made.report.entries.iter().find(|e| e.name == "dw").expect("a verdict");
+        let Verdict::Quantised { form, .. } = &dw.verdict else { panic!("{dw:?}") };
+        assert_eq!(form.contains("input uint8, a scale per channel"), by_channel, "{form}");
+        let x = random(&SHAPE, 3);
+        let copy = File::new(&made.model);
+        let want = run(&file.path(), Engine::Interp, &x);
+        let [plain, jit] = [Engine::Interp, Engine::Jit].map(|e| run(&copy.path(), e, &x));
+        let off = |got: &[f32]| want.iter().zip(got).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
+        let (plain, jit) = (off(&plain), off(&jit));
+        assert!((plain - jit).abs() <= 0.1 * plain.max(jit), "{plain} {jit}");
+        plain / want.iter().map(|v| v * v).sum::<f32>()
+    };
+    let [own, one] = ["egret", "tensorrt"].map(|name| lost(false, &runtime(name)));
+    assert!(own < 0.5 * one, "{own}, {one} with one scale");
+    for runtime in Runtime::all() {
+        lost(false, runtime);
+        assert!(lost(true, runtime) > own, "{runtime}");
+    }
 }
 
 #[test]

@@ -5,12 +5,15 @@
 use crate::constants::Constants;
 use crate::data::taps::{Taps, floats};
 use crate::integers::grid::Grid;
+use crate::layout::int;
 use crate::names::fresh;
+use crate::quantize::channels::Channels;
 use crate::quantize::fold;
 use crate::quantize::histogram::{Histogram, Range, bytes};
 use crate::quantize::placement::Codes;
 use crate::quantize::places::{Clamp, Edge, Places};
 use crate::stats::{Kind, Stats};
+use egret::ir::Tensor;
 use egret::samples::Samples;
 use egret::{Error, Result};
 use onnx_protobuf::{GraphProto, ModelProto, NodeProto, TensorProto};
@@ -26,6 +29,8 @@ const INT8: i32 = 3;
 #[derive(Clone, Default)]
 pub struct Seen {
     histogram: Histogram,
+    /// Of its channels, where these may have scales of their own.
+    channels: Channels,
     /// Whether some sample had no f32 tensor there.
     other: bool,
 }
@@ -36,6 +41,12 @@ impl Seen {
         let mut out = vec![u8::from(self.other)];
         self.histogram.write(&mut out);
         out
+    }
+
+    /// See a sample.
+    fn see(&mut self, value: &Tensor, numbers: &[f32]) {
+        self.histogram.add(numbers);
+        self.channels.see(value.shape(), numbers);
     }
 
     /// Add what stats have seen.
@@ -49,17 +60,25 @@ impl Seen {
 
 /// What samples, stats, or both together tell of values: of [`Places::sources`], [`ranges`] are made of it.
 ///
+/// `channels` are those of [`Places::channels`]; stats, which hold none, leave one scale.
+///
 /// # Errors
 /// A sample that the model does not take; stats without one of the values.
 pub fn seen(
     model: &ModelProto,
     path: &Path,
     names: &BTreeSet<String>,
+    channels: &BTreeMap<String, usize>,
     samples: Option<&Samples>,
     stats: Option<&Stats>,
     watch: &mut dyn FnMut(usize),
 ) -> Result<BTreeMap<String, Seen>> {
     let mut out: BTreeMap<String, Seen> = names.iter().map(|n| (n.clone(), Seen::default())).collect();
+    for (name, &count) in channels.iter().filter(|_| stats.is_none()) {
+        if let Some(seen) = out.get_mut(name) {
+            seen.channels = Channels::new(count);
+        }
+    }
     if let Some(stats) = stats {
         for (name, seen) in &mut out {
             stats.each(&(Kind::Range, 0, name.clone()), [0; 3], |bytes| seen.add(bytes))?;
@@ -72,8 +91,8 @@ pub fn seen(
         let values = taps.run(sample).map_err(|e| e.at(format!("sample {number}")))?;
         for (name, seen) in &mut out {
             let single = values.get(name).filter(|t| t.dtype() == egret::ir::DType::F32);
-            match single.and_then(floats) {
-                Some(numbers) => seen.histogram.add(&numbers),
+            match single.and_then(|t| Some((t, floats(t)?))) {
+                Some((value, numbers)) => seen.see(value, &numbers),
                 None if taps.lacks(name) => {}
                 None => seen.other = true,
             }
@@ -104,20 +123,24 @@ pub fn ranges(
     let mut out = BTreeMap::new();
     for name in places.edges.keys() {
         let source = places.source(name);
-        let Some(Seen { histogram, other: false }) = seen.get(source) else { continue };
+        let Some(Seen { histogram, channels, other: false }) = seen.get(source) else { continue };
         if histogram.count() == 0 || histogram.bad() > 0 {
             continue;
         }
         let range = match probabilities.contains(source) {
-            true => Range { grid: bytes(0.0, 1.0), method: "probabilities" },
+            true => Range::of(bytes(0.0, 1.0), "probabilities"),
             false if zero_below.contains(name.as_str()) => histogram.clone().above(ZERO_BELOW).range(),
-            false => histogram.range(),
+            false => {
+                let channels = channels.grids();
+                Range { channels, ..histogram.range() }
+            }
         };
         out.insert(name.clone(), range);
     }
     share(places, &mut out);
     if places.runtime.rules().codes == Codes::Symmetric {
-        out.values_mut().for_each(|range| range.grid = symmetric(&range.grid));
+        let grids = out.values_mut().flat_map(|r| std::iter::once(&mut r.grid).chain(&mut r.channels));
+        grids.for_each(|grid| *grid = symmetric(grid));
     }
     let broken =
         places.edges.keys().find(|n| seen.get(places.source(n)).is_some_and(|s| s.histogram.bad() > 0));
@@ -160,7 +183,7 @@ fn share(places: &Places, ranges: &mut BTreeMap<String, Range>) {
             }
             let low = all.iter().map(|e| e.0).fold(0.0, f64::min);
             let high = all.iter().map(|e| e.1).fold(0.0, f64::max);
-            let range = Range { grid: bytes(low, high), method: "shared" };
+            let range = Range::of(bytes(low, high), "shared");
             let theirs = ranges.iter_mut().filter(|(n, _)| of.contains(places.source(n)));
             theirs.for_each(|(_, r)| *r = range.clone());
         }
@@ -184,10 +207,11 @@ fn redundant<'a>(
 ) -> BTreeMap<&'a str, &'a Clamp> {
     let constants = Constants::new(graph);
     let redundant = |(name, clamp): &(&String, &Clamp)| {
-        let Some(Range { grid, .. }) = ranges.get(*name) else { return false };
+        let Some(range) = ranges.get(*name) else { return false };
         let (low, high) = clamp.bounds;
         let all = places.edges.get(*name).map_or(0, BTreeSet::len);
-        grid.code(low) == grid.low && grid.code(high) == grid.high && constants.read_count(name) == all
+        let is = |grid: &Grid| grid.code(low) == grid.low && grid.code(high) == grid.high;
+        range.grids().iter().all(is) && constants.read_count(name) == all
     };
     places.clamps.iter().filter(redundant).map(|(name, clamp)| (name.as_str(), clamp)).collect()
 }
@@ -228,12 +252,14 @@ pub fn put(graph: &mut GraphProto, places: &Places, ranges: &BTreeMap<String, Ra
         let Some(range) = ranges.get(name) else { continue };
         let [scale, zero, codes] =
             ["act_scale", "act_zero_point", "act_quantized"].map(|n| fresh(graph, &format!("{name}_{n}")));
-        graph.initializer.extend(parameters(&range.grid, &scale, &zero));
+        graph.initializer.extend(parameters(range, &scale, &zero));
+        let axis = (!range.channels.is_empty()).then(|| int("axis", 1));
         let node = |op: &str, x: &str, y: String| NodeProto {
             op_type: op.into(),
             name: y.clone(),
             input: vec![x.to_owned(), scale.clone(), zero.clone()],
             output: vec![y],
+            attribute: axis.iter().cloned().collect(),
             ..NodeProto::default()
         };
         let quantize = node("QuantizeLinear", name, codes.clone());
@@ -266,14 +292,17 @@ pub fn put(graph: &mut GraphProto, places: &Places, ranges: &BTreeMap<String, Ra
     fold::drop_unread(graph, bounds);
 }
 
-fn parameters(grid: &Grid, scale: &str, zero: &str) -> [TensorProto; 2] {
+/// Scale and zero point: of one element, or a list of those of the channels.
+fn parameters(range: &Range, scale: &str, zero: &str) -> [TensorProto; 2] {
     let tensor = |name: &str, data_type: i32, raw_data: Vec<u8>| TensorProto {
         name: name.into(),
+        dims: if range.channels.is_empty() { vec![] } else { vec![range.channels.len() as i64] },
         data_type,
         raw_data,
         ..TensorProto::default()
     };
-    let bytes = (grid.scale as f32).to_le_bytes().to_vec();
-    let data_type = if grid.low < 0 { INT8 } else { UINT8 };
-    [tensor(scale, FLOAT, bytes), tensor(zero, data_type, vec![grid.zero as u8])]
+    let scales = range.grids().iter().flat_map(|g| (g.scale as f32).to_le_bytes()).collect();
+    let zeros = range.grids().iter().map(|g| g.zero as u8).collect();
+    let data_type = if range.grid.low < 0 { INT8 } else { UINT8 };
+    [tensor(scale, FLOAT, scales), tensor(zero, data_type, zeros)]
 }

@@ -38,6 +38,8 @@ pub struct Histogram {
 pub struct Range {
     /// The grid of u8.
     pub grid: Grid,
+    /// The grids of the channels, axis 1, where each has its own; else there are none.
+    pub channels: Vec<Grid>,
     /// `minmax`, `percentile` or `mse`.
     pub method: &'static str,
 }
@@ -48,18 +50,40 @@ const METHODS: [&str; 4] = ["minmax", "percentile", "mse", "probabilities"];
 impl Range {
     /// As a part of a record.
     pub fn pack(&self, out: &mut Pack) {
-        out.number(self.grid.scale);
-        out.whole(self.grid.zero as u64);
+        out.whole(self.channels.len() as u64);
+        for grid in std::iter::once(&self.grid).chain(&self.channels) {
+            out.number(grid.scale);
+            out.whole(grid.zero as u64);
+        }
         out.text(self.method);
     }
 
     /// Of a part of a record; `None` where it is none.
     pub fn unpack(parts: &mut Unpack<'_>) -> Option<Range> {
-        let scale = parts.number()?;
-        let zero = i32::from(u8::try_from(parts.whole()?).ok()?);
+        let count = parts.length()?;
+        let mut grid = || {
+            let scale = parts.number()?;
+            let zero = i32::from(u8::try_from(parts.whole()?).ok()?);
+            Some(Grid { scale, zero, low: 0, high: 255 })
+        };
+        let whole = grid()?;
+        let channels = (0..count).map(|_| grid()).collect::<Option<_>>()?;
         let method = parts.text()?;
         let method = METHODS.into_iter().find(|m| *m == method)?;
-        Some(Range { grid: Grid { scale, zero, low: 0, high: 255 }, method })
+        Some(Range { grid: whole, channels, method })
+    }
+
+    /// One grid for a whole value.
+    pub fn of(grid: Grid, method: &'static str) -> Range {
+        Range { grid, channels: vec![], method }
+    }
+
+    /// The grids that the value is rounded to: one, or that of each channel.
+    pub fn grids(&self) -> &[Grid] {
+        match self.channels[..] {
+            [] => std::slice::from_ref(&self.grid),
+            _ => &self.channels,
+        }
     }
 }
 
@@ -270,14 +294,14 @@ impl Histogram {
 
     /// The range of least squared error.
     pub fn range(&self) -> Range {
-        let mut best = Range { grid: bytes(self.low, self.high), method: "minmax" };
+        let mut best = Range::of(bytes(self.low, self.high), "minmax");
         if self.count() < FEW {
             return best;
         }
         for (method, (low, high)) in [("percentile", self.percentile()), ("mse", self.clipped())] {
             let grid = bytes(low, high);
             if self.error(&grid) < self.error(&best.grid) {
-                best = Range { grid, method };
+                best = Range::of(grid, method);
             }
         }
         best

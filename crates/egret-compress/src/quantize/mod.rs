@@ -3,6 +3,7 @@
 
 mod activations;
 mod biases;
+mod channels;
 mod columns;
 pub mod fitted;
 pub mod fold;
@@ -15,6 +16,7 @@ mod smooth;
 #[cfg(test)]
 mod smooth_laws;
 mod tables;
+mod told;
 mod walk;
 pub mod weights;
 
@@ -27,7 +29,7 @@ use crate::data::given::Given;
 use crate::data::original;
 use crate::data::reconstruct::Fit;
 use crate::layers::{Contraction, contractions, named, unnamed};
-use crate::report::{Entry, Quantiser, Reason, Report, Verdict};
+use crate::report::{Entry, Reason, Report, Verdict};
 use crate::request::Watch;
 use crate::state::{Pack, Resume, State};
 use crate::stats::{Head, Stats};
@@ -345,7 +347,8 @@ impl Activations {
         let places = Places::new(graph, &Constants::new(graph), &inputs.concat(), runtime);
         let all = samples.map_or(0, Samples::len);
         let mut watch = |at| watch(at, all, "samples");
-        let seen = activations::seen(model, path, &places.sources(), samples, stats, &mut watch)?;
+        let names = places.sources();
+        let seen = activations::seen(model, path, &names, &places.channels, samples, stats, &mut watch)?;
         let ranges = activations::ranges(model, &places, &seen)?;
         Ok(Activations { places, ranges })
     }
@@ -387,8 +390,14 @@ impl Activations {
         let graph = model.graph.get_or_default();
         let places = Places::new(graph, &Constants::new(graph), &inputs.concat(), &Runtime::default());
         let has = |name: &String| places.edges.contains_key(name);
-        let ranges =
-            self.ranges.iter().filter(|(n, _)| has(n)).map(|(n, r)| (n.clone(), r.clone())).collect();
+        let of = |(name, range): (&String, &Range)| {
+            let mut range = range.clone();
+            if !places.channels.contains_key(name) {
+                range.channels.clear();
+            }
+            (name.clone(), range)
+        };
+        let ranges = self.ranges.iter().filter(|(n, _)| has(n)).map(of).collect();
         Activations { places, ranges }
     }
 
@@ -398,45 +407,26 @@ impl Activations {
         !inputs.is_empty() && inputs.iter().all(has)
     }
 
+    /// Whether one of these inputs has a scale for each channel.
+    fn by_channel(&self, graph: &GraphProto, inputs: &[Edge]) -> bool {
+        let range = |&(node, slot): &Edge| self.ranges.get(&graph.node[node].input[slot]);
+        inputs.iter().filter_map(range).any(|range| !range.channels.is_empty())
+    }
+
     /// What runs them.
     pub fn runtime(&self) -> &Runtime {
         &self.places.runtime
     }
 
-    /// The step between the numbers that a value can be, if it has a range.
+    /// The step between the numbers that a value can be, if it has a range; of one whose channels have steps of their own, that of all
+    /// of them together.
     pub fn step(&self, name: &str) -> Option<f64> {
         self.ranges.get(name).map(|r| r.grid.scale)
-    }
-
-    /// The ranges, by value.
-    pub fn report(&self) -> Vec<crate::report::Range> {
-        let of = |(name, range): (&String, &Range)| crate::report::Range {
-            name: name.clone(),
-            low: range.grid.value(range.grid.low),
-            high: range.grid.value(range.grid.high),
-            method: range.method,
-        };
-        self.ranges.iter().map(of).collect()
     }
 
     /// By what a node gives in this graph, what it gives when the clamp behind it has been taken out.
     fn results(&self, graph: &GraphProto) -> BTreeMap<String, String> {
         activations::results(graph, &self.places, &self.ranges)
-    }
-
-    /// What became of each value that could be bytes, and why.
-    pub fn quantisers(&self) -> Vec<Quantiser> {
-        let mut out: Vec<Quantiser> = vec![];
-        for (value, why) in &self.places.why {
-            let placed = self.ranges.contains_key(value);
-            let lost = "; but samples gave it no range: it holds no f32, or what is no finite number";
-            let why = format!("{why}{}", if placed { "" } else { lost });
-            out.push(Quantiser { value: value.clone(), placed, why });
-        }
-        for (value, why) in &self.places.why_not {
-            out.push(Quantiser { value: value.clone(), placed: false, why: why.clone() });
-        }
-        out
     }
 }
 
@@ -462,7 +452,8 @@ pub fn all_seen(
     };
     let names: BTreeSet<String> = Runtime::all().iter().flat_map(of).collect();
     let all = samples.map_or(0, Samples::len);
-    activations::seen(model, path, &names, samples, stats, &mut |at| watch(at, all, "samples"))
+    let mut watch = |at| watch(at, all, "samples");
+    activations::seen(model, path, &names, &BTreeMap::new(), samples, stats, &mut watch)
 }
 
 /// That something is quantised.
@@ -581,7 +572,12 @@ pub fn put(
             first.extend(bias.and_then(|bias| bias.put(graph, &made)));
         }
         let sqnr = (lost > 0.0).then(|| 10.0 * (energy / lost).log10());
-        let form = forms.join("; ") + if covered { "; input uint8" } else { "" } + &note;
+        let input = match covered {
+            true if activations.by_channel(graph, inputs) => "; input uint8, a scale per channel",
+            true => "; input uint8",
+            false => "",
+        };
+        let form = forms.join("; ") + input + &note;
         let mut entry =
             verdict(Verdict::Quantised { form, before: sizes[0], after: sizes[1], sqnr, output });
         entry.weight = Some((names.join(", "), count, zeros));

@@ -4,8 +4,9 @@
 use crate::constants::Constants;
 use crate::contractions::{kind, name};
 use crate::flat;
+use crate::layout::integer;
 use crate::numbers;
-use crate::quantize::placement::{Clamps, Does, Readers, Row, Rules, Runtime};
+use crate::quantize::placement::{Clamps, Does, Readers, Row, Rules, Runtime, Scales};
 use onnx_protobuf::{GraphProto, NodeProto};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +33,8 @@ pub struct Places {
     pub clamps: BTreeMap<String, Clamp>,
     /// Values that have one scale and one zero point: the result and the operands of an operator.
     pub shared: Vec<Vec<String>>,
+    /// How many channels values have that may have a scale for each.
+    pub channels: BTreeMap<String, usize>,
     /// Why values are bytes.
     pub why: BTreeMap<String, String>,
     /// Why values are not, of those that operators with rows read or make.
@@ -58,6 +61,7 @@ impl Places {
         }
         walk.clamps();
         walk.readers();
+        walk.channels();
         walk.reasons();
         walk.out
     }
@@ -358,6 +362,32 @@ impl<'a> Walk<'a> {
             None => self.producers.get(value).copied(),
         };
         by.is_some_and(|at| self.out.same.contains_key(value) || self.is_integer(at))
+    }
+
+    /// Values whose bytes nothing but depthwise convolutions reads.
+    fn channels(&mut self) {
+        if self.rules.scales == Scales::One {
+            return;
+        }
+        let places = &self.out;
+        let shares = |name: &String| places.shared.iter().any(|names| names.contains(name));
+        let alone = places.edges.iter().filter(|(n, _)| !places.same.contains_key(*n) && !shares(n));
+        let channels: Vec<(String, usize)> =
+            alone.filter_map(|(name, edges)| Some((name.clone(), self.depthwise(edges)?))).collect();
+        self.out.channels.extend(channels);
+    }
+
+    /// The number of channels of what depthwise convolutions of one filter a channel read, if all of these edges are inputs of such.
+    fn depthwise(&self, edges: &BTreeSet<Edge>) -> Option<usize> {
+        let channels = |&(at, slot): &Edge| {
+            let node = &self.graph.node[at];
+            let groups = integer(node, "group", 1);
+            let weight = self.constants.find_shared(node.input.get(1)?).ok()?.place.of(self.graph)?;
+            let fits = weight.dims.first() == Some(&groups) && weight.dims.get(1) == Some(&1);
+            (slot == 0 && node.op_type == "Conv" && groups > 1 && fits).then_some(groups as usize)
+        };
+        let first = channels(edges.first()?)?;
+        edges.iter().all(|edge| channels(edge) == Some(first)).then_some(first)
     }
 
     /// Why values that operators with rows read or make are not bytes.

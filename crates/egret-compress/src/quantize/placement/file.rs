@@ -1,6 +1,6 @@
 //! The files of runtimes: their keys and words, and what is refused. `ir-spec/rules/README.md` describes them.
 
-use super::{Biases, Clamps, Codes, Does, Readers, Row, Rules};
+use super::{Biases, Clamps, Codes, Does, Readers, Row, Rules, Scales};
 use crate::movers::MOVERS;
 use egret::frontend::operators;
 use egret::{Error, Result, near};
@@ -16,6 +16,10 @@ trait Word: Copy + 'static {
 
 impl Word for Codes {
     const WORDS: &[(&str, Codes)] = &[("uint8", Codes::Unsigned), ("int8", Codes::Symmetric)];
+}
+
+impl Word for Scales {
+    const WORDS: &[(&str, Scales)] = &[("one", Scales::One), ("channels", Scales::OfChannels)];
 }
 
 impl Word for Biases {
@@ -49,7 +53,7 @@ const ALL_MOVERS: &str = "@movers";
 /// The operators that multiply by weights which quantisation knows.
 const PRODUCTS: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
 
-const KEYS: [&str; 6] = ["title", "codes", "biases", "clamps", "readers", "row"];
+const KEYS: [&str; 7] = ["title", "codes", "scales", "biases", "clamps", "readers", "row"];
 const ROW_KEYS: [&str; 4] = ["ops", "but", "does", "why"];
 
 /// A file on its way to rules.
@@ -76,11 +80,20 @@ pub fn read(name: &str, file: &str, text: &str) -> Result<Rules> {
         name: name.to_owned(),
         title: r.string(&table, &whole, "title")?.0.to_owned(),
         codes: r.word(&table, &whole, "codes")?,
+        scales: match table.contains_key("scales") {
+            true => r.word(&table, &whole, "scales")?,
+            false => Scales::One,
+        },
         biases: r.word(&table, &whole, "biases")?,
         clamps: r.word(&table, &whole, "clamps")?,
         readers: r.word(&table, &whole, "readers")?,
         rows: vec![],
     };
+    if let (Scales::OfChannels, Biases::Products, Some(scales)) =
+        (rules.scales, rules.biases, table.get("scales"))
+    {
+        return Err(r.fault(&scales.span(), "`scales` of channels go with `biases` that are floats"));
+    }
     for row in list {
         let row = r.row(row, &rules)?;
         rules.rows.push(row);
@@ -214,6 +227,9 @@ mod tests {
                     [[row]]\nops = ['Conv', 'Gemm']\ndoes = 'multiplies to bytes'\nwhy = 'it does'\n";
         let rules = read("mine", "mine.toml", &format!("{HEAD}{rows}")).expect("rules");
         assert_eq!((rules.name.as_str(), rules.title.as_str()), ("mine", "X"));
+        assert_eq!(rules.scales, Scales::One, "where nothing is said");
+        let said = read("mine", "mine.toml", &format!("scales = 'channels'\n{HEAD}{rows}")).expect("rules");
+        assert_eq!(said.scales, Scales::OfChannels);
         assert_eq!((rules.does("Slice"), rules.does("Tile")), (Some(Does::Moves), None));
         assert_eq!(rules.rows[0].ops.len(), MOVERS.len() - 1);
         assert_eq!(rules.row("Gemm").map(|r| (r.does, r.why.as_str())), {
@@ -228,6 +244,14 @@ mod tests {
             (
                 told("title = 'X'\ncodes = 'uint9'\nrow = []"),
                 "mine.toml:2: `codes` is one of \"uint8\", \"int8\"",
+            ),
+            (
+                told(&format!("scales = 'many'\n{HEAD}row = []")),
+                "mine.toml:1: `scales` is one of \"one\", \"channels\"",
+            ),
+            (
+                told(&format!("scales = 'channels'\n{}row = []", HEAD.replace("floats", "int32"))),
+                "mine.toml:1: `scales` of channels go with `biases` that are floats",
             ),
             (told("title = \n"), "mine.toml:1: "),
             (told("titel = 'X'"), "mine.toml:1: unknown key `titel`; write title, codes,"),

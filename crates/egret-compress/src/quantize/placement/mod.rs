@@ -115,6 +115,15 @@ pub enum Clamps {
     AreTheCodes,
 }
 
+/// How many scales and zero points the bytes of a value have.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Scales {
+    /// One of each.
+    One,
+    /// As many as it has channels, where depthwise convolutions alone read the bytes.
+    OfChannels,
+}
+
 /// Which readers of a value that is bytes read the bytes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Readers {
@@ -166,6 +175,8 @@ pub struct Rules {
     pub title: String,
     /// The bytes of values.
     pub codes: Codes,
+    /// Scales of these.
+    pub scales: Scales,
     /// Biases.
     pub biases: Biases,
     /// Clamps.
