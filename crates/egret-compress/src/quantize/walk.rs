@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The most bytes of values that are kept. Where they would be more, layers are computed from earlier values.
-const ROOM: usize = 1 << 30;
+const ROOM: usize = 1 << 29;
 /// The most rounds that compute again what others have computed.
 const AGAIN: usize = 32;
 

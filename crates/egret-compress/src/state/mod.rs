@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 const MAGIC: &[u8; 8] = b"EGRSTATE";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of a hash.
 const HASH: usize = 32;
 /// Bytes before the records.
