@@ -28,14 +28,15 @@ fn a_target_has_what_its_base_has() {
         ["x86-64-v4", "x86-64-v4-vnni", "x86-64-v4-amx"].map(|t| Machine::of(t).unwrap().clone());
     let named = |m: &Machine, name: &str| Machine { name: name.into(), isa: name.into(), ..m.clone() };
     let mut dots = named(&v4, "x86-64-v4-vnni");
-    dots.costs.byte_macs = 200;
+    (dots.costs.byte_macs, dots.costs.sparse_quad_price) = (200, 13);
     assert_eq!(vnni, dots);
-    let tiles = Machine {
+    let mut tiles = Machine {
         tile_registers: 8,
         byte_tiles: vec![(32, 32)],
         half_vectors: 0,
         ..named(&vnni, "x86-64-v4-amx")
     };
+    tiles.costs.sparse_quad_price = 56;
     assert_eq!(amx, tiles);
 }
 

@@ -85,6 +85,9 @@ impl MostlyZeros {
 /// See [`MostlyZeros::quads`].
 fn quads(t: &Tensor) -> Option<u8> {
     let [outputs, channels, taps @ ..] = t.shape() else { return None };
+    if taps.is_empty() {
+        return None;
+    }
     let quads = Quads::new(*outputs, *channels, taps.iter().product())?;
     let count = match t.dtype() {
         DType::I8 => quads.nonzeros(t.bytes()).count(),
@@ -122,7 +125,7 @@ mod tests {
         let of = |t: &Tensor| MostlyZeros::of(t).expect("mostly zeros");
         let zeros = of(&Tensor::new(&[2, 3, 4], weights.clone()));
         // 133 in the first row, 130 in the first column.
-        assert_eq!(zeros, MostlyZeros { parts: 2, quads: None, sums: Some([8, 8]) });
+        assert_eq!(zeros, MostlyZeros { parts: 2, quads: Some(6), sums: Some([8, 8]) });
         let wide: Vec<i32> = weights.iter().map(|w| i32::from(*w)).collect();
         assert_eq!(of(&Tensor::new(&[2, 3, 4], wide.clone())), zeros);
         let floats: Vec<f32> = wide.iter().map(|w| *w as f32).collect();

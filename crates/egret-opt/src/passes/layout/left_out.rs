@@ -9,12 +9,15 @@
 
 use super::planes::keeps_layout;
 use crate::cost::CostModel;
-use crate::passes::flow::{Network, UNBOUNDED};
+use crate::passes::flow::Network;
 use egret_ir::{Dim, Graph, Node, NodeId, Op, ValueId, Zeros};
 use std::collections::BTreeSet;
 
 /// Multiply-adds of floats that take as long as moving an element between the layouts: a quarter of a nanosecond.
 const PRICE_OF_MOVE: u64 = 14;
+
+/// The most that a side of the cut costs for one convolution or value: more than any that is computed, and sums of these are integers.
+const MOST: u64 = 1 << 40;
 
 /// The sides of the cut: channels first, channels last.
 const FIRST: usize = 0;
@@ -63,7 +66,7 @@ impl LeftOut {
         let mut at = vec![None; graph.node_ids().iter().map(|n| n.0 as usize + 1).max().unwrap_or(0)];
         for (i, &(id, saved)) in of_bytes.iter().enumerate() {
             at[id.0 as usize] = Some(begin + i);
-            network.join(FIRST, begin + i, saved.min(UNBOUNDED));
+            network.join(FIRST, begin + i, saved.min(MOST));
         }
         for id in graph.node_ids() {
             let node = graph.node(id);
@@ -75,8 +78,8 @@ impl LeftOut {
             for v in [node.operand(0), node.results[0]] {
                 let (region, price) =
                     (2 + regions.find(v), PRICE_OF_MOVE.saturating_mul(elements(graph, v)));
-                network.join(own, region, price.min(UNBOUNDED));
-                network.join(region, own, price.min(UNBOUNDED));
+                network.join(own, region, price.min(MOST));
+                network.join(region, own, price.min(MOST));
             }
         }
         network.fill(FIRST, LAST);
@@ -99,33 +102,41 @@ fn elements(graph: &Graph, v: ValueId) -> u64 {
 
 /// Values that lie alike, as what computes one from the other keeps the layout: sets of them, each by one of its members.
 struct Regions {
-    parents: Vec<usize>,
+    of: Vec<usize>,
 }
 
 impl Regions {
     fn of(graph: &Graph) -> Regions {
-        let mut regions = Regions { parents: (0..graph.value_count()).collect() };
+        let mut regions = Regions { of: (0..graph.value_count()).collect() };
         for id in graph.node_ids() {
             let node = graph.node(id);
             if node.op != Op::Concat && !keeps_layout(graph, node) || node.op == Op::Conv {
                 continue;
             }
             let of = |v: &&ValueId| graph.as_const(**v).is_none();
-            let all: Vec<ValueId> =
-                node.operands.iter().flatten().filter(of).chain(&node.results).copied().collect();
+            let all = node.operands.iter().flatten().filter(of).chain(&node.results);
+            let all: Vec<usize> = all.map(|v| v.0 as usize).collect();
             for pair in all.windows(2) {
-                let [a, b] = [regions.find(pair[0]), regions.find(pair[1])];
-                regions.parents[a.max(b)] = a.min(b);
+                let [a, b] = [regions.root(pair[0]), regions.root(pair[1])];
+                regions.of[a.max(b)] = a.min(b);
             }
+        }
+        for v in 0..regions.of.len() {
+            regions.of[v] = regions.root(v);
         }
         regions
     }
 
-    fn find(&self, v: ValueId) -> usize {
-        let mut at = v.0 as usize;
-        while self.parents[at] != at {
-            at = self.parents[at];
+    /// The member of a value's set that stands for it, while sets are made.
+    fn root(&mut self, mut v: usize) -> usize {
+        while self.of[v] != v {
+            self.of[v] = self.of[self.of[v]];
+            v = self.of[v];
         }
-        at
+        v
+    }
+
+    fn find(&self, v: ValueId) -> usize {
+        self.of[v.0 as usize]
     }
 }
