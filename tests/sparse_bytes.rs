@@ -31,7 +31,7 @@ impl Net {
     }
 
     fn cast(&mut self, x: ValueId, to: DType) -> ValueId {
-        self.emit(Op::Cast, attrs! { to: to, saturate: 1, round: "nearest" }, &[x])
+        cast(&mut self.b, x, to)
     }
 
     /// Weights of i8 of which one in `one_of` is not zero; all of some outputs are zero.
@@ -113,6 +113,18 @@ fn draw(seed: u64) -> Option<(Graph, Vec<Value>)> {
     Some((net.b.graph, vec![Value::Tensor(x)]))
 }
 
+fn cast(b: &mut Builder, x: ValueId, to: DType) -> ValueId {
+    b.emit(Op::Cast, attrs! { to: to, saturate: 1, round: "nearest" }, &[x]).expect("a node")
+}
+
+/// The sums of a convolution whose window is one pixel.
+fn of_one_tap(b: &mut Builder, operands: [ValueId; 2]) -> ValueId {
+    let attrs = attrs! {
+        strides: vec![1; 2], dilations: vec![1, 1], pads: vec![0; 4], groups: 1, layout: "channels_first",
+    };
+    b.emit(Op::Conv, attrs, &operands).expect("sums")
+}
+
 fn bits(values: &[Value]) -> Vec<Vec<u8>> {
     values.iter().map(|v| v.as_tensor().expect("a tensor").bytes().to_vec()).collect()
 }
@@ -170,14 +182,8 @@ fn sums_beyond_floats_stay_integers() {
             b.input("x", Type::Tensor(Tensor::new(&[1, channels, 4, 16], vec![0u8; channels * 64]).ty()));
         let weights = (0..16 * channels).map(|i| if i % 8 == 0 { size } else { 0 }).collect::<Vec<i8>>();
         let w = b.constant(Tensor::new(&[16, channels, 1, 1], weights));
-        let cast = |b: &mut Builder, x, to: DType| {
-            b.emit(Op::Cast, attrs! { to: to, saturate: 1, round: "nearest" }, &[x]).expect("a node")
-        };
         let (x, w) = (cast(&mut b, x, DType::I32), cast(&mut b, w, DType::I32));
-        let attrs = attrs! {
-            strides: vec![1; 2], dilations: vec![1, 1], pads: vec![0; 4], groups: 1, layout: "channels_first",
-        };
-        let sums = b.emit(Op::Conv, attrs, &[x, w]).expect("sums");
+        let sums = of_one_tap(&mut b, [x, w]);
         let y = cast(&mut b, sums, DType::F32);
         b.output("y", y);
         pipeline::lower(b.graph, &options("x86-64-v3", 1), &BTreeMap::new()).expect("a program").program
@@ -203,15 +209,9 @@ fn weights_that_wrap_are_as_large_as_they_become() {
         let input = b.input("x", Type::Tensor(x.ty()));
         let weights = (0..4 * channels).map(|i| if i % 3 == 0 { -1 } else { 0 }).collect::<Vec<i8>>();
         let mut w = b.constant(Tensor::new(&[4, channels, 1, 1], weights));
-        let cast = |b: &mut Builder, x, to: DType| {
-            b.emit(Op::Cast, attrs! { to: to, saturate: 1, round: "nearest" }, &[x]).expect("a node")
-        };
         w = cast(&mut b, w, between);
         let (x32, w32) = (cast(&mut b, input, DType::I32), cast(&mut b, w, DType::I32));
-        let attrs = attrs! {
-            strides: vec![1; 2], dilations: vec![1, 1], pads: vec![0; 4], groups: 1, layout: "channels_first",
-        };
-        let sums = b.emit(Op::Conv, attrs, &[x32, w32]).expect("sums");
+        let sums = of_one_tap(&mut b, [x32, w32]);
         let y = cast(&mut b, sums, DType::F32);
         b.output("y", y);
         let inputs = [Value::Tensor(x)];
@@ -245,14 +245,8 @@ fn a_dense_neighbour_and_odd_channels_leave_the_others_sparse() {
                 if kept { (rng.bits() % 255) as i8 } else { 0 }
             });
             let w = b.constant(Tensor::new(&[pair[1], pair[0], 1, 1], weights.collect::<Vec<i8>>()));
-            let cast = |b: &mut Builder, x, to: DType| {
-                b.emit(Op::Cast, attrs! { to: to, saturate: 1, round: "nearest" }, &[x]).expect("a node")
-            };
             let (x32, w32) = (cast(&mut b, y, DType::I32), cast(&mut b, w, DType::I32));
-            let attrs = attrs! {
-                strides: vec![1; 2], dilations: vec![1, 1], pads: vec![0; 4], groups: 1, layout: "channels_first",
-            };
-            let sums = b.emit(Op::Conv, attrs, &[x32, w32]).expect("sums");
+            let sums = of_one_tap(&mut b, [x32, w32]);
             let floats = cast(&mut b, sums, DType::F32);
             let scale = b.constant(Tensor::scalar(0.01f32));
             let scaled = b.emit(Op::Mul, attrs! {}, &[floats, scale]).expect("a product");

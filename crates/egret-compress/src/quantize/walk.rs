@@ -174,22 +174,11 @@ fn info(name: &str, tensor: &Tensor) -> Option<ValueInfoProto> {
     Some(ValueInfoProto { name: name.to_owned(), type_: Some(ty).into(), ..ValueInfoProto::default() })
 }
 
-/// `TensorProto.DataType` of values that are kept.
+/// `TensorProto.DataType` of values that are kept: not of text, of floats of a byte or less, or of integers of less than one.
 fn code(dtype: DType) -> Option<i32> {
-    Some(match dtype {
-        DType::F32 => 1,
-        DType::U8 => 2,
-        DType::I8 => 3,
-        DType::U16 => 4,
-        DType::I16 => 5,
-        DType::I32 => 6,
-        DType::I64 => 7,
-        DType::Bool => 9,
-        DType::F16 => 10,
-        DType::F64 => 11,
-        DType::BF16 => 16,
-        _ => return None,
-    })
+    let packed = matches!(dtype, DType::I2 | DType::U2 | DType::I4 | DType::U4);
+    let kept = if dtype.is_float() { dtype.size() > 1 } else { dtype != DType::String && !packed };
+    i32::try_from(dtype.abi_code()).ok().filter(|_| kept)
 }
 
 #[cfg(test)]
