@@ -327,3 +327,32 @@ fn the_command_ends_when_a_stage_does_and_stages_when_the_command_does() {
         }
     }
 }
+
+/// Time in which the command does not run is not held against its stages.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_command_that_was_stopped_with_its_stages_goes_on() {
+    let dir = temp();
+    let (plan, read) = partition(&dir, &model("simple_cnn"), 2);
+    let batch = save(&dir, "batch.npz", &[(&read.inputs[0].name, &numbers(&[2000, 1, 28, 28], 0))]);
+    let out = path(&dir, "out");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egret"));
+    command.args(["run", "--plan", &plan, "--data", &batch, "-o", &out, "--transport", "process"]);
+    let mut child = command.args(["--timeout", "10"]).spawn().unwrap();
+    let began = Instant::now();
+    while !Path::new(&out).join("0003.npz").exists() {
+        assert!(began.elapsed() < LONG);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let stages = running(&plan).into_iter().map(|(_, pid)| pid);
+    let all: Vec<String> = std::iter::once(child.id().to_string()).chain(stages).collect();
+    assert_eq!(all.len(), 3, "it ended before it was stopped");
+    let signal =
+        |signal: &str| assert!(Command::new("kill").arg(signal).args(&all).status().unwrap().success());
+    signal("-STOP");
+    std::thread::sleep(Duration::from_secs(12));
+    // Stages answer after the command has looked.
+    signal("-CONT");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(names(Path::new(&out)).len(), 2000);
+}

@@ -4,6 +4,7 @@
 //! The graph is cut when all passes have run, between kernels: no rewrite looks across a cut that was not there, and no fusion is undone. Stages are
 //! compiled as they are ([`Staged`]), so that results are those of the whole to the bit.
 
+mod awake;
 mod form;
 mod held;
 mod opened;

@@ -33,13 +33,15 @@ enum Event<'s> {
 struct Waits {
     /// Samples that it has. Below 0 while one that it has handed on is heard of from it, and not yet from where it came.
     samples: isize,
-    /// When it got the first of them, or handed one on.
-    since: Instant,
+    /// When it got the first of them, or handed one on, by the clock.
+    since: Duration,
 }
 
 /// Where all samples are.
 struct Flights<'s> {
     waits: Vec<Waits>,
+    /// The time of the clock.
+    now: Duration,
     /// Samples that were given and have not come back.
     out: usize,
     /// Results that came before those of samples before them.
@@ -123,6 +125,7 @@ impl<R: Ranks> Team<'_, R> {
         let mut told = Instant::now();
         let every = self.sign();
         loop {
+            flights.now = self.clock.look();
             if told.elapsed() >= every {
                 told = Instant::now();
                 self.tell_others()?;
@@ -251,7 +254,8 @@ impl Permits {
 impl<'s> Flights<'s> {
     fn new(ranks: usize, stages: usize) -> Flights<'s> {
         Flights {
-            waits: vec![Waits { samples: 0, since: Instant::now() }; ranks],
+            waits: vec![Waits { samples: 0, since: Duration::ZERO }; ranks],
+            now: Duration::ZERO,
             out: 0,
             early: BTreeMap::new(),
             next: 0,
@@ -270,7 +274,7 @@ impl<'s> Flights<'s> {
         let waits = &mut self.waits[rank];
         waits.samples += 1;
         if waits.samples == 1 {
-            waits.since = Instant::now();
+            waits.since = self.now;
         }
     }
 
@@ -278,12 +282,12 @@ impl<'s> Flights<'s> {
     fn left(&mut self, rank: usize) {
         let waits = &mut self.waits[rank];
         waits.samples -= 1;
-        waits.since = Instant::now();
+        waits.since = self.now;
     }
 
     /// A rank that has kept a sample for too long.
     fn late(&self, limit: Duration) -> Option<usize> {
-        let late = |w: &Waits| w.samples > 0 && w.since.elapsed() > limit;
+        let late = |w: &Waits| w.samples > 0 && self.now.saturating_sub(w.since) > limit;
         self.waits.iter().position(late)
     }
 

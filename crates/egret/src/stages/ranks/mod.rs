@@ -17,6 +17,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+use super::awake::Awake;
 use super::run::Staged;
 use super::simulate::{Group, in_turn};
 use crate::error::{Error, ErrorKind, Result};
@@ -60,6 +61,8 @@ pub trait Ranks {
 pub struct Team<'r, R> {
     ranks: &'r mut R,
     limit: Duration,
+    /// What others are waited for by.
+    clock: Awake,
     /// When something happened last, which says how long to wait for the next.
     last: Instant,
     /// Who has which stages, once the plan is known.
@@ -72,7 +75,7 @@ const LOOK: [Duration; 2] = [Duration::from_micros(10), Duration::from_micros(50
 impl<'r, R: Ranks> Team<'r, R> {
     /// Ranks of which one that does not answer within a limit, when it compiles or has a sample, counts as lost.
     pub fn new(ranks: &'r mut R, limit: Duration) -> Team<'r, R> {
-        Team { ranks, limit, last: Instant::now(), groups: vec![] }
+        Team { ranks, limit, clock: Awake::new(limit), last: Instant::now(), groups: vec![] }
     }
 
     /// How many ranks there are.
@@ -89,8 +92,8 @@ impl<'r, R: Ranks> Team<'r, R> {
     pub fn open(&mut self, plan: &Path, options: &Options) -> Result<Staged> {
         let (staged, fingerprint) = self.compile(plan, options)?;
         let mut waiting: Vec<usize> = (1..self.ranks.count()).collect();
-        let began = Instant::now();
-        let (mut told, every) = (began, self.sign());
+        let began = self.clock.look();
+        let (mut told, every) = (Instant::now(), self.sign());
         while let Some(&first) = waiting.first() {
             // Ranks that are ready wait for a sign of this one.
             if told.elapsed() >= every {
@@ -110,13 +113,18 @@ impl<'r, R: Ranks> Team<'r, R> {
                     }
                     _ => return Err(out_of_turn(from)),
                 }
-            } else if began.elapsed() > self.limit {
+            } else if self.over(began) {
                 return Err(self.lost(first, "to compile"));
             } else {
                 std::thread::sleep(LOOK[1]);
             }
         }
         Ok(staged)
+    }
+
+    /// Whether others had longer than they may since a time of the clock.
+    fn over(&mut self, since: Duration) -> bool {
+        self.clock.look().saturating_sub(since) > self.limit
     }
 
     /// How often rank 0 says that it is there.
@@ -138,7 +146,7 @@ impl<'r, R: Ranks> Team<'r, R> {
             self.ranks.send(to, pack(&Message::End, &[])?)?;
         }
         let mut waiting: Vec<usize> = (1..self.ranks.count()).collect();
-        let began = Instant::now();
+        let began = self.clock.look();
         while !waiting.is_empty() || !self.ranks.sent()? {
             match self.ranks.receive()? {
                 // What else comes was sent before.
@@ -146,7 +154,7 @@ impl<'r, R: Ranks> Team<'r, R> {
                     waiting.retain(|r| *r != from);
                 }
                 Some(_) => {}
-                None if began.elapsed() > self.limit => {
+                None if self.over(began) => {
                     return Err(self.lost(waiting.first().copied().unwrap_or(0), "to end"));
                 }
                 None => std::thread::sleep(LOOK[1]),
@@ -188,9 +196,9 @@ impl<'r, R: Ranks> Team<'r, R> {
             talked
         })?;
         self.ranks.send(0, pack(&Message::Gone, &[])?)?;
-        let began = Instant::now();
+        let began = self.clock.look();
         while !self.ranks.sent()? {
-            if began.elapsed() > self.limit {
+            if self.over(began) {
                 return Err(self.lost(0, "to end"));
             }
             std::thread::sleep(LOOK[1]);
@@ -204,13 +212,14 @@ impl<'r, R: Ranks> Team<'r, R> {
         to_work: &Sender<(usize, Work<'s>)>,
         from_work: &Receiver<Made<'s>>,
     ) -> Result<()> {
-        let mut heard = Instant::now();
+        let mut heard = self.clock.look();
         loop {
+            self.clock.look();
             match self.ranks.receive()? {
                 Some((from, bytes)) => {
                     self.last = Instant::now();
                     if from == 0 {
-                        heard = self.last;
+                        heard = self.clock.now();
                     }
                     match unpack(&bytes)?.0 {
                         Message::Sample(number, ..) => drop(to_work.send((number, Work::Came(bytes)))),
@@ -219,7 +228,7 @@ impl<'r, R: Ranks> Team<'r, R> {
                         _ => return Err(out_of_turn(from)),
                     }
                 }
-                None if heard.elapsed() > self.limit => return Err(self.lost(0, "for a sign")),
+                None if self.over(heard) => return Err(self.lost(0, "for a sign")),
                 None => {}
             }
             if let Some(made) = self.wait(from_work) {
