@@ -17,7 +17,7 @@ fn without_mpi_it_is_refused_with_what_to_install() {
 
 #[cfg(feature = "mpi")]
 mod with {
-    use super::kit::stages::{FAR, PICK, numbers, partition, save, write};
+    use super::kit::stages::{FAR, PICK, TOWERS, for_towers, numbers, partition, save, with_copies, write};
     use super::kit::{egret, model, names, path, temp, text, works};
     use std::fs::{self, File};
     use std::path::Path;
@@ -105,7 +105,17 @@ mod with {
         for (k, n) in [5, 1, 70, 0, 60_000, 2].into_iter().enumerate() {
             save(&dir, &format!("data/{k}.npz"), &[("x", &numbers(&[1, n, 16], k))]);
         }
-        same(&dir, &plan, &["--data", &path(&dir, "data"), "--input", "idle=[1,2]"], 4);
+        let far = path(&dir, "data");
+        same(&dir, &plan, &["--data", &far, "--input", "idle=[1,2]"], 4);
+        with_copies(&plan, &[2, 1, 1, 2]);
+        same(&dir, &plan, &["--data", &far, "--input", "idle=[1,2]"], 7);
+        // Stages of one step, with copies and without.
+        let (towers, read) = partition(&dir, &write(&dir, "towers.egret", TOWERS), 3);
+        assert_eq!(read.steps(), [0..2, 2..3]);
+        let data = for_towers(&dir, 20, |_| false);
+        same(&dir, &towers, &["--data", &data], 4);
+        with_copies(&towers, &[1, 2, 1]);
+        same(&dir, &towers, &["--data", &data], 5);
     }
 
     #[test]

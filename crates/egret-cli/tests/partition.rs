@@ -252,9 +252,16 @@ fn a_plan_that_was_edited_is_held_against_its_stages() {
     let free = whole.replace(&ty, &ty.replace(' ', "")).replace("# Stages", "# My stages");
     fs::write(&file, free.replacen("kernels = ", "kernels = 9", 1)).unwrap();
     works(&run);
+    // The version before, which has neither steps nor copies.
+    fs::write(&file, whole.replacen("version = 2", "version = 1", 1)).unwrap();
+    works(&run);
+    let old = whole.replacen("version = 2", "version = 1", 1);
+    fs::write(&file, old.replacen("nodes = ", "copies = 2\nnodes = ", 1)).unwrap();
+    refused(&run, 1, &["stage 0 has a step or copies", "version 2"]);
     for (from, to, parts) in [
-        ("version = 1", "version = 2", &["version 2", "egret partition"][..]),
-        ("version = 1", "version = ", &["plan.toml", "line 4"]),
+        ("version = 2", "version = 3", &["version 3", "egret partition"][..]),
+        ("version = 2", "version = ", &["plan.toml", "line 4"]),
+        ("version = 2", "version = 0", &["version 0"]),
         ("[[stage]]", "[[stages]]", &["plan.toml", "stages"]),
         ("stage1.egret", "stage7.egret", &["stage 1", "stage7.egret"]),
         ("stage1.egret", "stage0.egret", &["stage 1"]),
@@ -266,6 +273,9 @@ fn a_plan_that_was_edited_is_held_against_its_stages() {
         ("used = [1]", "used = [2]", &["cut 0", &crossing.name]),
         ("used = [1]", "used = [5]", &["cut 0", &crossing.name]),
         ("used = [1]", "used = [0]", &["does not cross"]),
+        ("nodes = ", "copies = 0\nnodes = ", &["stage 0 has 0 copies"]),
+        ("nodes = ", "copies = 1001\nnodes = ", &["stage 0 has 1001 copies"]),
+        ("nodes = ", "step = 0\nnodes = ", &["stage 0 has a step and stage 1 has none"]),
         ("denormals = \"flush\"", "denormals = \"some\"", &["neither flush nor keep"]),
         ("not_negative = []", "not_negative = [\"n - 3\"]", &["`n - 3`", "do not tell"]),
     ] {

@@ -2,7 +2,7 @@
 
 mod kit;
 
-use kit::stages::{FAR, partition, write};
+use kit::stages::{FAR, TOWERS, partition, with_copies, write};
 use kit::{model, path, refused, temp, works};
 use std::fs;
 
@@ -66,4 +66,28 @@ fn a_plan_is_simulated() {
     fs::write(&plan, edited.replacen(&edited[at..at + 16], "microseconds = -1", 1)).unwrap();
     links("[link]\nlatency = \"0 us\"\nbandwidth = \"1 GB/s\"\n");
     refused(&simulate, 1, &["stage 0 takes -1"]);
+}
+
+#[test]
+fn copies_and_steps_are_simulated() {
+    let dir = temp();
+    let links = write(&dir, "links.toml", "[link]\nlatency = \"0 us\"\nbandwidth = \"unlimited\"\n");
+    let json = |args: &[&str]| -> serde_json::Value { serde_json::from_str(&printed(args)).unwrap() };
+    // As many workers as copies, unless it is said, and as many times as fast.
+    let model = model("simple_cnn");
+    let cut = ["partition", &model, "--stages", "1", "--simulate", &links, "--format", "json"];
+    let (one, two) = (json(&cut), json(&[&cut[..], &["--copies", "2"]].concat()));
+    assert_eq!(two["groups"][0]["workers"], serde_json::json!([0, 1]));
+    let rate = |v: &serde_json::Value| v["samples_per_second"].as_f64().unwrap();
+    assert!((rate(&two) / rate(&one) - 2.0).abs() < 1e-6, "{two}");
+    // A sample takes as long as the longer tower, and the head.
+    let (plan, read) = partition(&dir, &write(&dir, "towers.egret", TOWERS), 3);
+    let us: Vec<f64> = read.stages.iter().map(|s| s.microseconds).collect();
+    let sample = (us[0].max(us[1]) + us[2]) * 1e3;
+    let simulate = ["partition", "--plan", &plan, "--simulate", &links, "--format", "json"];
+    let alone = json(&simulate)["nanoseconds_alone"].as_f64().unwrap();
+    assert!((alone / sample - 1.0).abs() < 1e-3, "{alone} {sample}");
+    with_copies(&plan, &[2, 3, 1]);
+    assert_eq!(json(&simulate)["groups"][1]["workers"], serde_json::json!([2, 3, 4]));
+    refused(&[&simulate[..], &["--copies", "2"]].concat(), 1, &["--copies", "--plan"]);
 }

@@ -6,7 +6,7 @@ mod kit;
 
 use egret::stages::{Give, Staged};
 use egret::{ErrorKind, Options, Result};
-use kit::stages::{FAR, PICK, numbers, partition, save, write};
+use kit::stages::{FAR, PICK, TOWERS, for_towers, numbers, partition, save, with_copies, write};
 use kit::{egret, model, names, path, refused, temp, text, works};
 use std::fs;
 use std::path::Path;
@@ -53,6 +53,16 @@ fn processes_give_the_bits_of_threads() {
         save(&dir, &format!("data/{k}.npz"), &[("x", &numbers(&[1, n, 16], k))]);
     }
     same(&dir, &["run", "--plan", &plan, "--data", &path(&dir, "data"), "--input", "idle=[1,2]"]);
+    // Copies, and stages of one step.
+    with_copies(&plan, &[2, 1, 3, 1]);
+    same(&dir, &["run", "--plan", &plan, "--data", &path(&dir, "data"), "--input", "idle=[1,2]"]);
+    let (towers, read) = partition(&dir, &write(&dir, "towers.egret", TOWERS), 3);
+    assert_eq!(read.steps(), [0..2, 2..3]);
+    let data = for_towers(&dir, 10, |_| false);
+    for copies in [[1, 1, 1], [2, 1, 3]] {
+        with_copies(&towers, &copies);
+        same(&dir, &["run", "--plan", &towers, "--data", &data]);
+    }
     // Element types of 1, 2 and 8 bytes cross.
     let body = "graph @g(%0 \"x\": f16[64, 64]) -> (%3 \"half\", %6 \"y\", %5 \"whole\") {
   %1 = const f16[64, 64] random(1)
@@ -85,7 +95,13 @@ fn an_error_of_a_stage_comes_out_of_its_process() {
     };
     let (thread, process) = (said("thread"), said("process"));
     assert!(process.1.contains("sample 7: stage 1 (stage1.egret): "), "{process:?}");
-    assert_eq!((thread.0, thread), (Some(1), process));
+    assert_eq!((thread.0, &thread), (Some(1), &process));
+    // The same with copies.
+    with_copies(&plan, &[1, 3, 2]);
+    for out in ["thread", "process"] {
+        fs::remove_dir_all(path(&dir, out)).unwrap();
+    }
+    assert_eq!((said("thread"), said("process")), (process.clone(), process));
     // What is wrong before a stage starts, and options that do not fit.
     let run = ["run", "--plan", &plan, "--data", &batch];
     refused(&[&run[..], &["--transport", "pigeon"]].concat(), 1, &["pigeon", "thread, process"]);
@@ -187,6 +203,8 @@ fn a_stage_that_is_killed_ends_the_stream() {
 #[test]
 fn a_stage_that_does_not_answer_ends_the_stream_and_a_slow_one_does_not() {
     let watched = Watched::new();
+    // One of two copies: the other goes on, and waits.
+    with_copies(&watched.plan, &[1, 2, 1]);
     let staged = watched.open(Duration::from_secs(20));
     let began = Instant::now();
     let ended = staged.stream(endless, |number, _| {
@@ -203,10 +221,11 @@ fn a_stage_that_does_not_answer_ends_the_stream_and_a_slow_one_does_not() {
     assert!(began.elapsed() < LONG);
     drop(staged);
     watched.none_is_left();
+    with_copies(&watched.plan, &[1, 1, 1]);
     // One that goes on in time.
     let staged = watched.open(LONG);
     let source =
-        |give: &mut Give<'_>| (0..10).try_for_each(|k| give(vec![numbers(&[1, 1, 28, 28], k).into()]));
+        |give: &mut Give<'_>| (0..60).try_for_each(|k| give(vec![numbers(&[1, 1, 28, 28], k).into()]));
     let mut outputs = vec![];
     std::thread::scope(|scope| {
         let done = staged.stream(source, |number, values| {
@@ -221,7 +240,7 @@ fn a_stage_that_does_not_answer_ends_the_stream_and_a_slow_one_does_not() {
             Ok(())
         });
         let done = done.unwrap();
-        assert!(done.samples == 10 && done.time > Duration::from_millis(900), "{done:?}");
+        assert!(done.samples == 60 && done.time > Duration::from_millis(900), "{done:?}");
     });
     let here = Staged::open(Path::new(&watched.plan), &Options::default()).unwrap();
     for (k, values) in outputs.iter().enumerate() {
@@ -289,9 +308,10 @@ fn running(plan: &str) -> Vec<(String, String)> {
 #[test]
 #[cfg(target_os = "linux")]
 fn the_command_ends_when_a_stage_does_and_stages_when_the_command_does() {
-    for whole in [false, true] {
+    for (whole, copies) in [(false, 1), (true, 1), (false, 2), (true, 2)] {
         let dir = temp();
         let (plan, read) = partition(&dir, &model("simple_cnn"), 2);
+        with_copies(&plan, &[1, copies]);
         let input = &read.inputs[0].name;
         // More than it gets to.
         let batch = save(&dir, "batch.npz", &[(input, &numbers(&[10_000, 1, 28, 28], 0))]);
@@ -309,7 +329,7 @@ fn the_command_ends_when_a_stage_does_and_stages_when_the_command_does() {
         };
         wait("the first results", &mut || Path::new(&out).join("0003.npz").exists());
         let stages = running(&plan);
-        assert_eq!(stages.len(), 2, "{stages:?}");
+        assert_eq!(stages.len(), 1 + copies, "{stages:?}");
         let last = stages.iter().find(|(stage, _)| stage == "1").unwrap();
         let victim = if whole { child.id().to_string() } else { last.1.clone() };
         assert!(Command::new("kill").args(["-KILL", &victim]).status().unwrap().success());

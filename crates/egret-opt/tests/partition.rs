@@ -2,7 +2,7 @@
 
 use egret_ir::{Graph, Tensor, Value, interp, text};
 use egret_opt::CostModel;
-use egret_opt::partition::{self, PartitionError, Stages};
+use egret_opt::partition::{self, PartitionError, Stages, Why};
 use egret_testkit::compare;
 use std::collections::BTreeMap;
 
@@ -63,7 +63,7 @@ fn the_cut_is_at_the_waist() {
     let parts = same(&graph(HOURGLASS), 2, &[random(&[5, 64])]);
     assert_eq!(parts.stages[0].graph.output_names(), ["waist"]);
     assert_eq!(parts.cuts[0].bytes(), 64 * 4 * 4);
-    let reason = &parts.cuts[0].reason;
+    let Why::Even(reason) = &parts.cuts[0].why else { panic!("{parts:?}") };
     assert!(reason.even > 1 && reason.in_the_way.is_none() && reason.tried >= reason.even, "{reason:?}");
     let (a, b) = (parts.stages[0].cost as f64, parts.stages[1].cost as f64);
     assert!((a / (a + b) - 0.5).abs() < 0.13, "{a} {b}");
@@ -130,14 +130,15 @@ fn one_to_eight_stages_of_branches_with_inputs_and_constants_everywhere() {
 /// Every value of a cut stands in every cut between where it is made and where it is used last, and in no other.
 fn passed_on(parts: &Stages) {
     for (k, cut) in parts.cuts.iter().enumerate() {
-        let made: usize = (0..=k).map(|s| parts.stages[s].graph.outputs().len()).sum();
+        let made: usize = (0..parts.steps[k].end).map(|s| parts.stages[s].graph.outputs().len()).sum();
         assert!(cut.values.len() <= made);
+        let step = |stage: usize| parts.steps.iter().position(|s| s.contains(&stage)).unwrap();
         for v in &cut.values {
-            let last = *v.used.last().unwrap();
-            assert!(v.made <= k && last > k, "{v:?}");
+            let (first, last) = (step(v.made), step(*v.used.last().unwrap()));
+            assert!(first <= k && last > k && v.used.iter().all(|u| step(*u) > first), "{v:?}");
             for (j, other) in parts.cuts.iter().enumerate() {
                 let there = other.values.iter().any(|o| o.name == v.name);
-                assert_eq!(there, v.made <= j && last > j, "{j} {v:?}");
+                assert_eq!(there, first <= j && last > j, "{j} {v:?}");
             }
         }
     }
@@ -172,7 +173,7 @@ fn kernels_stay_whole() {
     let parts = partition::split(&whole, &[order[1..7].to_vec()], 3, CostModel::widest()).unwrap();
     assert_eq!(parts.stages.iter().map(|s| s.graph.node_count()).collect::<Vec<_>>(), [1, 6, 1]);
     // Nothing else is possible, and the kernel in the way is named.
-    let reason = &parts.cuts[0].reason;
+    let Why::Even(reason) = &parts.cuts[0].why else { panic!("{parts:?}") };
     assert_eq!(reason.even, 0);
     assert!(reason.in_the_way.as_ref().unwrap().0.contains("matmul"), "{reason:?}");
 }

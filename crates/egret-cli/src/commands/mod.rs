@@ -58,7 +58,7 @@ pub enum Command {
     /// Run passes on a model or a text IR file and print the result
     #[command(after_help = EXIT_CODES)]
     Opt(opt::Args),
-    /// Cut a model into stages that run one behind the other, and write them and a plan of what crosses between them
+    /// Cut a model into stages that run one behind the other or at the same time, and write them and a plan of what crosses between them
     #[command(after_help = partition::EXAMPLE)]
     Partition(partition::Args),
     /// Show a model's inputs, outputs, operators and sizes

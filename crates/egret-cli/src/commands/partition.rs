@@ -20,7 +20,7 @@ pub const EXAMPLE: &str = "Examples:
   egret partition --plan parts/plan.toml --simulate links.toml --measure
 
 links.toml, for --simulate:
-  workers = 4               # worker w has stage w modulo the number of stages; one for each stage unless given
+  workers = 4               # worker w has stage w modulo the number of stages; one for each copy of a stage unless given
 
   [link]                    # between each two workers
   latency = \"2 us\"          # ns, us, ms, s
@@ -40,9 +40,13 @@ pub struct Args {
     /// What is decided.
     #[command(flatten)]
     pub given: GivenArgs,
-    /// How many stages, which run one behind the other. They take about the same time by estimate, and the least crosses from one to the next
+    /// How many stages. They take about the same time by estimate, and the least crosses from one to the next. They run one behind the other; independent ones run at the same time on a sample where that
+    /// pays by estimate
     #[arg(long, value_name = "N", value_parser = count, required_unless_present = "plan", allow_negative_numbers = true)]
     pub stages: Option<usize>,
+    /// How many workers each stage has, which take samples in turn: a number for all stages, or one for each (2,1,3). The plan says it, as `copies` [default: 1]
+    #[arg(long, value_name = "N", value_parser = count, value_delimiter = ',', conflicts_with = "plan", allow_negative_numbers = true)]
+    pub copies: Vec<usize>,
     /// Where to write the stages (stage0.egret, stage1.egret, .. and their large constants) and plan.toml, which says what crosses between them
     #[arg(long, short, value_name = "DIR", required_unless_present_any = ["plan", "simulate"])]
     pub out_dir: Option<PathBuf>,
@@ -88,10 +92,13 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::user("--measure runs stages that are written: give --out-dir, or --plan"));
     }
     let model = import(&args.given.request(model)?)?;
-    let (plan, graphs) = progress("partitioning", || stages::split(model, count, &options))?;
+    let (mut plan, graphs) = progress("partitioning", || stages::split(model, count, &options))?;
+    if !args.copies.is_empty() {
+        plan.set_copies(&args.copies).map_err(|e| e.at("--copies"))?;
+    }
     // A mistake in the file comes before anything is written.
     if let Some(links) = &args.simulate {
-        Machines::read(links, count)?;
+        Machines::read(links, &plan.copies())?;
     }
     let file = args.out_dir.as_ref().map(|dir| dir.join(PLAN));
     if let Some(dir) = &args.out_dir {
@@ -105,15 +112,20 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// What was written, and why it is cut there.
 fn tell(plan: &Plan, dir: &Path) -> Result<()> {
-    for (k, stage) in plan.stages.iter().enumerate() {
-        say!(
-            "{}: {} node(s) in {} kernel(s), estimated {} us, {:.1} %",
-            dir.join(&stage.file).display(),
-            stage.nodes,
-            stage.kernels,
-            stage.microseconds,
-            stage.share * 100.0
-        );
+    for (k, step) in plan.steps().into_iter().enumerate() {
+        for stage in &plan.stages[step] {
+            let at = stage.step.map_or_else(String::new, |step| format!(", in step {step}"));
+            let copies =
+                if stage.copies > 1 { format!(", {} copies", stage.copies) } else { String::new() };
+            say!(
+                "{}: {} node(s) in {} kernel(s), estimated {} us, {:.1} %{at}{copies}",
+                dir.join(&stage.file).display(),
+                stage.nodes,
+                stage.kernels,
+                stage.microseconds,
+                stage.share * 100.0
+            );
+        }
         let Some(cut) = plan.cuts.get(k) else { continue };
         let values: Vec<String> = cut.values.iter().map(|v| format!("{} {}", v.name, v.ty)).collect();
         say!("  sends {} bytes: {}", cut.bytes, values.join(", "));
@@ -126,7 +138,7 @@ fn tell(plan: &Plan, dir: &Path) -> Result<()> {
 /// `--simulate`. `plan`: the file of stages that can be run.
 fn simulate(args: &Args, load: Load, plan: Option<&Path>, options: &Options) -> Result<()> {
     let Some(links) = &args.simulate else { return Err(Error::user("give --simulate")) };
-    let machines = Machines::read(links, load.stages.len())?;
+    let machines = Machines::read(links, &load.copies)?;
     let threads = args.threads.unwrap_or(1);
     let load = match plan.filter(|_| args.measure) {
         Some(plan) => {

@@ -22,7 +22,7 @@ pub struct Args {
     /// The .onnx or .egret file, or a test-case folder (its first inputs are given then)
     #[arg(required_unless_present = "plan")]
     pub model: Option<PathBuf>,
-    /// Run the stages of a plan that `egret partition` wrote, one behind the other, in place of a model: results are those of the whole to the bit
+    /// Run the stages of a plan that `egret partition` wrote, in place of a model: results are those of the whole to the bit
     #[arg(long, value_name = "PLAN.toml", conflicts_with_all = [
         "model", "shapes", "at_most", "bind", "engine", "max_trips", "profile", "passes", "tier", "budget", "without", "rules",
     ])]
@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, value_name = "SEED", value_parser = seed, allow_negative_numbers = true)]
     pub random: Option<u64>,
     /// With --plan: samples of the inputs, along the first axis: a .npz file with the names of the inputs, a .npy file for the only one, a
-    /// folder of these, or the folder of a test case. They stream through the stages, each stage on a thread of its own; values of
+    /// folder of these, or the folder of a test case. They stream through the stages, each copy of a stage on a thread of its own; values of
     /// --input serve every sample. May be repeated
     #[arg(long, value_name = "PATH", requires = "plan", conflicts_with_all = ["model", "random"], group = "told")]
     pub data: Vec<PathBuf>,
@@ -54,7 +54,7 @@ pub struct Args {
     /// interp, jit, jit-noopt (jit without passes) or aot. With jit, nodes that hold strings, sequences or optionals run in the interpreter, and a note says so
     #[arg(long, default_value = "jit")]
     pub engine: Engine,
-    /// Threads; with --data, each stage has one of its own in any case [default: all cores]
+    /// Threads; with --data, each copy of a stage has one of its own in any case [default: all cores]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// With --engine interp: how many iterations it runs of all loops together, before it gives up. Compiled code has no such bound: a loop whose

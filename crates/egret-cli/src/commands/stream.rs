@@ -202,8 +202,11 @@ fn tell(done: &Streamed, staged: &Staged) {
         note(format_args!("  {what}: {:.0} %", time.as_secs_f64() / seconds * 100.0));
     };
     share("reading samples", &done.source);
-    for (k, (file, time)) in staged.files().zip(&done.stages).enumerate() {
-        share(&format!("stage {k} ({file})"), time);
+    for (k, ((file, copies), time)) in staged.files().zip(staged.copies()).zip(&done.stages).enumerate() {
+        match copies {
+            1 => share(&format!("stage {k} ({file})"), time),
+            _ => share(&format!("stage {k} ({file}), each of {copies} copies"), time),
+        }
     }
     share("writing results", &done.sink);
 }

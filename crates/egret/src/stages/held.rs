@@ -4,6 +4,10 @@
 use super::shared::Shared;
 use crate::error::Result;
 use egret_ir::Value;
+use std::collections::BTreeMap;
+
+/// Values on their way, by name.
+pub(super) type Values<'s> = BTreeMap<&'s str, Held>;
 
 /// A value on its way.
 #[derive(Clone)]
@@ -16,17 +20,6 @@ pub(super) enum Held {
 }
 
 impl Held {
-    /// Whether another one is the same value, in the same place.
-    pub(super) fn is(&self, other: Option<&Held>) -> bool {
-        match (self, other) {
-            (Held::Here(a), Some(Held::Here(b))) => {
-                let place = |v: &Value| v.as_tensor().map(|t| (t.bytes().as_ptr(), t.ty()));
-                place(a).is_some() && place(a) == place(b)
-            }
-            _ => false,
-        }
-    }
-
     /// The value in the memory of this process.
     pub(super) fn value(self) -> Result<Value> {
         match self {

@@ -1,4 +1,4 @@
-//! A model in stages that run one behind the other: files of text IR with their large constants beside them, and the plan that says what
+//! A model in stages that run one behind the other, or at the same time: files of text IR with their large constants beside them, and the plan that says what
 //! goes where.
 //!
 //! The graph is cut when all passes have run, between kernels: no rewrite looks across a cut that was not there, and no fusion is undone. Stages are
@@ -12,11 +12,13 @@ mod plan;
 #[cfg(unix)]
 mod process;
 mod ranks;
+mod routes;
 mod run;
 #[cfg(unix)]
 mod shared;
 pub mod simulate;
 mod stream;
+mod worker;
 
 pub use plan::{Crossing, Cut, Plan, Port, Stage};
 #[cfg(unix)]
@@ -31,13 +33,13 @@ use crate::options::Options;
 use crate::source::Imported;
 use crate::{files, pipeline};
 use egret_ir::{Graph, text};
-use egret_opt::partition::{self, Reason, TOLERANCE};
+use egret_opt::partition::{self, TOLERANCE, Why};
 use std::path::Path;
 
 /// The name of the plan in its folder.
 pub const PLAN: &str = "plan.toml";
 
-/// Optimise a model and split it into stages that take about the same time on the target of the options: the plan, and the graph of each stage.
+/// Optimise a model and split it into stages that take about the same time on the target of the options; independent ones are of one step where that pays: the plan, and the graph of each stage.
 ///
 /// # Errors
 /// What cannot be compiled, as a whole or in so many stages.
@@ -70,12 +72,17 @@ pub fn split(model: Imported, stages: usize, options: &Options) -> Result<(Plan,
     plan.outputs =
         outputs.map(|(name, &v)| Port { name: name.clone(), ty: whole.graph.ty(v).to_string() }).collect();
     let all: u64 = parts.stages.iter().map(|s| s.cost).sum();
+    let steps: Vec<usize> =
+        parts.steps.iter().enumerate().flat_map(|(s, stages)| stages.clone().map(move |_| s)).collect();
+    let is_chain = parts.steps.iter().all(|step| step.len() == 1);
     for (k, stage) in parts.stages.iter().enumerate() {
         let lowered = opened::lower(stage.graph.clone(), options);
         let lowered = lowered
             .map_err(|e| e.at(format!("stage {k} cannot be compiled by itself; ask for fewer stages")))?;
         plan.stages.push(Stage {
             file: format!("stage{k}.egret"),
+            step: (!is_chain).then_some(steps[k]),
+            copies: 1,
             nodes: stage.graph.node_count(),
             kernels: lowered.program.calls.len(),
             microseconds: microseconds(stage.cost),
@@ -93,7 +100,7 @@ pub fn split(model: Imported, stages: usize, options: &Options) -> Result<(Plan,
         plan.cuts.push(Cut {
             behind: k,
             bytes: cut.bytes(),
-            why: why(k, cut.bytes(), &cut.reason),
+            why: why(cut.bytes(), &cut.why),
             values: cut.values.iter().map(value).collect(),
         });
     }
@@ -125,8 +132,20 @@ fn microseconds(nanoseconds: u64) -> f64 {
 }
 
 /// Why a cut is where it is, in a sentence.
-fn why(stage: usize, bytes: u64, reason: &Reason) -> String {
-    let Reason { tried, even, share, most_even, in_the_way } = reason;
+fn why(bytes: u64, why: &Why) -> String {
+    let reason = match why {
+        Why::Even(reason) => reason,
+        Why::Beside { stages, together, longest } => {
+            return format!(
+                "No value goes between the stages {} to {}: one behind the other they take {} us, at the same time {} us.",
+                stages.start,
+                stages.end - 1,
+                microseconds(*together),
+                microseconds(*longest)
+            );
+        }
+    };
+    let partition::Reason { tried, even, share, most_even, in_the_way } = reason;
     let percent = TOLERANCE * 100.0;
     let near =
         format!("within {percent:.0} % of an even share of the time left ({} us)", microseconds(*share));
@@ -138,7 +157,7 @@ fn why(stage: usize, bytes: u64, reason: &Reason) -> String {
                 names.push(format!("{more} more"));
             }
             format!(
-                "None of {tried} places tried leaves stage {stage} {near}, and this one is the most even: the longest kernel there, of {}, takes {} us.",
+                "None of {tried} places tried leaves the stage before it {near}, and this one is the most even: the longest kernel there, of {}, takes {} us.",
                 names.join(", "),
                 microseconds(*cost)
             )
@@ -149,7 +168,7 @@ fn why(stage: usize, bytes: u64, reason: &Reason) -> String {
                 false => format!("the most even one sends {most_even}"),
             };
             format!(
-                "{even} of {tried} places tried leave stage {stage} {near}, and none of those sends fewer bytes than this one ({bytes}); {end}."
+                "{even} of {tried} places tried leave the stage before it {near}, and none of those sends fewer bytes than this one ({bytes}); {end}."
             )
         }
     }

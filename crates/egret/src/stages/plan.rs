@@ -5,13 +5,19 @@ use crate::files;
 use egret_ir::Graph;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
-/// The version of the file.
-const VERSION: u32 = 1;
+/// The version of the file that is written.
+const VERSION: u32 = 2;
+/// The first one that has copies and steps.
+const WITH_STEPS: u32 = 2;
 
-const HEADER: &str = "# Stages that run one behind the other: egret run --plan plan.toml --random 1
-# Read by it: the files, and names and types of values. Times are estimates, in microseconds; a free dim counts as 64 in times and bytes.
+/// The most workers that a stage may have.
+const MOST_COPIES: usize = 1000;
+
+const HEADER: &str = "# Stages of a model: egret run --plan plan.toml --random 1
+# Read by it: the files, steps and copies, and names and types of values. Times are estimates, in microseconds; a free dim counts as 64 in times and bytes.
 
 ";
 
@@ -35,10 +41,10 @@ pub struct Plan {
     /// Its outputs, in order.
     #[serde(rename = "output", default)]
     pub outputs: Vec<Port>,
-    /// The stages, in the order in which they run.
+    /// The stages, in the order of steps.
     #[serde(rename = "stage", default)]
     pub stages: Vec<Stage>,
-    /// The cuts, in order: one between each two stages.
+    /// The cuts, in order: one between each two steps.
     #[serde(rename = "cut", default)]
     pub cuts: Vec<Cut>,
 }
@@ -60,6 +66,12 @@ pub struct Port {
 pub struct Stage {
     /// Its text IR, beside the plan.
     pub file: String,
+    /// Its step: stages of one step run at the same time on a sample. Counted from 0; where no stage has one, each is a step of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<usize>,
+    /// How many workers have it, which take samples in turn.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub copies: usize,
     /// Its nodes.
     pub nodes: usize,
     /// The kernels that do their work.
@@ -70,11 +82,21 @@ pub struct Stage {
     pub share: f64,
 }
 
-/// What is between a stage and the next.
+fn one() -> usize {
+    1
+}
+
+// By serde's rule for fields that are left out.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_one(copies: &usize) -> bool {
+    *copies == 1
+}
+
+/// What is between a step and the next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cut {
-    /// The stage before it.
+    /// The step before it.
     pub behind: usize,
     /// The bytes that cross it.
     pub bytes: u64,
@@ -85,7 +107,7 @@ pub struct Cut {
     pub values: Vec<Crossing>,
 }
 
-/// A value that crosses a cut. One that a later stage uses stands in every cut between.
+/// A value that crosses a cut. One that a later step uses stands in every cut between.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Crossing {
@@ -145,22 +167,72 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The stages of each step, in order.
+    pub fn steps(&self) -> Vec<Range<usize>> {
+        let mut out: Vec<Range<usize>> = vec![];
+        for (k, stage) in self.stages.iter().enumerate() {
+            match out.last_mut() {
+                Some(last) if stage.step.is_some() && stage.step == self.stages[last.start].step => {
+                    last.end = k + 1
+                }
+                _ => out.push(k..k + 1),
+            }
+        }
+        out
+    }
+
+    /// The step of each stage.
+    pub(super) fn step_of(&self) -> Vec<usize> {
+        self.steps().iter().enumerate().flat_map(|(s, stages)| stages.clone().map(move |_| s)).collect()
+    }
+
+    /// How many workers each stage has.
+    pub fn copies(&self) -> Vec<usize> {
+        self.stages.iter().map(|s| s.copies).collect()
+    }
+
+    /// How many workers all stages have.
+    pub(super) fn workers(&self) -> usize {
+        self.copies().iter().sum()
+    }
+
+    /// The threads of each worker's process, of so many.
+    pub(super) fn share(&self, threads: usize) -> usize {
+        (threads / self.workers()).max(1)
+    }
+
+    /// Give the stages copies: the same number to all, or one to each.
+    ///
+    /// # Errors
+    /// As many numbers as stages, or one, are wanted, each from 1 to 1000.
+    pub fn set_copies(&mut self, copies: &[usize]) -> Result<()> {
+        let (stages, given) = (self.stages.len(), copies.len());
+        if given != 1 && given != stages {
+            return Err(Error::user(format!(
+                "{given} numbers of copies for {stages} stages; give one for all, or one for each"
+            )));
+        }
+        for (stage, n) in self.stages.iter_mut().zip(copies.iter().cycle()) {
+            stage.copies = *n;
+        }
+        self.check().map_err(Error::user)
+    }
+
     fn check(&self) -> std::result::Result<(), String> {
-        if self.version != VERSION {
+        if !(1..=VERSION).contains(&self.version) {
             return Err(format!(
-                "version {} of a plan, and this Egret reads version {VERSION}; write it anew with `egret partition`",
+                "version {} of a plan, and this Egret reads versions up to {VERSION}; write it anew with `egret partition`",
                 self.version
             ));
         }
         if self.stages.is_empty() {
             return Err("it has no [[stage]]".into());
         }
-        if self.cuts.len() + 1 != self.stages.len() {
-            let (stages, cuts) = (self.stages.len(), self.cuts.len());
-            return Err(format!(
-                "between {stages} stages there are {} cuts, and it has {cuts}",
-                stages - 1
-            ));
+        self.check_stages()?;
+        let (steps, step_of) = (self.steps(), self.step_of());
+        if self.cuts.len() + 1 != steps.len() {
+            let (what, steps, cuts) = (self.parts(), steps.len(), self.cuts.len());
+            return Err(format!("between {steps} {what} there are {} cuts, and it has {cuts}", steps - 1));
         }
         let mut names = BTreeSet::new();
         for (what, ports) in [("input", &self.inputs), ("output", &self.outputs)] {
@@ -171,8 +243,9 @@ impl Plan {
         }
         for (k, cut) in self.cuts.iter().enumerate() {
             if cut.behind != k {
+                let what = self.parts();
                 return Err(format!(
-                    "cut {k} is behind stage {}, and cuts are in the order of stages",
+                    "cut {k} is said to be behind {}, and cuts are in the order of {what}",
                     cut.behind
                 ));
             }
@@ -185,20 +258,33 @@ impl Plan {
                 if self.inputs.iter().any(|i| i.name == v.name) {
                     return Err(format!("{at} is an input of the model, which no stage makes"));
                 }
-                let last = v.used.iter().copied().max().unwrap_or(0);
-                if v.made > k || last <= k {
+                let (made, stages) = (v.made, self.stages.len());
+                let behind = |u: &usize| *u < stages && step_of[*u] > step_of[made];
+                if made < stages
+                    && let Some(same) =
+                        v.used.iter().find(|u| **u < stages && step_of[**u] == step_of[made])
+                    && *same != made
+                {
                     return Err(format!(
-                        "{at} is made by stage {} and used by {:?}, so it does not cross this cut",
-                        v.made, v.used
+                        "{at} is used by stage {same}, of the same step as stage {made}, which makes it: stages of a step run at the same time"
                     ));
                 }
-                if last >= self.stages.len() || v.used.iter().any(|&u| u <= v.made) {
+                let unknown = made >= stages || v.used.iter().any(|u| *u >= stages);
+                let first = step_of.get(made).copied().unwrap_or(0);
+                let last = v.used.iter().filter_map(|u| step_of.get(*u)).max().copied().unwrap_or(0);
+                if !unknown && (first > k || last <= k) {
                     return Err(format!(
-                        "{at} is used by {:?}: not all are stages behind stage {}",
-                        v.used, v.made
+                        "{at} is made by stage {made} and used by {:?}, so it does not cross this cut",
+                        v.used
                     ));
                 }
-                for (j, other) in self.cuts.iter().enumerate().take(last).skip(v.made) {
+                if unknown || !v.used.iter().all(behind) {
+                    return Err(format!(
+                        "{at} is used by {:?}: not all are stages behind stage {made}",
+                        v.used
+                    ));
+                }
+                for (j, other) in self.cuts.iter().enumerate().take(last).skip(first) {
                     match other.values.iter().find(|o| o.name == v.name) {
                         None => return Err(format!("{at} crosses cut {j} too, which does not have it")),
                         Some(o) if (o.made, &o.used) != (v.made, &v.used) || !same(&o.ty, &v.ty) => {
@@ -212,6 +298,48 @@ impl Plan {
         Ok(())
     }
 
+    /// That copies and steps are such.
+    fn check_stages(&self) -> std::result::Result<(), String> {
+        let first = &self.stages[0];
+        let mut last = None;
+        for (k, stage) in self.stages.iter().enumerate() {
+            if self.version < WITH_STEPS && (stage.step.is_some() || stage.copies != 1) {
+                return Err(format!(
+                    "stage {k} has a step or copies, which plans have from version {WITH_STEPS} on, and this is version {}",
+                    self.version
+                ));
+            }
+            if !(1..=MOST_COPIES).contains(&stage.copies) {
+                return Err(format!(
+                    "stage {k} has {} copies: 1 to {MOST_COPIES} are possible",
+                    stage.copies
+                ));
+            }
+            if stage.step.is_some() != first.step.is_some() {
+                let (with, without) = if stage.step.is_some() { (k, 0) } else { (0, k) };
+                return Err(format!(
+                    "stage {with} has a step and stage {without} has none: all stages have one, or none has"
+                ));
+            }
+            let Some(step) = stage.step else { continue };
+            let least = last.unwrap_or(0);
+            let most = last.map_or(0, |last| last + 1);
+            if !(least..=most).contains(&step) {
+                let is = if least == most { format!("{least}") } else { format!("{least} or {most}") };
+                return Err(format!(
+                    "stage {k} has step {step}: steps go forwards from 0, without gaps, and it is {is} here"
+                ));
+            }
+            last = Some(step);
+        }
+        Ok(())
+    }
+
+    /// What cuts are between.
+    fn parts(&self) -> &'static str {
+        if self.stages[0].step.is_some() { "steps" } else { "stages" }
+    }
+
     /// The values that cross cuts, by name.
     pub(super) fn crossing(&self) -> BTreeMap<&str, &Crossing> {
         self.cuts.iter().flat_map(|c| &c.values).map(|v| (v.name.as_str(), v)).collect()
@@ -223,7 +351,7 @@ impl Plan {
     /// # Errors
     /// The first stage and value that do not fit.
     pub(super) fn fits(&self, stages: &[Graph]) -> Result<()> {
-        let crossing = self.crossing();
+        let (crossing, step_of) = (self.crossing(), self.step_of());
         let place = |k: usize| format!("stage {k} ({})", self.stages[k].file);
         let mut given: BTreeSet<&str> = BTreeSet::new();
         for (k, graph) in stages.iter().enumerate() {
@@ -240,6 +368,16 @@ impl Plan {
                     (Some(c), _) => typed(&c.ty, name, ty)?,
                     (None, Some(i)) => typed(&i.ty, name, ty)?,
                     (None, None) => {
+                        let makes = |j: &usize| stages[*j].output_names().iter().any(|n| n == name);
+                        let beside =
+                            (0..stages.len()).filter(|j| *j != k && step_of[*j] == step_of[k]).find(makes);
+                        if let Some(other) = beside {
+                            return Err(Error::user(format!(
+                                "{} takes `{name}`, which {} makes in the same step: stages of a step run at the same time",
+                                place(k),
+                                place(other)
+                            )));
+                        }
                         return Err(Error::user(format!(
                             "{} takes `{name}` ({ty}), which the plan neither has as an input of the model nor lets cross to it",
                             place(k)

@@ -227,7 +227,7 @@ fn compile(path: &Path, k: usize, options: &Options) -> Result<(Native, String)>
     let plan = Plan::read(path)?;
     let graph = stage_graph(path, &plan, k)?;
     let fingerprint = fingerprint(&plan, [&graph])?;
-    let threads = (options.threads / plan.stages.len()).max(1);
+    let threads = plan.share(options.threads);
     let options = settle(path, &plan, options, threads)?;
     let pool = Arc::new(Pool::new(threads));
     Ok((Native::of_lowered_on(&lower(graph, &options)?, &options, pool)?, fingerprint))

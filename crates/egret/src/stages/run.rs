@@ -1,6 +1,6 @@
-//! Running a plan: its stages one behind the other, in this process or each in one of its own.
+//! Running a plan: its stages in this process, or each in one of its own. Stages of one step run at the same time.
 
-use super::held::Held;
+use super::held::{Held, Values};
 use super::opened::{fingerprint, lower, read, settle};
 use super::plan::Plan;
 #[cfg(unix)]
@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 /// A plan whose stages are compiled.
 pub struct Staged {
     stages: Vec<Compiled>,
+    /// The stages of each step.
+    steps: Vec<Range<usize>>,
     /// Inputs of the model by name, with the types that the stages have them with.
     inputs: Vec<(String, Type)>,
     outputs: Vec<String>,
@@ -32,21 +34,15 @@ pub struct Staged {
     threads: usize,
 }
 
-/// A sample on its way through the stages, by name.
-#[derive(Default)]
-pub(super) struct Flight<'s> {
-    /// What stages further on read.
-    pub(super) values: BTreeMap<&'s str, Held>,
-    /// Outputs of the model that are made.
-    pub(super) outputs: BTreeMap<&'s str, Held>,
-}
-
 /// A stage.
 struct Compiled {
     file: String,
     inputs: Vec<String>,
     outputs: Vec<String>,
-    runner: Runner,
+    /// How many workers have it.
+    copies: usize,
+    /// One for each of them, or one that serves them all.
+    runners: Vec<Runner>,
 }
 
 /// What runs a stage.
@@ -84,18 +80,19 @@ impl Staged {
         Staged::of_plan(path, options, |_| options.threads)
     }
 
-    /// As [`Staged::open`], for [`Staged::stream`]: each stage has a thread of its own, and the threads of the options that are left help
+    /// As [`Staged::open`], for [`Staged::stream`]: each copy of a stage has a thread of its own, and the threads of the options that are left help
     /// whichever stage has work for them.
     ///
     /// # Errors
     /// As of [`Staged::open`].
     pub fn open_to_stream(path: &Path, options: &Options) -> Result<Staged> {
-        let staged = Staged::of_plan(path, options, |stages| options.threads.saturating_sub(stages) + 1)?;
-        let threads = options.threads.max(staged.stages.len());
+        let staged =
+            Staged::of_plan(path, options, |plan| options.threads.saturating_sub(plan.workers()) + 1)?;
+        let threads = options.threads.max(staged.copies().sum());
         Ok(Staged { threads, ..staged })
     }
 
-    /// As [`Staged::open_to_stream`], with each stage in a process of its own, of as many threads as its share of those of the options is.
+    /// As [`Staged::open_to_stream`], with each copy of a stage in a process of its own, of as many threads as its share of those of the options is.
     /// `command` is what starts the process of a stage: it must come to [`serve`](super::serve) with the same plan and options.
     /// A process that does not answer within `limit`, when it compiles or has a sample, counts as lost.
     ///
@@ -115,23 +112,27 @@ impl Staged {
         let memory = Memory::new()?;
         // They compile at the same time.
         let start = |k| Process::start(command(k), &memory, limit).map_err(|e| at(k, e));
-        let processes = (0..graphs.len()).map(start).collect::<Result<Vec<_>>>()?;
-        for (k, (process, graph)) in processes.iter().zip(&graphs).enumerate() {
-            process.ready(&fingerprint(&plan, [graph])?).map_err(|e| at(k, e))?;
+        let copies = |k: usize| (0..plan.stages[k].copies).map(|_| start(k)).collect::<Result<Vec<_>>>();
+        let processes = (0..graphs.len()).map(copies).collect::<Result<Vec<_>>>()?;
+        for (k, (copies, graph)) in processes.iter().zip(&graphs).enumerate() {
+            let fingerprint = fingerprint(&plan, [graph])?;
+            copies.iter().try_for_each(|process| process.ready(&fingerprint)).map_err(|e| at(k, e))?;
         }
-        let threads = (options.threads / graphs.len()).max(1) * graphs.len();
-        Staged::of_runners(path, plan, &graphs, processes.into_iter().map(Runner::There).collect(), threads)
+        let threads = plan.share(options.threads) * plan.workers();
+        let runners = processes.into_iter().map(|copies| copies.into_iter().map(Runner::There).collect());
+        let runners = runners.collect();
+        Staged::of_runners(path, plan, &graphs, runners, threads)
     }
 
-    /// As [`Staged::open`], of which `mine` says by the number of stages which of them this process runs; and what tells whether others have the same plan, stages and
+    /// As [`Staged::open`], of which `mine` says by the copies of each stage which of them this process runs; and what tells whether others have the same plan, stages and
     /// code.
     pub(super) fn open_some(
         path: &Path,
         options: &Options,
-        mine: impl FnOnce(usize) -> Range<usize>,
+        mine: impl FnOnce(&[usize]) -> Range<usize>,
     ) -> Result<(Staged, String)> {
         let (plan, graphs) = read(path)?;
-        let mine = mine(graphs.len());
+        let mine = mine(&plan.copies());
         let options = settle(path, &plan, options, options.threads)?;
         let code = format!("{} {:?} {}", pipeline::target_name(&options)?, options.denormals, options.wide);
         let fingerprint = format!("{} {code}", fingerprint(&plan, &graphs)?);
@@ -147,10 +148,10 @@ impl Staged {
         found.map(String::as_str).ok_or_else(|| Error::internal(format!("the plan has no value `{name}`")))
     }
 
-    /// Stages that share a pool, of as many threads as `pool` says for the number of stages.
-    fn of_plan(path: &Path, options: &Options, pool: impl FnOnce(usize) -> usize) -> Result<Staged> {
+    /// Stages that share a pool, of as many threads as `pool` says for the plan.
+    fn of_plan(path: &Path, options: &Options, pool: impl FnOnce(&Plan) -> usize) -> Result<Staged> {
         let (plan, graphs) = read(path)?;
-        let threads = pool(graphs.len());
+        let threads = pool(&plan);
         let options = settle(path, &plan, options, threads)?;
         let runners = runners(path, &graphs, &options, &(0..graphs.len()))?;
         Staged::of_runners(path, plan, &graphs, runners, threads)
@@ -161,25 +162,48 @@ impl Staged {
         path: &Path,
         plan: Plan,
         graphs: &[Graph],
-        runners: Vec<Runner>,
+        runners: Vec<Vec<Runner>>,
         threads: usize,
     ) -> Result<Staged> {
         let inputs = plan.inputs.iter().map(|p| Ok((p.name.clone(), type_of(&p.name, graphs)?)));
         let inputs = inputs.collect::<Result<Vec<_>>>().map_err(|e| e.at(path.display()))?;
         let stages = plan.stages.iter().zip(graphs).zip(runners);
-        let stages = stages.map(|((stage, graph), runner)| Compiled {
+        let steps = plan.steps();
+        let stages = stages.map(|((stage, graph), runners)| Compiled {
             file: stage.file.clone(),
             inputs: graph.inputs().iter().map(|&v| graph.value(v).name.clone()).collect(),
             outputs: graph.output_names().to_vec(),
-            runner,
+            copies: stage.copies,
+            runners,
         });
         let outputs = plan.outputs.iter().map(|p| p.name.clone()).collect();
-        Ok(Staged { stages: stages.collect(), inputs, outputs, not_negative: plan.not_negative, threads })
+        let stages = stages.collect();
+        Ok(Staged { stages, steps, inputs, outputs, not_negative: plan.not_negative, threads })
     }
 
     /// The files of the stages, in order.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.stages.iter().map(|s| s.file.as_str())
+    }
+
+    /// How many workers each stage has, in order.
+    pub fn copies(&self) -> impl Iterator<Item = usize> {
+        self.stages.iter().map(|s| s.copies)
+    }
+
+    /// How many stages there are.
+    pub(super) fn count(&self) -> usize {
+        self.stages.len()
+    }
+
+    /// Names of the inputs and of the outputs of a stage.
+    pub(super) fn ports(&self, k: usize) -> (&[String], &[String]) {
+        (&self.stages[k].inputs, &self.stages[k].outputs)
+    }
+
+    /// Names of the model's inputs, in order.
+    pub(super) fn input_names(&self) -> impl Iterator<Item = &str> {
+        self.inputs.iter().map(|(name, _)| name.as_str())
     }
 
     /// Names of the model's outputs, in order.
@@ -254,17 +278,37 @@ impl Staged {
         Ok(())
     }
 
-    /// Run the stages: inputs in the order of the model's inputs, results in the order of its outputs.
+    /// Run the stages: inputs in the order of the model's inputs, results in the order of its outputs. Stages of a step run at the same time where there is a thread for each.
     ///
     /// # Errors
-    /// As compiled code has them, with the stage.
+    /// As compiled code has them, with the first stage that has one.
     pub fn run(&self, inputs: &[Value]) -> Result<Vec<Value>> {
-        let mut flight = self.start(inputs.to_vec());
-        (0..self.stages.len()).try_for_each(|k| self.step(k, &mut flight))?;
-        self.finish(flight)
+        let (mut values, mut outputs) = (self.start(inputs.to_vec()), Values::new());
+        for step in &self.steps {
+            for (k, made) in step.clone().zip(self.step(step, &values)) {
+                self.keep(made?, &mut values, &mut outputs, k + 1..self.stages.len());
+            }
+        }
+        self.finish(outputs)
     }
 
-    /// How long each stage takes for a sample: the median of several runs, after one that fills caches.
+    /// What the stages of a step make.
+    fn step<'s>(&'s self, step: &Range<usize>, values: &Values<'s>) -> Vec<Result<Values<'s>>> {
+        let run = |k| self.compute(k, 0, values);
+        if step.len() == 1 || self.threads < step.len() {
+            return step.clone().map(run).collect();
+        }
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (step.start + 1..step.end).map(|k| scope.spawn(move || run(k))).collect();
+            let first = run(step.start);
+            let ended = others.into_iter().map(|thread| {
+                thread.join().unwrap_or_else(|_| Err(Error::internal("the thread of a stage panicked")))
+            });
+            std::iter::once(first).chain(ended).collect()
+        })
+    }
+
+    /// How long each stage takes for a sample, by itself: the median of several runs, after one that fills caches.
     ///
     /// # Errors
     /// As of [`Staged::run`].
@@ -279,11 +323,12 @@ impl Staged {
             if run >= FEWEST && began.elapsed() > ENOUGH {
                 break;
             }
-            let mut flight = self.start(inputs.to_vec());
+            let (mut values, mut outputs) = (self.start(inputs.to_vec()), Values::new());
             for (k, times) in times.iter_mut().enumerate() {
                 let began = Instant::now();
-                self.step(k, &mut flight)?;
+                let made = self.compute(k, 0, &values)?;
                 times.push(began.elapsed());
+                self.keep(made, &mut values, &mut outputs, k + 1..self.stages.len());
             }
         }
         let median = |mut times: Vec<Duration>| {
@@ -293,40 +338,54 @@ impl Staged {
         Ok(times.into_iter().map(median).collect())
     }
 
-    /// A sample before the first stage.
-    pub(super) fn start(&self, inputs: Vec<Value>) -> Flight<'_> {
-        let names = self.inputs.iter().map(|(name, _)| name.as_str());
-        Flight { values: names.zip(inputs.into_iter().map(Held::Here)).collect(), outputs: BTreeMap::new() }
+    /// The values of a sample before any stage.
+    pub(super) fn start(&self, inputs: Vec<Value>) -> Values<'_> {
+        self.input_names().zip(inputs.into_iter().map(Held::Here)).collect()
     }
 
-    /// Run a stage on a sample that is through those before it.
-    pub(super) fn step<'s>(&'s self, k: usize, flight: &mut Flight<'s>) -> Result<()> {
-        let (stage, Flight { values, outputs }) = (&self.stages[k], flight);
+    /// What a stage makes of values, on one of its copies.
+    ///
+    /// # Errors
+    /// As compiled code has them, with the stage.
+    pub(super) fn compute<'s>(&'s self, k: usize, copy: usize, values: &Values<'s>) -> Result<Values<'s>> {
+        let stage = &self.stages[k];
         let lost = |name: &str| Error::internal(format!("stage {k} has no value `{name}`"));
         let take = |name: &String| values.get(name.as_str()).cloned().ok_or_else(|| lost(name));
         let given = stage.inputs.iter().map(take).collect::<Result<Vec<_>>>()?;
-        let results = stage.runner.run(given);
-        let results = results.map_err(|e| e.at(format!("stage {k} ({})", stage.file)))?;
+        let runner = &stage.runners[copy % stage.runners.len()];
+        let results = runner.run(given).map_err(|e| e.at(format!("stage {k} ({})", stage.file)))?;
         if results.len() != stage.outputs.len() {
             return Err(Error::internal(format!("stage {k} gave {} values", results.len())));
         }
-        for (name, value) in stage.outputs.iter().zip(results) {
-            if self.outputs.contains(name) {
+        Ok(stage.outputs.iter().map(String::as_str).zip(results).collect())
+    }
+
+    /// Keep what was made, for some of the stages and as outputs; what none of those takes goes.
+    pub(super) fn keep<'s>(
+        &self,
+        made: Values<'s>,
+        values: &mut Values<'s>,
+        outputs: &mut Values<'s>,
+        users: Range<usize>,
+    ) {
+        for (name, value) in made {
+            if self.outputs.iter().any(|o| o == name) {
                 outputs.insert(name, value.clone());
             }
             // A model's input of the name of an output stays what it is: no cut has such a value.
-            if !self.inputs.iter().any(|(input, _)| input == name) {
+            if !self.input_names().any(|input| input == name) {
                 values.insert(name, value);
             }
         }
-        values.retain(|name, _| self.stages[k + 1..].iter().any(|s| s.inputs.iter().any(|i| i == name)));
-        Ok(())
+        values.retain(|name, _| {
+            self.stages[users.clone()].iter().any(|s| s.inputs.iter().any(|i| i == name))
+        });
     }
 
     /// The model's outputs, of a sample that is through all stages.
-    pub(super) fn finish(&self, mut flight: Flight<'_>) -> Result<Vec<Value>> {
+    pub(super) fn finish(&self, mut outputs: Values<'_>) -> Result<Vec<Value>> {
         let take = |name: &String| {
-            let output = flight.outputs.remove(name.as_str());
+            let output = outputs.remove(name.as_str());
             output.ok_or_else(|| Error::internal(format!("no output `{name}`")))?.value()
         };
         self.outputs.iter().map(take).collect()
@@ -346,16 +405,21 @@ fn type_of(name: &str, stages: &[Graph]) -> Result<Type> {
 }
 
 /// Those of the stages that this process runs, on a pool of the threads of the options.
-fn runners(path: &Path, graphs: &[Graph], options: &Options, mine: &Range<usize>) -> Result<Vec<Runner>> {
+fn runners(
+    path: &Path,
+    graphs: &[Graph],
+    options: &Options,
+    mine: &Range<usize>,
+) -> Result<Vec<Vec<Runner>>> {
     let pool = Arc::new(Pool::new(options.threads));
     let runner = |(k, graph): (usize, &Graph)| {
         if !mine.contains(&k) {
-            return Ok(Runner::Elsewhere);
+            return Ok(vec![Runner::Elsewhere]);
         }
         let native = lower(graph.clone(), options)
             .and_then(|lowered| Native::of_lowered_on(&lowered, options, pool.clone()));
         native
-            .map(|n| Runner::Here(Box::new(n)))
+            .map(|n| vec![Runner::Here(Box::new(n))])
             .map_err(|e| e.at(format!("{}: stage {k}", path.display())))
     };
     graphs.iter().enumerate().map(runner).collect()

@@ -1,26 +1,28 @@
-//! Streaming samples through the stages of a plan: each stage on a thread of its own, so that it works on a sample while the stage behind it
-//! works on the one before.
+//! Streaming samples through the stages of a plan: each copy of a stage is a worker on a thread of its own, so that it works on a sample while others
+//! work on other samples, or on other parts of the same.
 //!
 //! ```text
-//! source ─▶ stage 0 ─▶ stage 1 ─▶ .. ─▶ sink
+//!         ┌─▶ stage 0 ─┬─▶ stage 2, copy 0 ─┐
+//! source ─┤            ╳                    ├─▶ sink
+//!         └─▶ stage 1 ─┴─▶ stage 2, copy 1 ─┘
 //! ```
 //!
-//! Every arrow is a queue of [`QUEUED`] samples: who is ahead waits, and memory does not grow with the number of samples. Samples keep their
-//! order, and so do errors: one goes through the queues in the place of its sample. What the sink sees, and which error ends the stream,
-//! is therefore what running the samples one by one would give, whichever thread is fast. Where a stage is a process of its own, its thread waits for it.
+//! Who is ahead waits for its inputs, and the source waits while [`IN_FLIGHT`] samples for each worker, and two, are on their way: memory does not grow with the number of samples. The sink takes samples
+//! in order, and so it does errors, each in the place of its sample. What it sees, and which error ends the stream, is therefore what running the samples one by one would give, whichever thread is fast.
+//! Where a stage is a process of its own, its thread waits for it.
 
-use super::run::{Flight, Staged};
+use super::routes::Routes;
+use super::run::Staged;
+use super::simulate::IN_FLIGHT;
+use super::worker::{Outlet, Part, Report, Returns, Worker};
 use crate::error::{Error, Result};
 use crate::samples::{Sample, Samples};
 use crate::source::Request;
 use egret_ir::Value;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
-
-/// Samples that wait between two stages.
-const QUEUED: usize = 1;
 
 /// Takes the next sample: inputs in the order of the model's inputs. It waits while the stages are busy, and fails when the stream has ended.
 pub type Give<'a> = dyn FnMut(Vec<Value>) -> Result<()> + 'a;
@@ -32,7 +34,7 @@ pub struct Streamed {
     pub samples: usize,
     /// From the first sample being made to the last result being taken.
     pub time: Duration,
-    /// How long each stage computed.
+    /// How long each stage computed; of several copies, on average.
     pub stages: Vec<Duration>,
     /// How long the source took to make samples.
     pub source: Duration,
@@ -40,8 +42,18 @@ pub struct Streamed {
     pub sink: Duration,
 }
 
-/// A sample, or the error in its place.
-type Sent<'s> = (usize, Result<Flight<'s>>);
+/// To a worker: a part of a sample.
+type Sent<'s> = (usize, Part<'s>);
+
+/// The inboxes of the workers of groups, by group.
+type Inboxes<'s> = Vec<Vec<Sender<Sent<'s>>>>;
+
+/// To the sink.
+enum Said<'s> {
+    Report(usize, Report<'s>),
+    /// The source has no such sample, and none behind it.
+    Missing(usize, Error),
+}
 
 impl Staged {
     /// Give samples from files to [`Staged::stream`]. Values that the request gives serve every sample; files may hold those of the other inputs.
@@ -75,101 +87,157 @@ impl Staged {
         }))
     }
 
-    /// Run samples through the stages, each on a thread of its own; the source has another, the sink is called on the caller's. The sink takes
+    /// Run samples through the stages, each copy of one on a thread of its own; the source has another, the sink is called on the caller's. The sink takes
     /// results in the order of samples, with their number. `source` gives one sample after the other, and ends when giving fails.
     ///
     /// All threads have ended when this returns. The stages compute as in [`Staged::run`], and give the same bits.
     ///
     /// # Errors
-    /// The first, by samples, of source, stages (with stage and sample) and sink; the results of samples before it were taken.
+    /// The first, by samples and stages, of source, stages (with stage and sample) and sink; the results of samples before it were taken.
     pub fn stream(
         &self,
         source: impl FnOnce(&mut Give<'_>) -> Result<()> + Send,
         sink: impl FnMut(usize, Vec<Value>) -> Result<()>,
     ) -> Result<Streamed> {
         let began = Instant::now();
+        let routes = &Routes::of(self, (0..self.count()).map(|k| k..k + 1));
+        let copies: Vec<usize> = self.copies().collect();
         std::thread::scope(|scope| {
             // Whoever ends drops its ends of the queues: those before it cannot send any more, those behind it get what is sent, and end too.
-            let (to, mut from) = sync_channel(QUEUED);
-            let feeder = start(scope, "source".into(), move || self.feed(source, &to))?;
-            let mut stages = vec![];
-            for k in 0..self.files().count() {
-                let (to, next) = sync_channel(QUEUED);
-                let before = std::mem::replace(&mut from, next);
-                stages.push(start(scope, format!("stage {k}"), move || self.work(k, before, &to))?);
+            let (said, from) = channel();
+            let (permit, permits) = channel();
+            let (to, inboxes): (Inboxes<'_>, Vec<Vec<_>>) =
+                copies.iter().map(|&n| (0..n).map(|_| channel()).unzip()).unzip();
+            let permits_for = IN_FLIGHT * copies.iter().sum::<usize>() + 2;
+            (0..permits_for).for_each(|_| {
+                let _ = permit.send(());
+            });
+            let starts = |way: usize| routes.groups[way].source.is_some();
+            let (out, inputs) = (said.clone(), only(&to, starts));
+            let feed = move || self.feed(source, &permits, routes, &inputs, &out);
+            let feeder = start(scope, "source".into(), feed)?;
+            let mut threads = vec![];
+            for (k, inboxes) in inboxes.into_iter().enumerate() {
+                for (copy, inbox) in inboxes.into_iter().enumerate() {
+                    let turn = (copy, copies[k]);
+                    let worker = Worker { staged: self, routes, group: k, turn };
+                    let gives = |way: usize| routes.gives[k].iter().any(|(to, _)| *to == way);
+                    let mut outlet = Threads { to: only(&to, gives), said: said.clone() };
+                    let work = move || {
+                        worker.work(|| inbox.recv().ok().map(|(n, part)| (n, Ok(part))), &mut outlet);
+                    };
+                    threads.push(start(scope, format!("stage {k}"), work)?);
+                }
             }
-            let (result, taken) = self.drain(from, sink);
-            let ended = stages.into_iter().map(|(what, thread)| join(&what, thread)).collect::<Vec<_>>();
+            drop((to, said));
+            let drained = self.drain(from, permit, sink);
+            let ended = threads.into_iter().map(|(what, thread)| join(&what, thread)).collect::<Vec<_>>();
             let fed = join(&feeder.0, feeder.1);
-            let samples = result?;
+            let Drained { samples, busy, took } = drained?;
+            ended.into_iter().collect::<Result<Vec<()>>>()?;
             Ok(Streamed {
                 samples,
                 time: began.elapsed(),
-                stages: ended.into_iter().collect::<Result<_>>()?,
+                stages: busy.into_iter().zip(&copies).map(|(busy, n)| busy / *n as u32).collect(),
                 source: fed?,
-                sink: taken,
+                sink: took,
             })
         })
     }
 
-    /// Send what the source gives to the first stage; gives the time that the source took.
+    /// Send what the source gives to the stages that take it, a sample for each permit; gives the time that the source took.
     fn feed<'s>(
         &'s self,
         source: impl FnOnce(&mut Give<'_>) -> Result<()>,
-        to: &SyncSender<Sent<'s>>,
+        permits: &Receiver<()>,
+        routes: &Routes<'s>,
+        to: &Inboxes<'s>,
+        said: &Sender<Said<'s>>,
     ) -> Duration {
         let began = Instant::now();
         let (mut number, mut waited) = (0, Duration::ZERO);
+        let ended = || Error::internal("the stages have ended");
         let result = source(&mut |inputs| {
             let waits = Instant::now();
-            let sent = to.send((number, Ok(self.start(inputs))));
+            let permit = permits.recv();
             waited += waits.elapsed();
+            permit.map_err(|_| ended())?;
+            let values = self.start(inputs);
+            for (way, inboxes) in routes.groups.iter().zip(to) {
+                let Some(names) = &way.source else { continue };
+                let part = names.iter().filter_map(|n| Some((*n, values.get(n)?.clone()))).collect();
+                inboxes[number % inboxes.len()].send((number, Some(part))).map_err(|_| ended())?;
+            }
             number += 1;
-            sent.map_err(|_| Error::internal("the stages have ended"))
+            Ok(())
         });
         let took = began.elapsed().saturating_sub(waited);
         if let Err(e) = result {
             // Where nobody receives it, an earlier sample has ended the stream.
-            drop(to.send((number, Err(e))));
+            drop(said.send(Said::Missing(number, e)));
         }
         took
     }
 
-    /// Run a stage on all that comes; gives the time that it computed.
-    fn work<'s>(&'s self, k: usize, from: Receiver<Sent<'s>>, to: &SyncSender<Sent<'s>>) -> Duration {
-        let mut busy = Duration::ZERO;
-        for (number, flight) in from {
-            let began = Instant::now();
-            let flight = flight.and_then(|mut flight| {
-                self.step(k, &mut flight).map_err(|e| e.at(format!("sample {number}")))?;
-                Ok(flight)
-            });
-            busy += began.elapsed();
-            let last = flight.is_err();
-            if to.send((number, flight)).is_err() || last {
-                break;
-            }
-        }
-        busy
-    }
-
-    /// Give results to the sink, up to the first error; how many it took, and the time of that.
+    /// Give results to the sink, up to the first error.
     fn drain(
         &self,
-        from: Receiver<Sent<'_>>,
+        from: Receiver<Said<'_>>,
+        permit: Sender<()>,
         mut sink: impl FnMut(usize, Vec<Value>) -> Result<()>,
-    ) -> (Result<usize>, Duration) {
-        let (mut samples, mut took) = (0, Duration::ZERO);
-        let all = from.into_iter().try_for_each(|(number, flight)| {
-            let outputs = self.finish(flight?)?;
-            let began = Instant::now();
-            sink(number, outputs)?;
-            took += began.elapsed();
-            samples += 1;
-            Ok(())
-        });
-        (all.map(|()| samples), took)
+    ) -> Result<Drained> {
+        let mut returns = Returns::new(self.count());
+        let mut drained =
+            Drained { samples: 0, busy: vec![Duration::ZERO; self.count()], took: Duration::ZERO };
+        for said in from {
+            match said {
+                Said::Missing(number, e) => returns.missing(number, e),
+                Said::Report(number, Report { group, busy, result }) => {
+                    drained.busy[group] += busy.iter().sum::<Duration>();
+                    returns.add(number, result);
+                }
+            }
+            while let Some((number, outputs)) = returns.next() {
+                let outputs = self.finish(outputs?)?;
+                let began = Instant::now();
+                sink(number, outputs)?;
+                drained.took += began.elapsed();
+                drained.samples += 1;
+                // A source that has ended needs none.
+                let _ = permit.send(());
+            }
+        }
+        Ok(drained)
     }
+}
+
+/// What came to the sink.
+struct Drained {
+    samples: usize,
+    busy: Vec<Duration>,
+    took: Duration,
+}
+
+/// What a worker on a thread sends to.
+struct Threads<'s> {
+    to: Inboxes<'s>,
+    said: Sender<Said<'s>>,
+}
+
+impl<'s> Outlet<'s> for Threads<'s> {
+    fn give(&mut self, group: usize, number: usize, part: Part<'s>) -> bool {
+        let inboxes = &self.to[group];
+        inboxes[number % inboxes.len()].send((number, part)).is_ok()
+    }
+
+    fn report(&mut self, number: usize, report: Report<'s>) -> bool {
+        self.said.send(Said::Report(number, report)).is_ok()
+    }
+}
+
+/// The inboxes of some groups, and none of the others.
+fn only<'s>(all: &Inboxes<'s>, of: impl Fn(usize) -> bool) -> Inboxes<'s> {
+    all.iter().enumerate().map(|(g, inboxes)| if of(g) { inboxes.clone() } else { vec![] }).collect()
 }
 
 fn start<'scope, T: Send + 'scope>(

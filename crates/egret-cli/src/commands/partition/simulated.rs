@@ -64,10 +64,10 @@ impl Simulated<'_> {
             return out;
         }
         for (k, ns) in load.stages.iter().enumerate() {
-            let carried = &load.carried[k..k + 2];
+            let (takes, gives) = (load.takes(k), load.gives(k));
             line(
                 &format!("stage {k}"),
-                format!("{}, takes {} bytes, gives {}", time(*ns as f64), carried[0], carried[1]),
+                format!("{}, takes {takes} bytes, gives {gives}", time(*ns as f64)),
             );
         }
         for (w, busy) in predicted.workers.iter().enumerate() {
@@ -116,9 +116,9 @@ impl Simulated<'_> {
             }
             help
         });
-        let stages = load.stages.iter().enumerate().map(|(k, ns)| {
-            json!({ "nanoseconds": ns, "bytes_in": load.carried[k], "bytes_out": load.carried[k + 1] })
-        });
+        let stages = load.stages.iter().enumerate().map(
+            |(k, ns)| json!({ "nanoseconds": ns, "bytes_in": load.takes(k), "bytes_out": load.gives(k) }),
+        );
         let workers = predicted.workers.iter().map(|b| {
             json!({ "group": b.group, "computing": b.computing, "sending": b.sending, "receiving": b.receiving })
         });

@@ -22,17 +22,25 @@ pub struct Reason {
     pub in_the_way: Option<(BTreeSet<String>, u64)>,
 }
 
-/// The stage of each unit, and why each boundary is where it is.
-pub(super) fn assign(graph: &Graph, units: &Units, stages: usize) -> (Vec<usize>, Vec<Reason>) {
+/// The units of each of so many stages of some units, one behind the other, and why each boundary is where it is. There are at least as many units.
+pub(super) fn assign(
+    graph: &Graph,
+    units: &Units,
+    of: &[usize],
+    stages: usize,
+) -> (Vec<Vec<usize>>, Vec<Reason>) {
+    let mine: BTreeSet<usize> = of.iter().copied().collect();
     let orders = [(0..units.len()).collect(), units.by_depth()];
+    let orders =
+        orders.map(|all: Vec<usize>| all.into_iter().filter(|u| mine.contains(u)).collect::<Vec<_>>());
     let mut stage: Vec<Option<usize>> = vec![None; units.len()];
     let mut reasons = vec![];
-    for k in 0..stages - 1 {
+    for k in 0..stages.saturating_sub(1) {
         let mut all = vec![];
         let mut in_the_way = None;
         for order in &orders {
             let left: Vec<usize> = order.iter().copied().filter(|&u| stage[u].is_none()).collect();
-            let search = Search::new(graph, units, &left, stages - k, &stage);
+            let search = Search::new(graph, units, &left, stages - k);
             for cut in search.cuts() {
                 if !all.iter().any(|other: &Cut| other.first == cut.first) {
                     all.push(cut);
@@ -60,7 +68,11 @@ pub(super) fn assign(graph: &Graph, units: &Units, stages: usize) -> (Vec<usize>
         }
         reasons.push(reason);
     }
-    (stage.into_iter().map(|s| s.unwrap_or(stages - 1)).collect(), reasons)
+    let mut out = vec![vec![]; stages];
+    for u in mine {
+        out[stage[u].unwrap_or(stages - 1)].push(u);
+    }
+    (out, reasons)
 }
 
 fn named(graph: &Graph, units: &Units, unit: usize) -> (BTreeSet<String>, u64) {
@@ -118,13 +130,7 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     /// The boundary of the next of `stages` stages.
-    fn new(
-        graph: &Graph,
-        units: &'a Units,
-        order: &'a [usize],
-        stages: usize,
-        stage: &[Option<usize>],
-    ) -> Search<'a> {
+    fn new(graph: &Graph, units: &'a Units, order: &'a [usize], stages: usize) -> Search<'a> {
         let share = order.iter().map(|&u| units.cost[u]).sum::<u64>() as f64 / stages as f64;
         let (least, most) = (share * (1.0 - TOLERANCE), share * (1.0 + TOLERANCE));
         let (mut held, mut last, mut sum) = (0, order.len(), 0u64);
@@ -152,8 +158,7 @@ impl<'a> Search<'a> {
             }
         }
         let wire = |(v, users): (ValueId, BTreeSet<usize>)| {
-            let made = units.of[&graph.producer(v)?];
-            let from = if stage[made].is_some() { None } else { Some(*place.get(&made)?) };
+            let from = place.get(&units.of[&graph.producer(v)?]).copied();
             Some(Wire { from, users, size: bytes_of(graph.ty(v)) })
         };
         let wires = users.into_iter().filter_map(wire).collect();

@@ -1,5 +1,5 @@
-//! Splits an optimised graph into stages that run one after another, e.g. on several machines: minimum traffic between
-//! stages, among cuts that balance their estimated times.
+//! Splits an optimised graph into stages, e.g. for several machines: minimum traffic between
+//! stages, among cuts that balance their estimated times. Stages run one after another, or in one step where they are independent and that pays.
 //!
 //! What is cut is not nodes but units, the nodes of one kernel: a cut undoes no fusion, and the kernels of the stages are those of the whole.
 //! A boundary is a minimum cut, found by max-flow, of a network in which a value is an edge with its size
@@ -7,11 +7,11 @@
 //! least cost of a stage) are fixed on one side and the last ones on the other; two orders are tried, and every
 //! boundary within them. The cut is the minimum among those, not among all balanced cuts, which would be NP-hard. Inputs of the graph
 //! and constants are free: every stage gets them from where the graph does. What an earlier stage makes and a later one
-//! uses crosses every cut between them.
+//! uses crosses every cut between their steps.
 
 mod build;
 mod cut;
-
+mod steps;
 mod units;
 
 pub use build::input_names;
@@ -19,7 +19,10 @@ pub use cut::Reason;
 
 use crate::cost::CostModel;
 use egret_ir::{Graph, NodeId, Type, advice};
+use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
+use steps::{Figures, Layout};
 use units::Units;
 
 /// How much a stage may deviate from its share of the remaining time.
@@ -80,9 +83,11 @@ impl std::error::Error for PartitionError {}
 /// A graph in stages.
 #[derive(Clone, Debug)]
 pub struct Stages {
-    /// The stages.
+    /// The stages, in the order of steps.
     pub stages: Vec<Stage>,
-    /// The cuts, each behind the stage of its number.
+    /// The stages of each step, which are independent of each other.
+    pub steps: Vec<Range<usize>>,
+    /// The cuts, each behind the step of its number.
     pub cuts: Vec<Cut>,
 }
 
@@ -95,13 +100,29 @@ pub struct Stage {
     pub cost: u64,
 }
 
-/// What is between a stage and the next.
+/// What is between a step and the next.
 #[derive(Clone, Debug)]
 pub struct Cut {
     /// The values that cross it, in the order in which they are made.
     pub values: Vec<Crossing>,
     /// Why it is there.
-    pub reason: Reason,
+    pub why: Why,
+}
+
+/// Why a cut is there.
+#[derive(Clone, Debug)]
+pub enum Why {
+    /// Stages are to take about the same time.
+    Even(Reason),
+    /// Independent stages begin or end there.
+    Beside {
+        /// The stages of their step.
+        stages: Range<usize>,
+        /// The time of all of them in nanoseconds.
+        together: u64,
+        /// The time of the longest.
+        longest: u64,
+    },
 }
 
 impl Cut {
@@ -146,10 +167,18 @@ pub fn split(
     if stages == 0 || stages > units.len().max(1) {
         return Err(PartitionError::Stages { stages, nodes, units: units.len() });
     }
-    let (stage_of_unit, reasons) = cut::assign(&graph, &units, stages);
-    let mut costs = vec![0u64; stages];
-    stage_of_unit.iter().zip(&units.cost).for_each(|(&stage, cost)| costs[stage] += cost);
-    let stage_of = units.of.iter().map(|(&n, &unit)| (n, stage_of_unit[unit])).collect();
+    let all: Vec<usize> = (0..units.len()).collect();
+    let mut plan = Arranged::chain(&graph, &units, &all, stages);
+    if let Some(layout) = steps::find(&units, stages) {
+        let beside = Arranged::layout(&graph, &units, &layout);
+        if beside.figures(&units).pay(plan.figures(&units)) {
+            plan = beside;
+        }
+    }
+    let mut stage_of = HashMap::new();
+    for (stage, own) in plan.steps.iter().flatten().enumerate() {
+        stage_of.extend(own.iter().flat_map(|&u| &units.nodes[u]).map(|&n| (n, stage)));
+    }
     let (graphs, crossing) = build::build(&graph, &stage_of, stages);
     symbols_are_bound(&graph, &graphs)?;
     for stage in &graphs {
@@ -159,14 +188,84 @@ pub fn split(
             )
         })?;
     }
-    let across = |k: usize| {
-        let crosses = |v: &&Crossing| v.made <= k && v.used.last().is_some_and(|&last| last > k);
+    let times = plan.times(&units);
+    let steps = plan.numbered();
+    let ends: Vec<usize> = steps.iter().map(|s| s.end).collect();
+    let across = |end: usize| {
+        let crosses = |v: &&Crossing| v.made < end && v.used.last().is_some_and(|&last| last >= end);
         crossing.iter().filter(crosses).cloned().collect()
     };
-    let cuts = reasons.into_iter().enumerate().map(|(k, reason)| Cut { values: across(k), reason });
-    let cuts = cuts.collect();
+    let why = |k: usize, reason: Option<Reason>| match reason {
+        Some(reason) => Why::Even(reason),
+        None => {
+            let step = if steps[k].len() > 1 { k } else { k + 1 };
+            let (together, longest) =
+                (times[step].iter().sum(), times[step].iter().copied().max().unwrap_or(0));
+            Why::Beside { stages: steps[step].clone(), together, longest }
+        }
+    };
+    let cuts = plan.reasons.into_iter().enumerate();
+    let cuts = cuts.map(|(k, reason)| Cut { values: across(ends[k]), why: why(k, reason) }).collect();
+    let costs = times.into_iter().flatten();
     let stages = graphs.into_iter().zip(costs).map(|(graph, cost)| Stage { graph, cost }).collect();
-    Ok(Stages { stages, cuts })
+    Ok(Stages { stages, steps, cuts })
+}
+
+/// Units in stages of steps.
+struct Arranged {
+    /// The units of each stage, by step.
+    steps: Vec<Vec<Vec<usize>>>,
+    /// Why each cut between steps is where it is; nothing where independent stages begin or end.
+    reasons: Vec<Option<Reason>>,
+}
+
+impl Arranged {
+    /// One behind the other.
+    fn chain(graph: &Graph, units: &Units, of: &[usize], stages: usize) -> Arranged {
+        let (stages, reasons) = cut::assign(graph, units, of, stages);
+        let steps = stages.into_iter().map(|stage| vec![stage]).collect();
+        Arranged { steps, reasons: reasons.into_iter().map(Some).collect() }
+    }
+
+    /// With branches beside each other.
+    fn layout(graph: &Graph, units: &Units, layout: &Layout) -> Arranged {
+        let mut out = Arranged { steps: vec![], reasons: vec![] };
+        if layout.stem.1 > 0 {
+            out = Arranged::chain(graph, units, &layout.stem.0, layout.stem.1);
+            out.reasons.push(None);
+        }
+        let branches = layout.branches.iter().map(|b| cut::assign(graph, units, b, layout.depth).0);
+        let branches: Vec<_> = branches.collect();
+        out.steps.extend((0..layout.depth).map(|d| branches.iter().map(|b| b[d].clone()).collect()));
+        out.reasons.extend(vec![None; layout.depth - 1]);
+        if layout.head.1 > 0 {
+            let head = Arranged::chain(graph, units, &layout.head.0, layout.head.1);
+            out.reasons.push(None);
+            out.reasons.extend(head.reasons);
+            out.steps.extend(head.steps);
+        }
+        out
+    }
+
+    /// The times of stages, by step.
+    fn times(&self, units: &Units) -> Vec<Vec<u64>> {
+        let time = |stage: &Vec<usize>| stage.iter().map(|&u| units.cost[u]).sum();
+        self.steps.iter().map(|step| step.iter().map(time).collect()).collect()
+    }
+
+    fn figures(&self, units: &Units) -> Figures {
+        Figures::of(&self.times(units))
+    }
+
+    /// The numbers of the stages of each step.
+    fn numbered(&self) -> Vec<Range<usize>> {
+        let mut next = 0;
+        let number = |step: &Vec<Vec<usize>>| {
+            next += step.len();
+            next - step.len()..next
+        };
+        self.steps.iter().map(number).collect()
+    }
 }
 
 /// The bytes of a value; a symbolic dim counts as [`NOMINAL_DIM`].

@@ -1,10 +1,12 @@
 //! Rank 0 of a run: samples go out, results come in, and whoever keeps one for too long is lost.
 
-use super::super::run::{Flight, Staged};
-use super::super::simulate::IN_FLIGHT;
+use super::super::routes::Routes;
+use super::super::run::Staged;
+use super::super::simulate::{Group, IN_FLIGHT};
 use super::super::stream::{Give, Streamed};
-use super::wire::{Message, pack_flight, unpack, unpack_flight};
-use super::worker::{Made, Work, turn, work};
+use super::super::worker::{Outcome, Report, Returns};
+use super::wire::{Message, unpack, unpack_values};
+use super::worker::{Made, Work, part_message, turn, work};
 use super::{Ranks, Team, out_of_turn};
 use crate::error::{Error, Result};
 use crate::suite::guarded;
@@ -16,11 +18,11 @@ use std::time::{Duration, Instant};
 
 /// What the threads of rank 0 tell the one that talks to other ranks.
 enum Event<'s> {
-    /// The next sample, for the rank whose turn it is.
-    Given(usize, Result<Work<'s>>),
+    /// The next sample, in parts for ranks.
+    Given(usize, Result<Vec<(usize, Parcel<'s>)>>),
     /// There are so many samples; how long the source took.
     All(usize, Duration),
-    /// This rank has run its stages.
+    /// The stages of this rank have something.
     Made(Made<'s>),
     /// The sink has taken a result, in this time.
     Taken(Result<Duration>),
@@ -28,26 +30,34 @@ enum Event<'s> {
     NotTaken,
 }
 
+/// A part of a sample from the source.
+enum Parcel<'s> {
+    /// For this rank.
+    Here(Work<'s>),
+    /// For another one.
+    Goes(Vec<u8>),
+}
+
 /// What rank 0 waits for from a rank.
-#[derive(Clone)]
 struct Waits {
-    /// Samples that it has. Below 0 while one that it has handed on is heard of from it, and not yet from where it came.
-    samples: isize,
-    /// When it got the first of them, or handed one on, by the clock.
-    since: Duration,
+    group: usize,
+    /// The sample that it says something of next.
+    next: usize,
+    /// Since when it has all of that sample, by the clock.
+    since: Option<Duration>,
 }
 
 /// Where all samples are.
-struct Flights<'s> {
-    waits: Vec<Waits>,
+struct Flights<'a, 's> {
+    routes: &'a Routes<'s>,
+    groups: &'a [Group],
+    /// One for each rank that has stages.
+    waits: BTreeMap<usize, Waits>,
     /// The time of the clock.
     now: Duration,
-    /// Samples that were given and have not come back.
-    out: usize,
-    /// Results that came before those of samples before them.
-    early: BTreeMap<usize, Result<Flight<'s>>>,
-    /// The sample whose result goes to the sink next.
-    next: usize,
+    /// Samples that were given and are not through, and which groups they are through.
+    out: BTreeMap<usize, Vec<bool>>,
+    returns: Returns<'s>,
     /// Results that the sink has and has not taken.
     sinking: usize,
     taken: usize,
@@ -74,7 +84,8 @@ impl<R: Ranks> Team<'_, R> {
         let began = Instant::now();
         let groups = self.groups.clone();
         let ranks = self.ranks.count();
-        let mut flights = Flights::new(ranks, staged.files().count());
+        let routes = Routes::of(staged, groups.iter().map(|g| g.stages.clone()));
+        let mut flights = Flights::new(&routes, &groups, staged.count());
         scope(|scope| {
             let (events, inbox) = channel();
             let (permit, permits) = channel();
@@ -82,13 +93,11 @@ impl<R: Ranks> Team<'_, R> {
             let (to_sink, results) = channel();
             let start = |name: &str| Builder::new().name(name.into());
             let none = |e: std::io::Error| Error::user(format!("no thread for a stream: {e}"));
-            let (groups, out) = (&groups, events.clone());
-            let run = move || {
-                work(staged, groups, 0, &given, |made| drop(out.send(Event::Made(made))));
-            };
+            let (groups, routes, out) = (&groups, &routes, events.clone());
+            let run = move || work(staged, routes, groups, 0, &given, (out, Event::Made));
             start("stages").spawn_scoped(scope, run).map_err(none)?;
             let out = events.clone();
-            let read = move || feed(staged, source, &permits, &out, |n| turn(&groups[0], n));
+            let read = move || feed(staged, source, &permits, &out, (routes, groups));
             start("source").spawn_scoped(scope, read).map_err(none)?;
             let write = move || drain(sink, &results, &events);
             start("sink").spawn_scoped(scope, write).map_err(none)?;
@@ -102,13 +111,13 @@ impl<R: Ranks> Team<'_, R> {
             drop((to_work, to_sink));
             all
         })?;
-        if let Some(e) = flights.failed {
+        let Flights { busy, taken: samples, source, sink, failed, .. } = flights;
+        if let Some(e) = failed {
             return Err(e);
         }
         // Ranks with the same stage share its time.
         let shares = groups.iter().flat_map(|g| g.stages.clone().map(|_| g.workers.len() as u32));
-        let stages = flights.busy.iter().zip(shares).map(|(busy, of)| *busy / of).collect();
-        let Flights { taken: samples, source, sink, .. } = flights;
+        let stages = busy.iter().zip(shares).map(|(busy, of)| *busy / of).collect();
         Ok(Streamed { samples, time: began.elapsed(), stages, source, sink })
     }
 
@@ -116,7 +125,7 @@ impl<R: Ranks> Team<'_, R> {
     fn talk<'s>(
         &mut self,
         staged: &'s Staged,
-        flights: &mut Flights<'s>,
+        flights: &mut Flights<'_, 's>,
         mut permit: Permits,
         to_work: &Sender<(usize, Work<'s>)>,
         inbox: &Receiver<Event<'s>>,
@@ -132,7 +141,7 @@ impl<R: Ranks> Team<'_, R> {
             }
             if let Some((from, bytes)) = self.ranks.receive()? {
                 self.last = Instant::now();
-                self.hear(staged, flights, from, &bytes)?;
+                hear(staged, flights, to_work, from, bytes)?;
             } else if let Some(rank) = flights.late(self.limit) {
                 return Err(self.lost(rank, "for a sample"));
             }
@@ -151,74 +160,28 @@ impl<R: Ranks> Team<'_, R> {
         }
     }
 
-    /// A message of another rank.
-    fn hear<'s>(
-        &self,
-        staged: &'s Staged,
-        flights: &mut Flights<'s>,
-        from: usize,
-        bytes: &[u8],
-    ) -> Result<()> {
-        let at = self.groups.iter().position(|g| g.workers.contains(&from));
-        let Some(at) = at else { return Err(out_of_turn(from)) };
-        match unpack(bytes)? {
-            (Message::HandedOn(number, busy), _) => {
-                let Some(next) = self.groups.get(at + 1) else { return Err(out_of_turn(from)) };
-                flights.left(from);
-                flights.computed(self.groups[at].stages.start, &busy);
-                flights.came(turn(next, number));
-            }
-            (Message::Results(number, busy, sent), values) => {
-                flights.left(from);
-                flights.computed(self.groups[at].stages.start, &busy);
-                flights.back(number, unpack_flight(staged, &sent, values));
-            }
-            (Message::Failed(number, kind, message), _) => {
-                flights.left(from);
-                flights.back(number, Err(Error { kind, message }));
-            }
-            _ => return Err(out_of_turn(from)),
-        }
-        Ok(())
-    }
-
     /// What a thread of this rank says.
     fn happened<'s>(
         &mut self,
-        flights: &mut Flights<'s>,
+        flights: &mut Flights<'_, 's>,
         event: Event<'s>,
         permit: &Permits,
         to_work: &Sender<(usize, Work<'s>)>,
     ) -> Result<()> {
         match event {
-            Event::Given(number, Err(e)) => {
-                flights.out += 1;
-                flights.back(number, Err(e));
-            }
-            Event::Given(number, Ok(work)) => {
-                flights.out += 1;
-                flights.came(turn(&self.groups[0], number));
-                match work {
-                    Work::Goes(to, bytes) => self.ranks.send(to, bytes)?,
-                    here => drop(to_work.send((number, here))),
+            Event::Given(number, Err(e)) => flights.returns.missing(number, e),
+            Event::Given(number, Ok(parts)) => {
+                flights.given(number);
+                for (rank, parcel) in parts {
+                    match parcel {
+                        Parcel::Goes(bytes) => self.ranks.send(rank, bytes)?,
+                        Parcel::Here(work) => drop(to_work.send((number, work))),
+                    }
                 }
             }
             Event::All(count, took) => (flights.count, flights.source) = (Some(count), took),
-            Event::Made(Made { number, busy, result }) => {
-                flights.left(0);
-                flights.computed(0, &busy);
-                match result {
-                    Ok(Work::Goes(to, bytes)) => {
-                        flights.came(to);
-                        self.ranks.send(to, bytes)?;
-                    }
-                    Ok(Work::Here(flight)) => flights.back(number, Ok(flight)),
-                    Ok(Work::Came(_)) => {
-                        return Err(Error::internal("a stage gave what does not go anywhere"));
-                    }
-                    Err(e) => flights.back(number, Err(e)),
-                }
-            }
+            Event::Made(Made::Goes(to, bytes)) => self.ranks.send(to, bytes?)?,
+            Event::Made(Made::Report(number, report)) => flights.through(0, number, report)?,
             Event::NotTaken => flights.sinking -= 1,
             Event::Taken(result) => {
                 flights.sinking -= 1;
@@ -237,6 +200,36 @@ impl<R: Ranks> Team<'_, R> {
     }
 }
 
+/// A message of another rank.
+fn hear<'s>(
+    staged: &'s Staged,
+    flights: &mut Flights<'_, 's>,
+    to_work: &Sender<(usize, Work<'s>)>,
+    from: usize,
+    bytes: Vec<u8>,
+) -> Result<()> {
+    let group = flights.waits.get(&from).map(|w| w.group);
+    let group = group.ok_or_else(|| out_of_turn(from))?;
+    let (number, busy, result) = match unpack(&bytes)? {
+        (Message::Part(number, _) | Message::Void(number), _) => {
+            drop(to_work.send((number, Work::Came(bytes))));
+            return Ok(());
+        }
+        (Message::Done(number, busy, sent), values) => {
+            let last = flights.groups[group].stages.end - 1;
+            let outputs = unpack_values(staged, &sent, values);
+            (number, busy, outputs.map_or_else(|e| Outcome::Failed(last, e), Outcome::Made))
+        }
+        (Message::Failed(number, busy, k, kind, message), _) => {
+            (number, busy, Outcome::Failed(k, Error { kind, message }))
+        }
+        (Message::Skipped(number), _) => (number, vec![], Outcome::Skipped),
+        _ => return Err(out_of_turn(from)),
+    };
+    let busy = busy.into_iter().map(Duration::from_nanos).collect();
+    flights.through(from, number, Report { group, busy, result })
+}
+
 /// What lets the source read a sample.
 struct Permits {
     permit: Option<Sender<()>>,
@@ -251,14 +244,21 @@ impl Permits {
     }
 }
 
-impl<'s> Flights<'s> {
-    fn new(ranks: usize, stages: usize) -> Flights<'s> {
+impl<'a, 's> Flights<'a, 's> {
+    fn new(routes: &'a Routes<'s>, groups: &'a [Group], stages: usize) -> Flights<'a, 's> {
+        let ranks = groups.iter().enumerate().flat_map(|(group, g)| {
+            g.workers
+                .iter()
+                .enumerate()
+                .map(move |(next, rank)| (*rank, Waits { group, next, since: None }))
+        });
         Flights {
-            waits: vec![Waits { samples: 0, since: Duration::ZERO }; ranks],
+            routes,
+            groups,
+            waits: ranks.collect(),
             now: Duration::ZERO,
-            out: 0,
-            early: BTreeMap::new(),
-            next: 0,
+            out: BTreeMap::new(),
+            returns: Returns::new(groups.len()),
             sinking: 0,
             taken: 0,
             count: None,
@@ -269,52 +269,71 @@ impl<'s> Flights<'s> {
         }
     }
 
-    /// A rank has one more sample.
-    fn came(&mut self, rank: usize) {
-        let waits = &mut self.waits[rank];
-        waits.samples += 1;
-        if waits.samples == 1 {
-            waits.since = self.now;
+    /// A sample is on its way.
+    fn given(&mut self, number: usize) {
+        self.out.insert(number, vec![false; self.groups.len()]);
+        self.look(number);
+    }
+
+    /// A rank says that a sample is through its stages, or has no result there.
+    fn through(&mut self, rank: usize, number: usize, report: Report<'s>) -> Result<()> {
+        let Report { group, busy, result } = report;
+        let through = self.out.get_mut(&number).and_then(|out| out.get_mut(group)).filter(|t| !**t);
+        let (Some(through), Some(waits)) = (through, self.waits.get_mut(&rank)) else {
+            return Err(out_of_turn(rank));
+        };
+        *through = true;
+        let group = &self.groups[group];
+        waits.next = number + group.workers.len();
+        waits.since = None;
+        let next = waits.next;
+        for (sum, took) in self.busy[group.stages.clone()].iter_mut().zip(busy) {
+            *sum += took;
+        }
+        self.look(number);
+        self.look(next);
+        if self.returns.add(number, result) {
+            self.out.remove(&number);
+        }
+        Ok(())
+    }
+
+    /// See which ranks have all of a sample now, and nothing to do before it.
+    fn look(&mut self, number: usize) {
+        let Some(through) = self.out.get(&number) else { return };
+        for (group, way) in self.groups.iter().zip(&self.routes.groups) {
+            if let Some(waits) = self.waits.get_mut(&turn(group, number))
+                && waits.next == number
+                && waits.since.is_none()
+                && way.behind.iter().all(|g| through[*g])
+            {
+                waits.since = Some(self.now);
+            }
         }
     }
 
-    /// A rank has one less.
-    fn left(&mut self, rank: usize) {
-        let waits = &mut self.waits[rank];
-        waits.samples -= 1;
-        waits.since = self.now;
-    }
-
-    /// A rank that has kept a sample for too long.
+    /// The rank that keeps its sample longest, if that is too long.
     fn late(&self, limit: Duration) -> Option<usize> {
-        let late = |w: &Waits| w.samples > 0 && self.now.saturating_sub(w.since) > limit;
-        self.waits.iter().position(late)
-    }
-
-    /// How long stages took, from one on.
-    fn computed(&mut self, first: usize, busy: &[u64]) {
-        for (sum, ns) in self.busy.iter_mut().skip(first).zip(busy) {
-            *sum += Duration::from_nanos(*ns);
-        }
-    }
-
-    /// A sample is back, or has no result.
-    fn back(&mut self, number: usize, result: Result<Flight<'s>>) {
-        self.out -= 1;
-        self.early.insert(number, result);
+        let kept = |since: Option<Duration>| since.map(|since| self.now.saturating_sub(since));
+        let (rank, kept) = self
+            .waits
+            .iter()
+            .filter_map(|(rank, w)| Some((*rank, kept(w.since)?)))
+            .rev()
+            .max_by_key(|(_, kept)| *kept)?;
+        (kept > limit).then_some(rank)
     }
 
     /// Give the sink all whose turn it is, up to the first error.
     fn sink(&mut self, staged: &'s Staged, to: &Sender<(usize, Vec<Value>)>) {
         while self.failed.is_none()
-            && let Some(result) = self.early.remove(&self.next)
+            && let Some((number, result)) = self.returns.next()
         {
-            match result.and_then(|flight| staged.finish(flight)) {
+            match result.and_then(|outputs| staged.finish(outputs)) {
                 Ok(outputs) => {
                     self.sinking += 1;
                     // A sink that has failed has said so.
-                    drop(to.send((self.next, outputs)));
-                    self.next += 1;
+                    drop(to.send((number, outputs)));
                 }
                 Err(e) => self.failed = Some(e),
             }
@@ -325,7 +344,7 @@ impl<'s> Flights<'s> {
     fn are_over(&self) -> bool {
         let ended = self.failed.is_some() || self.count.is_some_and(|count| self.taken == count);
         // The source has ended too: it may still give one.
-        ended && self.out == 0 && self.sinking == 0 && self.count.is_some()
+        ended && self.out.is_empty() && self.sinking == 0 && self.count.is_some()
     }
 }
 
@@ -335,7 +354,7 @@ fn feed<'s>(
     source: impl FnOnce(&mut Give<'_>) -> Result<()>,
     permits: &Receiver<()>,
     to: &Sender<Event<'s>>,
-    turn: impl Fn(usize) -> usize,
+    (routes, groups): (&Routes<'s>, &[Group]),
 ) {
     let began = Instant::now();
     let (mut number, mut waited) = (0, Duration::ZERO);
@@ -345,14 +364,22 @@ fn feed<'s>(
             let ended = |_| Error::internal("the stages have ended");
             permits.recv().map_err(ended)?;
             waited += waits.elapsed();
-            let flight = staged.start(inputs);
-            let work = match turn(number) {
-                0 => Ok(Work::Here(flight)),
-                rank => {
-                    let bytes = pack_flight(flight, |sent| Message::Sample(number, sent));
-                    bytes.map(|bytes| Work::Goes(rank, bytes))
-                }
-            };
+            let values = staged.start(inputs);
+            let mut parts = Ok(vec![]);
+            for (way, group) in routes.groups.iter().zip(groups) {
+                let Some(names) = &way.source else { continue };
+                let part = names.iter().filter_map(|n| Some((*n, values.get(n)?.clone()))).collect();
+                let rank = turn(group, number);
+                let parcel = match rank {
+                    0 => Ok(Parcel::Here(Work::Here(part))),
+                    _ => part_message(number, Some(part)).map(Parcel::Goes),
+                };
+                parts = parts.and_then(|mut parts| {
+                    parts.push((rank, parcel?));
+                    Ok(parts)
+                });
+            }
+            let work = parts;
             number += 1;
             to.send(Event::Given(number - 1, work)).map_err(|_| Error::internal("the stages have ended"))
         })

@@ -1,4 +1,4 @@
-//! Stages on processes that may be anywhere, called ranks: each reads the plan, compiles the stages that it has, and hands samples on by itself.
+//! Stages on processes that may be anywhere, called ranks: each reads the plan, compiles the stages that it has, and hands values on by itself.
 //!
 //! ```text
 //!            ┌─▶ rank 0 ─▶ rank 1 ─▶ rank 2 ─┐
@@ -6,8 +6,8 @@
 //! (rank 0)   └─▶ rank 3 ─▶ rank 4 ───────────┘    (rank 0)
 //! ```
 //!
-//! Rank 0 reads samples, takes results, and knows where every sample is: whoever has one says when it hands it on. That keeps the order of
-//! samples and errors, bounds how many are on their way, and tells who is lost. The thread that calls is the only one that talks to other ranks; stages run on
+//! A value goes straight from the rank that makes it to those that use it, and an output of the model to rank 0. Rank 0 reads samples, takes results, and knows which ranks a sample is through:
+//! each says so, once. That keeps the order of samples and errors, bounds how many are on their way, and tells who is lost. The thread that calls is the only one that talks to other ranks; stages run on
 //! another, so that values travel while the next ones are computed.
 
 mod lead;
@@ -18,15 +18,17 @@ mod worker;
 mod tests;
 
 use super::awake::Awake;
+use super::routes::Routes;
 use super::run::Staged;
-use super::simulate::{Group, in_turn};
+use super::simulate::{Group, share_out};
+use super::worker::{Outcome, Report};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
 use crate::suite::guarded;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
-use wire::{Message, pack, unpack};
+use wire::{Message, pack, pack_values, unpack};
 use worker::{Made, Work, work};
 
 /// Processes that send each other bytes. What one sends another comes whole, and in order.
@@ -84,8 +86,8 @@ impl<'r, R: Ranks> Team<'r, R> {
     }
 
     /// On rank 0: read a plan and compile the stages of this rank, as [`Staged::open`] does, and wait for the others to have done so.
-    /// Stages are shared out in turn: rank `r` has stage `r` modulo their number, and ranks with the same stage take samples in turn. Where there are fewer ranks
-    /// than stages, neighbouring stages share one.
+    /// Stages are shared out in turn: rank `r` has stage `r` modulo their number, and ranks with the same stage take samples in turn. Where stages have copies, rank `r` is the `r`-th
+    /// of all copies in order. Where there are fewer ranks than stages, neighbouring stages share one.
     ///
     /// # Errors
     /// As of [`Staged::open`]; a rank that has one, does not answer, or has another plan, other weights or other code than this one.
@@ -179,11 +181,12 @@ impl<'r, R: Ranks> Team<'r, R> {
             }
         };
         let (rank, groups) = (self.ranks.rank(), self.groups.clone());
+        let routes = staged.as_ref().map(|s| Routes::of(s, groups.iter().map(|g| g.stages.clone())));
         std::thread::scope(|scope| {
             let (to_work, given) = channel();
             let (made, from_work) = channel();
-            if let Some(staged) = &staged {
-                let run = move || work(staged, &groups, rank, &given, |result| drop(made.send(result)));
+            if let (Some(staged), Some(routes)) = (&staged, &routes) {
+                let run = move || work(staged, routes, &groups, rank, &given, (made, |event| event));
                 std::thread::Builder::new()
                     .name("stages".into())
                     .spawn_scoped(scope, run)
@@ -222,7 +225,9 @@ impl<'r, R: Ranks> Team<'r, R> {
                         heard = self.clock.now();
                     }
                     match unpack(&bytes)?.0 {
-                        Message::Sample(number, ..) => drop(to_work.send((number, Work::Came(bytes)))),
+                        Message::Part(number, _) | Message::Void(number) => {
+                            drop(to_work.send((number, Work::Came(bytes))));
+                        }
                         Message::Here => {}
                         Message::End => return Ok(()),
                         _ => return Err(out_of_turn(from)),
@@ -237,27 +242,28 @@ impl<'r, R: Ranks> Team<'r, R> {
         }
     }
 
-    /// Tell of what was made by this rank, which is not rank 0.
+    /// Send what was made by this rank, which is not rank 0.
     fn hand_on(&mut self, made: Made<'_>) -> Result<()> {
-        let Made { number, busy, result } = made;
-        match result {
-            Ok(Work::Goes(to, bytes)) => {
-                if to != 0 || !is_result(&bytes)? {
-                    self.ranks.send(0, pack(&Message::HandedOn(number, busy), &[])?)?;
-                }
-                self.ranks.send(to, bytes)
-            }
-            Ok(_) => Err(Error::internal("a stage gave what does not go anywhere")),
-            Err(e) => self.ranks.send(0, pack(&Message::Failed(number, e.kind, e.message), &[])?),
-        }
+        let (number, Report { busy, result, .. }) = match made {
+            Made::Goes(to, bytes) => return self.ranks.send(to, bytes?),
+            Made::Report(number, report) => (number, report),
+        };
+        let whole = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let busy = busy.into_iter().map(whole).collect();
+        let bytes = match result {
+            Outcome::Made(outputs) => pack_values(outputs, |sent| Message::Done(number, busy, sent))?,
+            Outcome::Failed(k, e) => pack(&Message::Failed(number, busy, k, e.kind, e.message), &[])?,
+            Outcome::Skipped => pack(&Message::Skipped(number), &[])?,
+        };
+        self.ranks.send(0, bytes)
     }
 
     /// Read the plan, and compile the stages of this rank: these, and what they and their code are.
     fn compile(&mut self, path: &Path, options: &Options) -> Result<(Staged, String)> {
         let (count, rank) = (self.ranks.count(), self.ranks.rank());
         let groups = &mut self.groups;
-        Staged::open_some(path, options, |stages| {
-            *groups = in_turn(stages, count);
+        Staged::open_some(path, options, |copies| {
+            *groups = share_out(copies, count);
             groups.iter().find(|g| g.workers.contains(&rank)).map_or(0..0, |g| g.stages.clone())
         })
     }
@@ -296,8 +302,4 @@ impl<'r, R: Ranks> Team<'r, R> {
 
 fn out_of_turn(rank: usize) -> Error {
     Error::internal(format!("rank {rank} said what it was not asked"))
-}
-
-fn is_result(bytes: &[u8]) -> Result<bool> {
-    Ok(matches!(unpack(bytes)?.0, Message::Results(..)))
 }

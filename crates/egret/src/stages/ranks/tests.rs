@@ -23,6 +23,24 @@ const MODEL: &str = "graph @far(%0 \"x\": f32[n, 16], %1 \"at\": i64[2]) -> (%10
   %17 = add(%16, %10)
 }";
 
+/// Two towers, neither of which has a result for a row that there is none of, and a head.
+const TOWERS: &str = "graph @towers(%0 \"x\": f32[n, 16], %1 \"at\": i64[2]) -> (%14 \"side\", %31 \"y\") {
+  %3 = const f32[16, 16] random(1)
+  %4 = const f32[16, 16] random(2)
+  %10 = matmul(%0, %3)
+  %11 = tanh(%10)
+  %12 = matmul(%11, %4)
+  %13 = tanh(%12)
+  %14 = gather(%13, %1) {axis = 1}
+  %20 = matmul(%0, %4)
+  %21 = tanh(%20)
+  %22 = matmul(%21, %3)
+  %23 = gather(%22, %1) {axis = 1}
+  %24 = const f32[2, 16] random(3)
+  %25 = matmul(%23, %24)
+  %31 = add(%13, %25)
+}";
+
 /// A rank that is a thread of this process.
 struct Near {
     rank: usize,
@@ -133,6 +151,39 @@ fn ranks_give_the_bits_of_one_process() {
                 Ok(())
             });
             assert_eq!((done.unwrap(), taken), (16, 16), "{stages} {count}");
+            assert!(others.iter().all(Result::is_ok));
+        }
+    }
+}
+
+/// Stages of one step, and copies, on more and fewer ranks than there are of them.
+#[test]
+fn ranks_with_copies_and_steps_give_the_bits_of_one_process() {
+    let (_dir, file) = plan(TOWERS, 3);
+    let mut read = super::super::Plan::read(&file).unwrap();
+    assert_eq!(read.steps(), [0..2, 2..3]);
+    let here = Staged::open(&file, &options()).unwrap();
+    for copies in [[1, 1, 1], [2, 1, 3]] {
+        read.set_copies(&copies).unwrap();
+        std::fs::write(&file, read.text().unwrap()).unwrap();
+        for count in 1..=7 {
+            let mut taken = 0;
+            let (done, others) = stream(near(count), &[&file], LONG, 16, |k, outputs| {
+                assert_eq!(k, taken);
+                taken += 1;
+                assert!(same(&outputs, &here.run(&sample(k)).unwrap()), "{copies:?} {count} {k}");
+                Ok(())
+            });
+            assert_eq!((done.unwrap(), taken), (16, 16), "{copies:?} {count}");
+            assert!(others.iter().all(Result::is_ok));
+            // Both towers fail, and the first of them is who says so.
+            let (done, others) = stream(near(count), &[&file], LONG, 60, |_, _| Ok(()));
+            let alone = here.run(&sample(17)).unwrap_err();
+            assert_eq!(
+                done.unwrap_err().message,
+                format!("sample 17: {}", alone.message),
+                "{copies:?} {count}"
+            );
             assert!(others.iter().all(Result::is_ok));
         }
     }

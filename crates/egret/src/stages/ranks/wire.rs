@@ -1,8 +1,8 @@
 //! What ranks send each other: a line of JSON as between a stage's process and its parent, and behind it the bytes of values.
 
 use super::super::form::Form;
-use super::super::held::Held;
-use super::super::run::{Flight, Staged};
+use super::super::held::{Held, Values};
+use super::super::run::Staged;
 use crate::error::{Error, ErrorKind, Result};
 use egret_ir::Value;
 use serde::{Deserialize, Serialize};
@@ -14,14 +14,16 @@ pub(super) enum Message {
     Ready(String),
     /// To rank 0: it cannot take part.
     Unfit(ErrorKind, String),
-    /// Run your stages on a sample, whose values follow.
-    Sample(usize, Vec<Sent>),
-    /// To rank 0: the sample is through its last stage, what follows are results; and how long each stage of the sender took, in nanoseconds.
-    Results(usize, Vec<u64>, Vec<Sent>),
-    /// To rank 0: the sample goes on to the next rank; and how long each stage of the sender took, in nanoseconds.
-    HandedOn(usize, Vec<u64>),
-    /// To rank 0: the sample has no result.
-    Failed(usize, ErrorKind, String),
+    /// A part of a sample for your stages, whose values follow.
+    Part(usize, Vec<Sent>),
+    /// In place of a part: a stage before has no result.
+    Void(usize),
+    /// To rank 0: the sample is through the stages of the sender, and outputs of the model that they made follow; how long each stage took, in nanoseconds.
+    Done(usize, Vec<u64>, Vec<Sent>),
+    /// To rank 0: this stage of the sender has no result for the sample; how long each stage took, as far as they ran.
+    Failed(usize, Vec<u64>, usize, ErrorKind, String),
+    /// To rank 0: the sample has no result, as stages before those of the sender have none.
+    Skipped(usize),
     /// From rank 0: it is still there.
     Here,
     /// From rank 0: there are no more samples.
@@ -35,10 +37,6 @@ pub(super) enum Message {
 pub(super) struct Sent {
     name: String,
     form: Form,
-    /// Whether stages further on may take it.
-    value: bool,
-    /// Whether it is an output of the model.
-    output: bool,
 }
 
 /// A message and the values that follow it.
@@ -59,39 +57,26 @@ pub(super) fn unpack(bytes: &[u8]) -> Result<(Message, &[u8])> {
     Ok((message, &bytes[end + 1..]))
 }
 
-/// A sample on its way, for another rank.
-pub(super) fn pack_flight(
-    flight: Flight<'_>,
+/// Values for another rank.
+pub(super) fn pack_values(
+    values: Values<'_>,
     message: impl FnOnce(Vec<Sent>) -> Message,
 ) -> Result<Vec<u8>> {
-    let Flight { mut values, outputs } = flight;
     let (mut sent, mut bodies) = (vec![], vec![]);
-    let mut add = |name: &str, held: Held, value: bool, output: bool| {
+    for (name, held) in values {
         let body = held.value()?;
         let tensor = body.as_tensor().ok_or_else(|| Error::internal(format!("`{name}` is no tensor")))?;
-        sent.push(Sent { name: name.to_owned(), form: Form::of(tensor), value, output });
+        sent.push(Sent { name: name.to_owned(), form: Form::of(tensor) });
         bodies.push(body);
-        Ok::<(), Error>(())
-    };
-    for (name, held) in outputs {
-        // One that crosses too is the same value: it goes once. An input of that name is another.
-        let crosses = held.is(values.get(name));
-        if crosses {
-            values.remove(name);
-        }
-        add(name, held, crosses, true)?;
-    }
-    for (name, held) in values {
-        add(name, held, true, false)?;
     }
     pack(&message(sent), &bodies)
 }
 
-/// A sample that came.
-pub(super) fn unpack_flight<'s>(staged: &'s Staged, sent: &[Sent], mut bytes: &[u8]) -> Result<Flight<'s>> {
-    let mut flight = Flight::default();
+/// Values that came.
+pub(super) fn unpack_values<'s>(staged: &'s Staged, sent: &[Sent], mut bytes: &[u8]) -> Result<Values<'s>> {
+    let mut values = Values::new();
     let short = || Error::internal("a rank sent fewer bytes than it said");
-    for Sent { name, form, value, output } in sent {
+    for Sent { name, form } in sent {
         let name = staged.known(name)?;
         let tensor = form.read(|into| {
             let (now, rest) = bytes.split_at_checked(into.len()).ok_or_else(short)?;
@@ -99,16 +84,10 @@ pub(super) fn unpack_flight<'s>(staged: &'s Staged, sent: &[Sent], mut bytes: &[
             bytes = rest;
             Ok(())
         })?;
-        let held = Held::Here(Value::from(tensor));
-        if *output {
-            flight.outputs.insert(name, held.clone());
-        }
-        if *value {
-            flight.values.insert(name, held);
-        }
+        values.insert(name, Held::Here(Value::from(tensor)));
     }
     match bytes.is_empty() {
-        true => Ok(flight),
+        true => Ok(values),
         false => Err(Error::internal("a rank sent more bytes than it said")),
     }
 }

@@ -1,30 +1,28 @@
-//! The thread of a rank that runs its stages.
+//! The thread of a rank that runs its stages, and what it has for the thread that talks to other ranks.
 
-use super::super::run::{Flight, Staged};
+use super::super::held::Values;
+use super::super::routes::Routes;
+use super::super::run::Staged;
 use super::super::simulate::Group;
-use super::wire::{Message, pack_flight, unpack, unpack_flight};
+use super::super::worker::{Outlet, Part, Report, Worker};
+use super::wire::{Message, pack_values, unpack, unpack_values};
 use crate::error::{Error, Result};
-use crate::suite::guarded;
-use std::sync::mpsc::Receiver;
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, Sender};
 
-/// A sample, where it is.
+/// A part of a sample, where it is.
 pub(super) enum Work<'s> {
-    /// In this rank.
-    Here(Flight<'s>),
+    /// In this process.
+    Here(Values<'s>),
     /// In a message that came.
     Came(Vec<u8>),
-    /// In a message for another rank.
-    Goes(usize, Vec<u8>),
 }
 
-/// What a rank made of a sample.
-pub(super) struct Made<'s> {
-    pub number: usize,
-    /// How long each of its stages took, in nanoseconds.
-    pub busy: Vec<u64>,
-    /// The sample, on its way to the next rank, or here where rank 0 has the last stage too.
-    pub result: Result<Work<'s>>,
+/// What the stages of a rank have for others.
+pub(super) enum Made<'s> {
+    /// A message with a part of a sample, for another rank.
+    Goes(usize, Result<Vec<u8>>),
+    /// What became of a sample in this rank.
+    Report(usize, Report<'s>),
 }
 
 /// The rank that has a group's stages for a sample.
@@ -32,52 +30,61 @@ pub(super) fn turn(group: &Group, number: usize) -> usize {
     group.workers[number % group.workers.len()]
 }
 
-/// Run the stages of a rank on all that comes.
-pub(super) fn work<'s>(
+/// Run the stages of a rank on all that comes. A rank that has none does nothing.
+pub(super) fn work<'s, E>(
     staged: &'s Staged,
+    routes: &Routes<'s>,
     groups: &[Group],
     rank: usize,
     given: &Receiver<(usize, Work<'s>)>,
-    made: impl Fn(Made<'s>),
+    made: (Sender<E>, impl Fn(Made<'s>) -> E),
 ) {
-    let Some(at) = groups.iter().position(|g| g.workers.contains(&rank)) else { return };
-    let stages = groups[at].stages.clone();
-    for (number, sample) in given {
-        let mut busy = vec![];
-        let result = guarded(|| {
-            let mut flight = match sample {
-                Work::Here(flight) => flight,
-                Work::Came(bytes) => came(staged, &bytes)?,
-                Work::Goes(..) => return Err(Error::internal("a sample for another rank came")),
-            };
-            for k in stages.clone() {
-                let began = Instant::now();
-                let step = staged.step(k, &mut flight);
-                busy.push(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
-                step.map_err(|e| e.at(format!("sample {number}")))?;
-            }
-            match groups.get(at + 1) {
-                Some(next) => {
-                    let bytes = pack_flight(flight, |sent| Message::Sample(number, sent))?;
-                    Ok(Work::Goes(turn(next, number), bytes))
-                }
-                None if rank == 0 => Ok(Work::Here(flight)),
-                None => {
-                    let busy = busy.clone();
-                    Ok(Work::Goes(0, pack_flight(flight, |sent| Message::Results(number, busy, sent))?))
-                }
-            }
-        });
-        made(Made { number, busy, result });
+    let Some(group) = groups.iter().position(|g| g.workers.contains(&rank)) else { return };
+    let workers = &groups[group].workers;
+    let turn = (workers.iter().position(|w| *w == rank).unwrap_or(0), workers.len());
+    let worker = Worker { staged, routes, group, turn };
+    let receive = || {
+        let (number, work) = given.recv().ok()?;
+        Some((number, came(staged, work)))
+    };
+    worker.work(receive, &mut Posts { groups, to: made.0, event: made.1 });
+}
+
+/// A part of a sample that came.
+fn came<'s>(staged: &'s Staged, work: Work<'s>) -> Result<Part<'s>> {
+    let bytes = match work {
+        Work::Here(values) => return Ok(Some(values)),
+        Work::Came(bytes) => bytes,
+    };
+    match unpack(&bytes)? {
+        (Message::Part(_, sent), values) => unpack_values(staged, &sent, values).map(Some),
+        (Message::Void(_), _) => Ok(None),
+        _ => Err(Error::internal("a message holds no part of a sample")),
     }
 }
 
-/// A sample in a message.
-fn came<'s>(staged: &'s Staged, bytes: &[u8]) -> Result<Flight<'s>> {
-    match unpack(bytes)? {
-        (Message::Sample(_, sent) | Message::Results(_, _, sent), values) => {
-            unpack_flight(staged, &sent, values)
-        }
-        _ => Err(Error::internal("a message holds no sample")),
+/// Writes messages for other ranks.
+struct Posts<'a, E, F> {
+    groups: &'a [Group],
+    to: Sender<E>,
+    event: F,
+}
+
+impl<'s, E, F: Fn(Made<'s>) -> E> Outlet<'s> for Posts<'_, E, F> {
+    fn give(&mut self, group: usize, number: usize, part: Part<'s>) -> bool {
+        let bytes = part_message(number, part);
+        self.to.send((self.event)(Made::Goes(turn(&self.groups[group], number), bytes))).is_ok()
+    }
+
+    fn report(&mut self, number: usize, report: Report<'s>) -> bool {
+        self.to.send((self.event)(Made::Report(number, report))).is_ok()
+    }
+}
+
+/// The message of a part of a sample.
+pub(super) fn part_message(number: usize, part: Part<'_>) -> Result<Vec<u8>> {
+    match part {
+        Some(values) => pack_values(values, |sent| Message::Part(number, sent)),
+        None => super::wire::pack(&Message::Void(number), &[]),
     }
 }

@@ -1,10 +1,12 @@
-//! Samples that flow through groups of workers, as a recurrence over samples and groups in which times are added and the later of two is taken.
+//! Samples that flow through groups of workers, as a recurrence over samples and stages in which times are added and the later of two is taken.
 //!
-//! Whoever waits takes what it waits for in the order of samples, on each worker, and on each side of a link. So the order of events does
+//! Whoever waits takes what it waits for in the order of samples and, of one sample, of stages: on each worker, and on each side of a link; parts of one sample for one stage are received as they arrive. Who sends does not wait for who receives. So the order of events does
 //! not depend on times, every time is a maximum of sums of the given ones, and a time that grows makes no other smaller.
 
 use super::Load;
 use super::machines::Machines;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// Samples that are on their way at the same time, for each worker: as many as `egret run --transport mpi` has.
 pub(in crate::stages) const IN_FLIGHT: usize = 2;
@@ -43,17 +45,75 @@ struct Free {
     writing: u64,
 }
 
+/// Parts on their way to whoever receives one at a time: when each arrives, and how long it takes.
+type Arriving = Vec<(u64, u64)>;
+
+/// Receive parts as they arrive: when the last is there.
+fn receive(parts: &mut Arriving, free: &mut u64) -> u64 {
+    parts.sort_unstable();
+    for (arrives, busy) in parts.drain(..) {
+        *free = arrives.max(*free) + busy;
+    }
+    *free
+}
+
+/// What a stage, or the source, gives to a group or the sink for a sample.
+pub(super) struct Part {
+    /// The stage that makes it; nothing for the source.
+    from: Option<usize>,
+    /// The group; nothing for the sink.
+    to: Option<usize>,
+    /// The first stage of the group that waits for it.
+    feeds: usize,
+    /// Its bytes.
+    pub(super) bytes: u64,
+}
+
+/// All parts of a sample: those of the source first, then those of each stage, and of these those for the sink last.
+pub(super) fn parts(load: &Load, machines: &Machines) -> Vec<Part> {
+    let group_of: Vec<usize> = machines
+        .groups
+        .iter()
+        .enumerate()
+        .flat_map(|(g, group)| group.stages.clone().map(move |_| g))
+        .collect();
+    let mut all: BTreeMap<(Option<usize>, bool, usize), (usize, u64)> = BTreeMap::new();
+    for v in &load.values {
+        let own = v.made.map(|k| group_of[k]);
+        let mut seen = BTreeSet::new();
+        for &k in v.used.iter().filter(|k| Some(group_of[**k]) != own) {
+            let part = all.entry((v.made, false, group_of[k])).or_insert((k, 0));
+            part.0 = part.0.min(k);
+            // Once to each group.
+            if seen.insert(group_of[k]) {
+                part.1 = part.1.saturating_add(v.bytes);
+            }
+        }
+        if v.output {
+            let part = all.entry((v.made, true, 0)).or_default();
+            part.1 = part.1.saturating_add(v.bytes);
+        }
+    }
+    // Who gets nothing of others is told of each sample.
+    for (g, group) in machines.groups.iter().enumerate() {
+        if !all.keys().any(|(_, sink, to)| !sink && *to == g) {
+            all.insert((None, false, g), (group.stages.start, 0));
+        }
+    }
+    all.into_iter()
+        .map(|((from, sink, to), (feeds, bytes))| Part { from, to: (!sink).then_some(to), feeds, bytes })
+        .collect()
+}
+
 /// Stream samples through the groups: the first half until the pipeline has filled, the second to take the time of.
 pub(super) fn flow(load: &Load, machines: &Machines) -> Flow {
     let workers = machines.workers;
-    let groups: Vec<(u64, &[usize])> = machines
-        .groups
-        .iter()
-        .map(|g| (load.stages[g.stages.clone()].iter().sum(), g.workers.as_slice()))
-        .collect();
-    // Before the first group, between each two, and behind the last.
-    let ends = machines.groups.iter().map(|g| g.stages.end);
-    let bytes: Vec<u64> = std::iter::once(0).chain(ends).map(|at| load.carried[at]).collect();
+    let groups: Vec<(Range<usize>, &[usize])> =
+        machines.groups.iter().map(|g| (g.stages.clone(), g.workers.as_slice())).collect();
+    let parts = parts(load, machines);
+    let of = |from: Option<usize>| parts.iter().filter(move |p| p.from == from).collect::<Vec<_>>();
+    let from_source = of(None);
+    let from_stage: Vec<Vec<&Part>> = (0..load.stages.len()).map(|k| of(Some(k))).collect();
     let in_flight = IN_FLIGHT * workers;
     let half = half(groups.iter().map(|g| g.1.len()), in_flight);
     let mut free = Free {
@@ -68,42 +128,58 @@ pub(super) fn flow(load: &Load, machines: &Machines) -> Flow {
     // When the last samples were given to the sink.
     let mut given = vec![0; in_flight];
     let (mut last, mut began, mut alone, mut waited) = (0, 0, 0, 0u64);
+    // What is on its way to each stage, and to the sink: nothing any more when a sample is through.
+    let (mut coming, mut results): (Vec<Arriving>, Arriving) = (vec![vec![]; load.stages.len()], vec![]);
     for n in 0..2 * half {
         let counts = u64::from(n >= half);
         let start = given[n % in_flight];
-        let first = groups[0].1[n % groups[0].1.len()];
-        let mut at = start;
-        if first != 0 {
-            let link = machines.link(0, first);
-            let busy = link.busy(bytes[0]);
-            let begin = at.max(free.reading).max(free.receiving[first]);
-            (free.reading, free.receiving[first]) = (begin + busy, begin + busy);
+        let mut done = start;
+        let turn = |g: usize| groups[g].1[n % groups[g].1.len()];
+        for part in &from_source {
+            let Some(to) = part.to.map(turn).filter(|to| *to != 0) else { continue };
+            let link = machines.link(0, to);
+            let busy = link.busy(part.bytes);
+            let begin = start.max(free.reading);
+            free.reading = begin + busy;
             reading += busy * counts;
-            receiving[first] += busy * counts;
-            at = begin + busy + link.latency;
+            receiving[to] += busy * counts;
+            coming[part.feeds].push((begin + link.latency, busy));
         }
-        for (g, (time, replicas)) in groups.iter().enumerate() {
-            let worker = replicas[n % replicas.len()];
-            at = at.max(free.worker[worker]) + time;
-            free.worker[worker] = at;
-            // The next group, or the sink, which is where worker 0 is.
-            let next = groups.get(g + 1).map(|(_, next)| next[n % next.len()]);
-            let to = next.unwrap_or(0);
-            if to == worker {
-                continue;
+        for (g, (stages, _)) in groups.iter().enumerate() {
+            let worker = turn(g);
+            for k in stages.clone() {
+                let parts = &mut coming[k];
+                let ready = match parts.is_empty() {
+                    true => start,
+                    false => receive(parts, &mut free.receiving[worker]),
+                };
+                let at = ready.max(free.worker[worker]) + load.stages[k];
+                free.worker[worker] = at;
+                done = done.max(at);
+                for part in &from_stage[k] {
+                    // The sink is where worker 0 is.
+                    let to = part.to.map_or(0, turn);
+                    if to == worker {
+                        continue;
+                    }
+                    let link = machines.link(worker, to);
+                    let busy = link.busy(part.bytes);
+                    let begin = at.max(free.sending[worker]);
+                    free.sending[worker] = begin + busy;
+                    sending[worker] += busy * counts;
+                    let (parts, took) = match part.to {
+                        Some(_) => (&mut coming[part.feeds], &mut receiving[to]),
+                        None => (&mut results, &mut writing),
+                    };
+                    parts.push((begin + link.latency, busy));
+                    *took += busy * counts;
+                }
             }
-            let link = machines.link(worker, to);
-            let busy = link.busy(bytes[g + 1]);
-            let (there, took) = match next {
-                Some(next) => (&mut free.receiving[next], &mut receiving[next]),
-                None => (&mut free.writing, &mut writing),
-            };
-            let begin = at.max(free.sending[worker]).max(*there);
-            (free.sending[worker], *there) = (begin + busy, begin + busy);
-            sending[worker] += busy * counts;
-            *took += busy * counts;
-            at = begin + busy + link.latency;
         }
+        if !results.is_empty() {
+            done = done.max(receive(&mut results, &mut free.writing));
+        }
+        let at = done;
         if n == 0 {
             alone = at - start;
         }

@@ -53,9 +53,31 @@ pub struct Machines {
     pub between: BTreeMap<(usize, usize), Link>,
 }
 
-/// Which workers have which of a number of stages, where nothing else is said: as many groups as there are stages, or workers where they are
+/// Which workers have which stages, where nothing else is said. Where stages have copies, the workers are those of stage 0, then those of stage 1, and so on; workers beyond them begin anew at
+/// stage 0. Where there are fewer, stages with the most copies lose some, and where none has any, or has lost them, all is [`in_turn`].
+pub(in crate::stages) fn share_out(copies: &[usize], workers: usize) -> Vec<Group> {
+    let stages = copies.len();
+    if workers < stages || copies.iter().all(|c| *c == 1) {
+        return in_turn(stages, workers);
+    }
+    let mut left = copies.to_vec();
+    for _ in workers..copies.iter().sum() {
+        // The last of those that have most.
+        if let Some(most) = left.iter_mut().max_by_key(|c| **c) {
+            *most -= 1;
+        }
+    }
+    let list: Vec<usize> = left.iter().enumerate().flat_map(|(k, n)| vec![k; *n]).collect();
+    let group = |k: usize| Group {
+        stages: k..k + 1,
+        workers: (0..workers).filter(|w| list[w % list.len()] == k).collect(),
+    };
+    (0..stages).map(group).collect()
+}
+
+/// Which workers have which of a number of stages without copies: as many groups as there are stages, or workers where they are
 /// fewer; worker `w` is in group `w` modulo their number. Neighbouring stages share a worker where there are more stages than workers.
-pub(in crate::stages) fn in_turn(stages: usize, workers: usize) -> Vec<Group> {
+fn in_turn(stages: usize, workers: usize) -> Vec<Group> {
     let count = stages.min(workers);
     let group = |g: usize| Group {
         stages: g * stages / count..(g + 1) * stages / count,
@@ -74,13 +96,13 @@ impl Machines {
         Machines { workers, groups: in_turn(stages, workers), link, between: BTreeMap::new() }
     }
 
-    /// Read `links.toml` for a plan of so many stages.
+    /// Read `links.toml` for a plan whose stages have so many copies.
     ///
     /// # Errors
     /// It cannot be read, or is wrong: what, and in which line.
-    pub fn read(path: &Path, stages: usize) -> Result<Machines> {
+    pub fn read(path: &Path, copies: &[usize]) -> Result<Machines> {
         let text = files::read_text(path, "a file of workers and links")?;
-        Machines::parse(&text, stages).map_err(|(at, message)| {
+        Machines::parse(&text, copies).map_err(|(at, message)| {
             let line = text[..at.min(text.len())].matches('\n').count() + 1;
             Error::user(format!("{}:{line}: {message}", path.display()))
         })
@@ -92,7 +114,8 @@ impl Machines {
     }
 
     /// A mistake comes with the byte where it is.
-    fn parse(text: &str, stages: usize) -> Outcome<Machines> {
+    fn parse(text: &str, copies: &[usize]) -> Outcome<Machines> {
+        let stages = copies.len();
         let wrong = |e: toml::de::Error| (e.span().map_or(0, |s| s.start), e.message().to_owned());
         let file: File = toml::from_str(text).map_err(wrong)?;
         let Some(link) = &file.link else {
@@ -106,9 +129,20 @@ impl Machines {
                 if count == 0 || count > MOST_WORKERS {
                     return Err((at, format!("{count} workers: 1 to {MOST_WORKERS} can be simulated")));
                 }
-                (count, in_turn(stages, count))
+                (count, share_out(copies, count))
             }
-            (None, []) => (stages, in_turn(stages, stages)),
+            (None, []) => {
+                let count = copies.iter().fold(0usize, |a, b| a.saturating_add(*b));
+                if count > MOST_WORKERS {
+                    return Err((
+                        0,
+                        format!(
+                            "the copies of the stages are {count} workers: 1 to {MOST_WORKERS} can be simulated"
+                        ),
+                    ));
+                }
+                (count, share_out(copies, count))
+            }
             (None, list) => groups(list, stages)?,
             (Some(count), _) => {
                 return Err((
@@ -310,7 +344,8 @@ mod tests {
 
     #[test]
     fn a_file_is_read() {
-        let read = |text: &str, stages| Machines::parse(&format!("{text}{LINK}"), stages).unwrap();
+        let read =
+            |text: &str, stages| Machines::parse(&format!("{text}{LINK}"), &vec![1; stages]).unwrap();
         let link = Link { latency: 2000, bandwidth: Some(10_000_000_000) };
         assert_eq!(read("", 3), Machines::even(3, 3, link));
         assert_eq!(read("workers = 7\n", 3), Machines::even(3, 7, link));
@@ -322,14 +357,37 @@ mod tests {
             "{LINK}[[group]]\nstages = [0, 1]\nworkers = [2]\n[[group]]\nstages = [2]\nworkers = [0, \"1-1\", 3]
 [[between]]\none = [\"0-1\"]\nother = [2]\nlink = {{ latency = \"1.5 ms\", bandwidth = \"unlimited\" }}\n"
         );
-        let read = Machines::parse(&text, 3).unwrap();
+        let read = Machines::parse(&text, &[1; 3]).unwrap();
         assert_eq!((read.workers, workers(&read)), (4, vec![vec![2], vec![0, 1, 3]]));
         let slow = Link { latency: 1_500_000, bandwidth: None };
         for (from, to, is) in [(0, 2, slow), (2, 1, slow), (3, 2, link), (0, 1, link)] {
             assert_eq!(read.link(from, to), is);
         }
-        let gigabit = Machines::parse(&LINK.replace("10 GB", "1 Gbit"), 1).unwrap().link;
+        let gigabit = Machines::parse(&LINK.replace("10 GB", "1 Gbit"), &[1]).unwrap().link;
         assert_eq!((gigabit.bandwidth, gigabit.busy(1), gigabit.busy(125)), (Some(125_000_000), 8, 1000));
+    }
+
+    #[test]
+    fn copies_are_workers_one_after_the_other() {
+        let workers = |copies: &[usize], count| {
+            let groups = share_out(copies, count);
+            let mut all: Vec<usize> = groups.iter().flat_map(|g| g.workers.clone()).collect();
+            all.sort_unstable();
+            assert_eq!(all, (0..count).collect::<Vec<_>>(), "{copies:?} {count}");
+            groups.into_iter().map(|g| g.workers).collect::<Vec<_>>()
+        };
+        assert_eq!(workers(&[2, 1, 3], 6), [vec![0, 1], vec![2], vec![3, 4, 5]]);
+        // More of them begin anew, fewer take from who has most.
+        assert_eq!(workers(&[2, 1, 3], 8), [vec![0, 1, 6, 7], vec![2], vec![3, 4, 5]]);
+        assert_eq!(workers(&[2, 1, 3], 5), [vec![0, 1], vec![2], vec![3, 4]]);
+        assert_eq!(workers(&[2, 1, 3], 4), [vec![0, 1], vec![2], vec![3]]);
+        assert_eq!(workers(&[2, 1, 3], 3), [vec![0], vec![1], vec![2]]);
+        assert_eq!(workers(&[2, 1, 3], 2), [vec![0], vec![1]]);
+        assert_eq!(workers(&[1, 1], 3), [vec![0, 2], vec![1]]);
+        assert_eq!(workers(&[1], 1), [vec![0]]);
+        let even = Machines::parse(LINK, &[1, 3]).unwrap();
+        assert_eq!((even.workers, even.groups[1].workers.clone()), (4, vec![1, 2, 3]));
+        assert!(Machines::parse(LINK, &[999, 2]).unwrap_err().1.contains("1001 workers"));
     }
 
     #[test]
@@ -378,7 +436,7 @@ mod tests {
             ("[link".into(), 1, ""),
         ];
         for (text, line, part) in cases {
-            let (at, message) = Machines::parse(&text, 2).unwrap_err();
+            let (at, message) = Machines::parse(&text, &[1; 2]).unwrap_err();
             let is = text[..at].matches('\n').count() + 1;
             assert_eq!(is, line, "{text}\n{message}");
             assert!(message.contains(part) && !message.trim().contains('\n'), "{text}\n{message}");

@@ -1,13 +1,13 @@
 //! What stages on many workers would come to: a prediction of throughput and latency for given links, without the workers.
 //!
 //! It follows `egret run --transport mpi`. Samples are read where worker 0 is, and results are written there. A worker takes one sample after the other,
-//! sends while it computes the next, and sends and receives one value at a time each. Time is counted in whole nanoseconds.
+//! sends while it computes the next, and sends and receives one part of a sample at a time each: what a stage makes for a worker is one. Time is counted in whole nanoseconds.
 
 mod flow;
 mod machines;
 
 pub(super) use flow::IN_FLIGHT;
-pub(super) use machines::in_turn;
+pub(super) use machines::share_out;
 pub use machines::{Group, Link, Machines};
 
 use super::opened::read;
@@ -15,9 +15,9 @@ use super::plan::Plan;
 use crate::error::{Error, Result};
 use egret_ir::Graph;
 use egret_opt::partition::bytes_of;
-use flow::{Flow, flow};
+use flow::{Flow, flow, parts};
 use machines::LONGEST;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,8 +26,23 @@ use std::time::Duration;
 pub struct Load {
     /// The time of each stage for a sample, in nanoseconds.
     pub stages: Vec<u64>,
-    /// The bytes of a sample before each stage, and behind the last.
-    pub carried: Vec<u64>,
+    /// How many workers each has, where nothing else is said.
+    pub copies: Vec<usize>,
+    /// What stages take and give.
+    pub values: Vec<Carried>,
+}
+
+/// A value of a sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// Its bytes.
+    pub bytes: u64,
+    /// The stage that makes it; an input of the model is made by none.
+    pub made: Option<usize>,
+    /// The stages that use it, ascending.
+    pub used: Vec<usize>,
+    /// Whether a stage makes it as an output of the model.
+    pub output: bool,
 }
 
 /// What decides how fast a pipeline is.
@@ -114,7 +129,11 @@ impl Load {
             ))),
         };
         let times = plan.stages.iter().map(|s| s.microseconds).enumerate().map(time);
-        Ok(Load { stages: times.collect::<Result<_>>()?, carried: carried(plan, stages) })
+        Ok(Load {
+            stages: times.collect::<Result<_>>()?,
+            copies: plan.copies(),
+            values: carried(plan, stages),
+        })
     }
 
     /// Read a plan, and say how many stages it has and what it asks.
@@ -137,42 +156,38 @@ impl Load {
         };
         Ok(Load { stages: times.iter().map(whole).collect::<Result<_>>()?, ..self })
     }
+
+    /// The bytes that a stage takes for a sample.
+    pub fn takes(&self, stage: usize) -> u64 {
+        let taken = self.values.iter().filter(|v| v.used.contains(&stage));
+        taken.map(|v| v.bytes).fold(0, u64::saturating_add)
+    }
+
+    /// The bytes that it gives, each value once.
+    pub fn gives(&self, stage: usize) -> u64 {
+        let given = self.values.iter().filter(|v| v.made == Some(stage));
+        given.map(|v| v.bytes).fold(0, u64::saturating_add)
+    }
 }
 
-/// The bytes of a sample before each stage and behind the last: values that cross, inputs of the model that are still to be used, and outputs that
-/// are made. A free dim counts as in the plan.
-fn carried(plan: &Plan, stages: &[Graph]) -> Vec<u64> {
-    // The last stage that takes a value, and what it has there.
-    let mut needed: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+/// Values that cross, inputs of the model that are used, and outputs that are made. A free dim counts as in the plan.
+fn carried(plan: &Plan, stages: &[Graph]) -> Vec<Carried> {
+    let is_input = |name: &str| plan.inputs.iter().any(|i| i.name == name);
+    let mut made: BTreeMap<(&str, bool), Carried> = BTreeMap::new();
     for (k, graph) in stages.iter().enumerate() {
         for &v in graph.inputs() {
-            needed.insert(&graph.value(v).name, (k, bytes_of(graph.ty(v))));
+            let name = graph.value(v).name.as_str();
+            let value =
+                || Carried { bytes: bytes_of(graph.ty(v)), made: None, used: vec![], output: false };
+            // Stages are in the order of steps: what is not an input of the model has been made.
+            made.entry((name, is_input(name))).or_insert_with(value).used.push(k);
         }
-    }
-    let is_output: BTreeSet<&str> = plan.outputs.iter().map(|o| o.name.as_str()).collect();
-    let mut values: BTreeMap<&str, u64> = BTreeMap::new();
-    for input in &plan.inputs {
-        values.insert(&input.name, needed.get(input.name.as_str()).map_or(0, |n| n.1));
-    }
-    let mut outputs: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut out = vec![];
-    for k in 0..=stages.len() {
-        values.retain(|name, _| needed.get(name).is_some_and(|(last, _)| *last >= k));
-        // One that is an output and crosses is sent once.
-        let once = outputs.iter().filter(|(name, _)| !values.contains_key(*name)).map(|(_, b)| *b);
-        out.push(values.values().copied().chain(once).fold(0, u64::saturating_add));
-        let Some(graph) = stages.get(k) else { break };
         for (name, &v) in graph.output_names().iter().zip(graph.outputs()) {
-            let bytes = bytes_of(graph.ty(v));
-            if is_output.contains(name.as_str()) {
-                outputs.insert(name, bytes);
-            }
-            if !plan.inputs.iter().any(|i| i.name == *name) {
-                values.insert(name, bytes);
-            }
+            let (bytes, output) = (bytes_of(graph.ty(v)), plan.outputs.iter().any(|o| o.name == *name));
+            made.insert((name, false), Carried { bytes, made: Some(k), used: vec![], output });
         }
     }
-    out
+    made.into_values().collect()
 }
 
 /// Predict what a pipeline does on machines.
@@ -229,7 +244,7 @@ pub fn predict(load: &Load, machines: &Machines) -> Result<Predicted> {
 
 /// That sums of times do not grow beyond what integers hold.
 fn fits(load: &Load, machines: &Machines) -> Result<()> {
-    let most = load.carried.iter().copied().max().unwrap_or(0);
+    let most = parts(load, machines).iter().map(|p| p.bytes).max().unwrap_or(0);
     match machines.between.values().chain([&machines.link]).find(|l| l.busy(most) > LONGEST) {
         None => Ok(()),
         Some(link) => Err(Error::user(format!(

@@ -5,8 +5,17 @@ use std::time::Instant;
 
 const FAST: Link = Link { latency: 0, bandwidth: None };
 
+/// A chain of stages: each gives the next so many bytes, from the source to the sink.
 fn load(stages: &[u64], carried: &[u64]) -> Load {
-    Load { stages: stages.to_vec(), carried: carried.to_vec() }
+    let last = stages.len();
+    let value = |(k, &bytes): (usize, &u64)| Carried {
+        bytes,
+        made: k.checked_sub(1),
+        used: if k < last { vec![k] } else { vec![] },
+        output: k == last,
+    };
+    let values = carried.iter().enumerate().map(value).collect();
+    Load { stages: stages.to_vec(), copies: vec![1; last], values }
 }
 
 fn predicted(load: &Load, machines: &Machines) -> Predicted {
@@ -29,10 +38,19 @@ fn some() -> Vec<(Load, Machines)> {
     };
     for _ in 0..60 {
         let stages = 1 + next(5) as usize;
-        let load = Load {
-            stages: (0..stages).map(|_| 1 + next(5000)).collect(),
-            carried: (0..=stages).map(|_| next(5000)).collect(),
-        };
+        let times: Vec<u64> = (0..stages).map(|_| 1 + next(5000)).collect();
+        let mut load = load(&times, &(0..=stages).map(|_| next(5000)).collect::<Vec<_>>());
+        // Values that stages further on use, and outputs of those before the last.
+        for _ in 0..next(3) {
+            let (made, used) = (next(stages as u64) as usize, next(stages as u64) as usize);
+            let further = (made < used).then_some(used);
+            load.values.push(Carried {
+                bytes: next(5000),
+                made: Some(made),
+                used: further.into_iter().collect(),
+                output: further.is_none(),
+            });
+        }
         let link = Link { latency: next(4000), bandwidth: Some(1_000_000_000 + next(4_000_000_000)) };
         let mut machines = Machines::even(stages, 1 + next(9) as usize, link);
         let slow = Link { latency: next(20_000), bandwidth: Some(1_000_000_000) };
@@ -87,7 +105,7 @@ fn two_workers_by_hand() {
     // Then the second stage decides.
     assert_eq!(p.helps, [(Change::Worker(0), 1e9 / 60.0)]);
     // The link decides where it carries 400 bytes: 400 ns a sample.
-    let p = predicted(&Load { carried: vec![10, 400, 10], ..load.clone() }, &Machines::even(2, 2, link));
+    let p = predicted(&self::load(&[100, 60], &[10, 400, 10]), &Machines::even(2, 2, link));
     assert_eq!((p.throughput, p.bottleneck), (2.5e6, Bottleneck::Sending(0)));
     assert_eq!(p.helps, [(Change::Bandwidth, 5e6)]);
     // Four samples are in flight, and a way of 10 us back and forth takes longer than four times 100 ns.
@@ -134,7 +152,7 @@ fn a_time_that_grows_never_makes_more_samples() {
         slower(&|_, m| m.link.latency += 700);
         slower(&|_, m| m.link.bandwidth = m.link.bandwidth.map(|b| b / 2));
         slower(&|_, m| m.between.values_mut().for_each(|l| l.latency *= 3));
-        slower(&|l, _| l.carried.iter_mut().for_each(|b| *b += 999));
+        slower(&|l, _| l.values.iter_mut().for_each(|v| v.bytes += 999));
         slower(&|l, _| l.stages[0] += 250);
     }
 }
@@ -161,4 +179,29 @@ fn what_takes_too_long_is_refused() {
     assert!(nothing.message.contains("take no time"), "{nothing}");
     let hour = load(&[1], &[0, 0]).with_times(&[Duration::from_secs(3601)]).unwrap_err();
     assert!(hour.message.contains("an hour"), "{hour}");
+}
+
+/// By hand: two stages of 100 and 70 ns on one sample, 40 and 30 bytes from them to a third of 50 ns, at 1 ns a byte.
+#[test]
+fn stages_of_one_step_work_on_one_sample() {
+    let value =
+        |bytes, made, used: &[usize]| Carried { bytes, made, used: used.to_vec(), output: used.is_empty() };
+    let values = vec![
+        value(8, None, &[0, 1]),
+        value(40, Some(0), &[2]),
+        value(30, Some(1), &[2]),
+        value(10, Some(2), &[]),
+    ];
+    let load = Load { stages: vec![100, 70, 50], copies: vec![1; 3], values };
+    let link = Link { latency: 0, bandwidth: Some(1_000_000_000) };
+    let p = predicted(&load, &Machines::even(3, 3, link));
+    // Worker 2 has what the second made after 8 + 70 + 30, and then, as it is longer about it than the 100 of the first, what that made.
+    assert_eq!(p.alone, Duration::from_nanos(8 + 70 + 30 + 40 + 50 + 10));
+    assert_eq!((p.throughput, p.bottleneck.clone()), (1e7, Bottleneck::Computing(0)));
+    let shares: Vec<_> = p.workers.iter().map(|w| (w.computing, w.sending, w.receiving)).collect();
+    assert_eq!(shares, [(1.0, 0.4, 0.0), (0.7, 0.3, 0.08), (0.5, 0.1, 0.7)]);
+    assert_eq!((p.reading, p.writing), (0.08, 0.1));
+    assert_eq!((load.takes(2), load.gives(2), load.takes(0)), (70, 10, 8));
+    // One worker has no links: the sum of all.
+    assert_eq!(predicted(&load, &Machines::even(3, 1, link)).alone, Duration::from_nanos(220));
 }
