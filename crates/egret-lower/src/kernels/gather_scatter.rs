@@ -4,12 +4,13 @@ use crate::error::Unsupported;
 use crate::expr::convert::{decode, encode};
 use crate::geometry::shape::strides;
 use crate::kernels::elementwise;
+use crate::lanes;
 use crate::loops::indices::{flat, nest};
 use crate::loops::writer::{Writer, copy_run, data_index, data_length};
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Node};
-use egret_loop::{Access, BinOp, Cmp, Elem, KernelBuilder, Param, V};
+use egret_loop::{Access, BinOp, Cmp, Elem, KernelBuilder, Param, Ty, V};
 
 /// Results above this many elements are split into tasks.
 const TASK_ELEMENTS: i64 = 1 << 14;
@@ -51,17 +52,42 @@ pub fn gather(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     w.finish()
 }
 
+/// The axis whose indices are tasks, where there are enough elements: the longest one, but for one that tasks may not share out.
+fn longest(dims: &[i64], but: Option<usize>) -> Option<usize> {
+    let axes = (0..dims.len()).filter(|&axis| Some(axis) != but && dims[axis] > 1);
+    let all: i64 = dims.iter().product();
+    axes.max_by_key(|&axis| (dims[axis], std::cmp::Reverse(axis))).filter(|_| all >= TASK_ELEMENTS)
+}
+
+/// As [`nest`], over those indices whose place along an axis is the task's number.
+fn nest_of_task(
+    k: &mut KernelBuilder,
+    dims: &[i64],
+    split: Option<usize>,
+    f: &mut dyn FnMut(&mut KernelBuilder, &[V]),
+) {
+    let Some(axis) = split else { return nest(k, dims, f) };
+    let task = k.task();
+    let others: Vec<i64> = dims[..axis].iter().chain(&dims[axis + 1..]).copied().collect();
+    nest(k, &others, &mut |k, at| {
+        let mut all = at.to_vec();
+        all.insert(axis, task);
+        f(k, &all);
+    });
+}
+
 /// `gather_elements`: one element per index.
 pub fn gather_elements(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let (dims, index_dims) = (ctx.dims(node.operand(0)), ctx.dims(node.operand(1)));
     let axis = node.attrs.index("axis");
-    let mut w = Writer::new(ctx, "gather_elements", 1);
+    let (xs, is) = (strides(&dims), strides(&index_dims));
+    let split = longest(&index_dims, None);
+    let mut w = Writer::new(ctx, "gather_elements", split.map_or(1, |axis| index_dims[axis]));
     let x = w.operand(node, 0)?;
     let indices = w.operand(node, 1)?;
     let y = w.result(node, 0, Access::Write)?;
-    let (xs, is) = (strides(&dims), strides(&index_dims));
-    nest(&mut w.k, &index_dims, &mut |k, at| {
+    nest_of_task(&mut w.k, &index_dims, split, &mut |k, at| {
         let flat_at = flat(k, at, &is, 0);
         let i = data_index(k, indices, flat_at, dims[axis]);
         let mut source = at.to_vec();
@@ -95,16 +121,27 @@ pub fn gather_nd(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> 
     let run: i64 = dims[batch + n..].iter().product();
     let xs = strides(&dims);
     let batch_stride: i64 = dims[batch..].iter().product();
-    let mut w = Writer::new(ctx, "gather_nd", 1);
+    // Slices of a task, which is worth its start.
+    let per_task = (TASK_ELEMENTS / run.max(1)).clamp(1, rows.max(1));
+    let chunks = (rows + per_task - 1) / per_task;
+    let mut w = Writer::new(ctx, "gather_nd", chunks.max(1));
     let x = w.operand(node, 0)?;
     let indices = w.operand(node, 1)?;
     let y = w.result(node, 0, Access::Write)?;
-    nest(&mut w.k, &[batches, rows], &mut |k, at| {
-        let row = k.affine(&[(at[0], rows), (at[1], 1)], 0);
-        let offset = tuple_offset(k, indices, row, &dims[batch..batch + n], &xs[batch..batch + n]);
-        let from = k.affine(&[(at[0], batch_stride), (offset, 1)], 0);
-        let to = k.affine(&[(row, run)], 0);
-        copy_run(k, x, from, y, to, run);
+    let k = &mut w.k;
+    let task = k.task();
+    let begin = k.affine(&[(task, per_task)], 0);
+    let end = k.affine(&[(task, per_task)], per_task);
+    let all = k.int(rows);
+    let end = k.min(end, all);
+    k.for_n(batches, |k, b| {
+        k.for_values(begin, end, 1, |k, r| {
+            let row = k.affine(&[(b, rows), (r, 1)], 0);
+            let offset = tuple_offset(k, indices, row, &dims[batch..batch + n], &xs[batch..batch + n]);
+            let from = k.affine(&[(b, batch_stride), (offset, 1)], 0);
+            let to = k.affine(&[(row, run)], 0);
+            copy_run(k, x, from, y, to, run);
+        });
     });
     w.finish()
 }
@@ -157,13 +194,15 @@ pub fn scatter_elements(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupp
     let (dims, index_dims) = (ctx.dims(node.operand(0)), ctx.dims(node.operand(1)));
     let (axis, op, dtype) = (node.attrs.index("axis"), reduction(node)?, ctx.dtype(node.operand(0)));
     copy_base(ctx, node)?;
-    let mut w = Writer::new(ctx, "scatter_elements", 1);
+    // Along other axes no two indices name the same element.
+    let split = longest(&index_dims, Some(axis));
+    let mut w = Writer::new(ctx, "scatter_elements", split.map_or(1, |axis| index_dims[axis]));
     let indices = w.operand(node, 1)?;
     let updates = w.operand(node, 2)?;
     let y = w.result(node, 0, Access::ReadWrite)?;
     let (ys, is) = (strides(&dims), strides(&index_dims));
     let mut result = Ok(());
-    nest(&mut w.k, &index_dims, &mut |k, at| {
+    nest_of_task(&mut w.k, &index_dims, split, &mut |k, at| {
         let flat_at = flat(k, at, &is, 0);
         let i = data_index(k, indices, flat_at, dims[axis]);
         let mut target = at.to_vec();
@@ -188,17 +227,25 @@ pub fn scatter_nd(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported>
     let run: i64 = dims[n..].iter().product();
     let ys = strides(&dims);
     copy_base(ctx, node)?;
-    let mut w = Writer::new(ctx, "scatter_nd", 1);
+    // Each task puts some columns of all slices, in order.
+    let columns = if rows * run < TASK_ELEMENTS { run } else { columns(run) };
+    let tasks = if run == 0 { 1 } else { run / columns };
+    let mut w = Writer::new(ctx, "scatter_nd", tasks);
     let indices = w.operand(node, 1)?;
     let updates = w.operand(node, 2)?;
     let y = w.result(node, 0, Access::ReadWrite)?;
+    let widest = match (op, dtype) {
+        (None, _) | (Some(_), DType::F32) => w.k.vector(w.k.param_elem(y)),
+        _ => Ty { lanes: 1, ..w.k.vector(w.k.param_elem(y)) },
+    };
     let mut result = Ok(());
+    let task = w.k.task();
     w.k.for_n(rows, |k, row| {
         let to = tuple_offset(k, indices, row, &dims[..n], &ys[..n]);
-        k.for_n(run, |k, i| {
-            let from = k.affine(&[(row, run), (i, 1)], 0);
-            let at = k.affine(&[(to, 1), (i, 1)], 0);
-            let v = k.load(updates, from);
+        lanes::each_of(k, columns, widest, |k, i, ty| {
+            let from = k.affine(&[(row, run), (task, columns), (i, 1)], 0);
+            let at = k.affine(&[(to, 1), (task, columns), (i, 1)], 0);
+            let v = lanes::load(k, updates, from, ty);
             if let Err(e) = put(k, dtype, op, y, at, v) {
                 result = Err(e);
             }
@@ -206,6 +253,12 @@ pub fn scatter_nd(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported>
     });
     result?;
     w.finish()
+}
+
+/// How many columns of slices of so many elements a task does: a divisor that makes eight tasks and more, if there is one that fills vectors.
+fn columns(run: i64) -> i64 {
+    let most = (run / 8).clamp(16, 128);
+    (16..=most).rev().find(|c| run % c == 0).unwrap_or(run)
 }
 
 /// `reverse_sequence`.

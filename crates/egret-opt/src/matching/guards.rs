@@ -1,7 +1,7 @@
 //! Guards on a match, and the evaluation of expressions in guards and on right-hand sides.
 
 use super::terms::{Bound, Match, Terms};
-use crate::rules::functions::Val;
+use crate::rules::val::Val;
 use crate::rules::{Comparison, Expr, Guard, Rule};
 use egret_ir::Attr;
 

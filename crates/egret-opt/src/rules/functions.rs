@@ -1,8 +1,13 @@
 //! The functions of guards and of computed attributes: one row each.
 
+use super::args::{
+    all_pads, along, attr, axis_of, bounds, channel_axis, dim_of, dims, dtype, entries, entrywise, facts,
+    float, int, int_of, ints, largest, list, picked, takes_half, tensor, tensors,
+};
 use super::through::{self, Slice};
+use super::val::Val;
 use crate::analysis::Facts;
-use egret_ir::{Attr, Attrs, DType, Dim};
+use egret_ir::{Attr, DType, Dim};
 
 /// A function of rule files.
 #[derive(Debug)]
@@ -15,43 +20,6 @@ pub struct Function {
     pub doc: &'static str,
     /// Compute it. `Err` says why there is no result; a guard then does not hold, for this reason.
     pub run: fn(&[Val]) -> Result<Val<'static>, String>,
-}
-
-/// The result of an expression.
-#[derive(Clone, Debug)]
-pub enum Val<'a> {
-    /// A value of an attribute.
-    Attr(Attr),
-    /// The same, of a match or a rule.
-    Given(&'a Attr),
-    /// What is known of a value.
-    Facts(&'a Facts),
-    /// What is known of the values of a list.
-    List(Vec<&'a Facts>),
-    /// All attributes of a node.
-    Attrs(&'a Attrs),
-    /// Whether something holds.
-    Bool(bool),
-}
-
-impl Val<'_> {
-    /// The value of an attribute, if it is one.
-    pub fn attr(&self) -> Option<&Attr> {
-        match self {
-            Val::Attr(a) => Some(a),
-            Val::Given(a) => Some(a),
-            _ => None,
-        }
-    }
-
-    /// The same, as one of its own.
-    pub fn into_attr(self) -> Option<Attr> {
-        match self {
-            Val::Attr(a) => Some(a),
-            Val::Given(a) => Some(a.clone()),
-            _ => None,
-        }
-    }
 }
 
 macro_rules! functions {
@@ -243,6 +211,10 @@ functions! {
     low_pads(pads) = |a| Ok(Val::Attr(Attr::Dims(all_pads(ints(a, 0)?, 0))));
     /// The high half of the same.
     high_pads(pads) = |a| Ok(Val::Attr(Attr::Dims(all_pads(ints(a, 0)?, 1))));
+    /// The dims of a matrix of one column and so many rows.
+    column(n) = |a| Ok(Val::Attr(Attr::Dims(vec![dim_of(a, 0)?, Dim::constant(1)])));
+    /// The dims of a vector of so many elements.
+    vector(n) = |a| Ok(Val::Attr(Attr::Dims(vec![dim_of(a, 0)?])));
     /// As many zeros.
     zeros(list) = |a| Ok(Val::Attr(Attr::Ints(vec![0; ints(a, 0)?.len()])));
     /// Whether x is a constant vector of at most 4096 floats, each of a size between 2⁻¹⁰ and 2¹⁰: one to divide by.
@@ -448,152 +420,4 @@ functions! {
         let slice = |i| Ok::<_, String>(Slice { starts: dims(a, i)?, sizes: dims(a, i + 1)?, steps: ints(a, i + 2)? });
         Ok(Val::Bool(through::slices(tensor(a, 0)?, slice(1)?, slice(4)?)))
     };
-}
-
-/// The entries at these places.
-fn picked<T: Clone>(list: &[T], at: &[i64]) -> Option<Vec<T>> {
-    at.iter().map(|&i| usize::try_from(i).ok().and_then(|i| list.get(i)).cloned()).collect()
-}
-
-/// The entries of a list of ints or dims.
-fn entries(args: &[Val], i: usize) -> Result<Vec<Dim>, String> {
-    match attr(args, i)? {
-        Attr::Dims(v) => Ok(v.clone()),
-        Attr::Ints(v) => Ok(v.iter().map(|&v| Dim::constant(v)).collect()),
-        other => Err(format!("ints or dims are wanted, not {}", other.kind())),
-    }
-}
-
-/// Two lists of one length combined entry by entry.
-fn entrywise(args: &[Val], f: fn(&Dim, &Dim) -> Dim) -> Result<Val<'static>, String> {
-    let (a, b) = (entries(args, 0)?, entries(args, 1)?);
-    if a.len() != b.len() {
-        return Err("lists of different lengths".into());
-    }
-    Ok(Val::Attr(Attr::Dims(a.iter().zip(&b).map(|(a, b)| f(a, b)).collect())))
-}
-
-fn dtype(args: &[Val], i: usize) -> Result<DType, String> {
-    match attr(args, i)? {
-        Attr::DType(d) => Ok(*d),
-        other => Err(format!("an element type is wanted, not {}", other.kind())),
-    }
-}
-
-/// An axis that may count from the end.
-fn axis_of(t: &egret_ir::TensorType, axis: i64) -> Result<usize, String> {
-    let at = if axis < 0 { axis + t.rank() as i64 } else { axis };
-    usize::try_from(at).ok().filter(|i| *i < t.rank()).ok_or_else(|| format!("{t} has no axis {axis}"))
-}
-
-/// Whether a slice (x, starts, sizes, steps) takes all of x but for the last axis, and there half of it: from `start` on in steps of `step`.
-fn takes_half(a: &[Val], start: i64, step: i64) -> Result<Val<'static>, String> {
-    let (t, starts, sizes, steps) = (tensor(a, 0)?, dims(a, 1)?, dims(a, 2)?, ints(a, 3)?);
-    let whole: Vec<i64> =
-        t.const_dims().ok_or_else(|| format!("{t} has free dims"))?.iter().map(|&d| d as i64).collect();
-    let Some((&last, before)) = whole.split_last() else { return Err("a scalar has no halves".into()) };
-    let wanted_sizes = before.iter().copied().chain([last / 2]).map(Dim::constant);
-    let wanted_starts = before.iter().map(|_| 0).chain([start]).map(Dim::constant);
-    let wanted_steps = before.iter().map(|_| 1).chain([step]);
-    let fits =
-        last % 2 == 0 && sizes.iter().cloned().eq(wanted_sizes) && starts.iter().cloned().eq(wanted_starts);
-    Ok(Val::Bool(fits && steps.iter().copied().eq(wanted_steps)))
-}
-
-/// The axis of the channels of x.
-fn channel_axis(layout: &Attr, x: &egret_ir::TensorType) -> Result<usize, String> {
-    match layout {
-        Attr::String(l) if l == "channels_first" => Ok(1),
-        Attr::String(_) => Ok(x.rank().saturating_sub(1)),
-        _ => Err("a layout is wanted".into()),
-    }
-}
-
-/// The extent of c along an axis of y that it broadcasts to, 1 if it is a scalar there.
-fn along(y: &egret_ir::TensorType, c: &egret_ir::TensorType, axis: usize) -> Result<Dim, String> {
-    let missing = y.rank().checked_sub(c.rank()).ok_or_else(|| format!("{c} broadcasts {y} up"))?;
-    let mut found = Dim::constant(1);
-    for (i, d) in c.shape.iter().enumerate().filter(|(_, d)| d.as_const() != Some(1)) {
-        if i + missing != axis {
-            return Err(format!("{c} differs along axis {} of {y}, not only along {axis}", i + missing));
-        }
-        found = d.clone();
-    }
-    Ok(found)
-}
-
-fn facts<'a>(args: &'a [Val], i: usize) -> Result<&'a Facts, String> {
-    match args.get(i) {
-        Some(Val::Facts(f)) => Ok(f),
-        _ => Err("a value is wanted".into()),
-    }
-}
-
-fn list<'a, 'b>(args: &'b [Val<'a>], i: usize) -> Result<&'b [&'a Facts], String> {
-    match args.get(i) {
-        Some(Val::List(l)) => Ok(l),
-        _ => Err("a list of values is wanted".into()),
-    }
-}
-
-fn tensors<'a>(args: &'a [Val], i: usize) -> Result<Vec<&'a egret_ir::TensorType>, String> {
-    list(args, i)?.iter().map(|f| f.tensor().ok_or_else(|| "not a tensor".to_owned())).collect()
-}
-
-fn tensor<'a>(args: &'a [Val], i: usize) -> Result<&'a egret_ir::TensorType, String> {
-    facts(args, i)?.tensor().ok_or_else(|| "not a tensor".into())
-}
-
-fn attr<'a>(args: &'a [Val], i: usize) -> Result<&'a Attr, String> {
-    args.get(i).and_then(Val::attr).ok_or_else(|| "an attribute is wanted".into())
-}
-
-fn int(args: &[Val], i: usize) -> Result<i64, String> {
-    match attr(args, i)? {
-        Attr::Int(v) => Ok(*v),
-        Attr::Dim(d) => int_of(d),
-        other => Err(format!("an int is wanted, not {}", other.kind())),
-    }
-}
-
-fn int_of(dim: &Dim) -> Result<i64, String> {
-    dim.as_const().ok_or_else(|| format!("{dim} is not constant"))
-}
-
-fn float(args: &[Val], i: usize) -> Result<f64, String> {
-    match attr(args, i)? {
-        Attr::Float(v) => Ok(*v),
-        Attr::Int(v) => Ok(*v as f64),
-        other => Err(format!("a number is wanted, not {}", other.kind())),
-    }
-}
-
-/// The least and the greatest that integers may be.
-fn bounds(args: &[Val], i: usize) -> Result<(f64, f64), String> {
-    crate::analysis::interval::known(facts(args, i)?).ok_or_else(|| "integers of unknown size".into())
-}
-
-/// The largest magnitude that integers may have.
-fn largest(args: &[Val], i: usize) -> Result<f64, String> {
-    bounds(args, i).map(|(low, high)| low.abs().max(high.abs()))
-}
-
-/// The low (0) or high (1) half of a convolution's pads, behind zeros for the batch and the channels.
-fn all_pads(pads: &[i64], half: usize) -> Vec<Dim> {
-    let n = pads.len() / 2;
-    [0, 0].iter().chain(&pads[half * n..][..n]).map(|&p| Dim::constant(p)).collect()
-}
-
-fn ints<'a>(args: &'a [Val], i: usize) -> Result<&'a [i64], String> {
-    match attr(args, i)? {
-        Attr::Ints(v) => Ok(v),
-        other => Err(format!("ints are wanted, not {}", other.kind())),
-    }
-}
-
-fn dims<'a>(args: &'a [Val], i: usize) -> Result<&'a [Dim], String> {
-    match attr(args, i)? {
-        Attr::Dims(v) => Ok(v),
-        other => Err(format!("dims are wanted, not {}", other.kind())),
-    }
 }

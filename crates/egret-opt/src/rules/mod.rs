@@ -2,6 +2,7 @@
 //! users. `ir-spec/rules/README.md` describes it.
 
 mod alternatives;
+mod args;
 mod ast;
 mod casts;
 pub mod functions;
@@ -9,6 +10,7 @@ mod lex;
 mod numbers;
 mod parse;
 mod through;
+pub mod val;
 
 pub use ast::{
     Comparison, Expr, Guard, MultiPattern, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Spelt,
