@@ -1,14 +1,18 @@
 //! A fork: a job whose pieces several threads claim one by one, and the join that waits for the claimed ones.
 //!
-//! Everything hangs on one word, the *ticket*: the generation of the job in the upper 48 bits, the number of pieces that
-//! nobody has claimed yet in the lower 16. A thread claims a piece by a compare-and-swap that takes one from that number.
+//! Each thread has a *lane*: the pieces that it should run, which are the same part of every fork. So where two kernels go over the same rows, a thread
+//! mostly reads what it has written itself, which its core still has: reading it from another core's cache takes up to ten times as long. A thread takes
+//! the pieces of its lane from the first to the last; when none is left, it takes those of others' lanes from the last to the first.
+//!
+//! Everything hangs on one word for each lane, its *ticket*: the generation of the job in the upper 40 bits, then which pieces nobody has claimed yet: the first,
+//! and the one behind the last, of 12 bits each. A thread claims a piece by a compare-and-swap that takes one off either end.
 //! So a claim succeeds only in the generation that the thread has seen, and only while there is work left: a thread that
 //! comes late finds the job closed and leaves, and nobody ever waits for it.
 //!
 //! # Memory orderings
 //!
-//! *Reading the job.* The owner stores `body`, `arg`, `n` and `pending` (relaxed), then the ticket (release). A helper loads
-//! the ticket (acquire), then the job (relaxed), then claims. Claims are read-modify-writes, so they continue the release
+//! *Reading the job.* The owner stores `body`, `arg`, `n` and `pending` (relaxed), then each ticket (release). A helper loads
+//! a ticket (acquire), then the job (relaxed), then claims by that ticket. Claims are read-modify-writes, so they continue the release
 //! sequence of the owner's store, and whichever of its values the helper's load sees, it sees the job of that generation or
 //! a later one. A later one is impossible if the claim succeeds: the owner writes the next job only after it has seen that
 //! this piece is done, which the helper says (release) after its reads. If the claim fails, what was read is thrown away;
@@ -18,7 +22,7 @@
 //! happens before `join` returns: helpers take their pieces from `pending` (release), the owner reads it (acquire), and
 //! the subtractions in between continue the release sequences of the earlier ones.
 //!
-//! *Wrap-around.* A helper would have to be suspended between load and claim for exactly 2^48 forks: years.
+//! *Wrap-around.* A helper would have to be suspended between load and claim for exactly 2^40 forks: days of nothing but the shortest forks, and to the fork.
 
 use crate::abi::ParallelBody;
 use crate::pad::CachePadded;
@@ -27,9 +31,44 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lower bits of a ticket: unclaimed pieces.
-const LEFT_BITS: u32 = 16;
-const LEFT: u64 = (1 << LEFT_BITS) - 1;
+/// Bits of either end of the unclaimed pieces in a ticket.
+const END_BITS: u32 = 12;
+/// The most pieces of a fork.
+const MOST: u32 = (1 << END_BITS) - 1;
+
+/// What a lane has left.
+#[derive(Copy, Clone, PartialEq, Eq)]
+struct Ticket {
+    generation: u64,
+    /// The first piece that nobody has claimed.
+    first: u32,
+    /// The piece behind the last of them.
+    end: u32,
+}
+
+impl Ticket {
+    fn word(self) -> u64 {
+        self.generation << (2 * END_BITS) | u64::from(self.first) << END_BITS | u64::from(self.end)
+    }
+
+    fn of(word: u64) -> Ticket {
+        let end_of = |word: u64| (word & u64::from(MOST)) as u32;
+        Ticket { generation: word >> (2 * END_BITS), first: end_of(word >> END_BITS), end: end_of(word) }
+    }
+
+    fn left(self) -> u32 {
+        self.end - self.first
+    }
+
+    /// The piece that a thread takes, and what is left then. `own`: of its own lane.
+    fn claim(self, own: bool) -> (u32, Ticket) {
+        match own {
+            true => (self.first, Ticket { first: self.first + 1, ..self }),
+            false => (self.end - 1, Ticket { end: self.end - 1, ..self }),
+        }
+    }
+}
+
 /// Bit of `pending`: the owner sleeps, wake it.
 const SLEEPS: u32 = 1 << 31;
 /// How long a join spins before it yields, and how long it yields before it sleeps.
@@ -47,7 +86,7 @@ pub(super) struct Job {
 impl Job {
     /// Pieces that are claimed one by one: one for each index, or for a range of indices if there are very many.
     pub fn pieces(n: i64) -> u32 {
-        n.clamp(0, LEFT as i64) as u32
+        n.clamp(0, i64::from(MOST)) as u32
     }
 
     /// Run one piece.
@@ -56,7 +95,7 @@ impl Job {
     /// `body` may be called with `arg` for the indices of this piece, on this thread, now.
     unsafe fn run(self, piece: u32) {
         let size = (self.n as u64).div_ceil(u64::from(Job::pieces(self.n)));
-        // Below 2^63 + 2^16, so nothing overflows. The last pieces may be empty.
+        // Below 2^63 + 2^12, so nothing overflows. The last pieces may be empty.
         let begin = u64::from(piece) * size;
         for i in begin..(begin + size).min(self.n as u64) {
             // SAFETY: the caller's word.
@@ -66,14 +105,14 @@ impl Job {
 }
 
 /// Room for one job at a time; used again and again.
-#[derive(Default)]
 pub(super) struct Fork {
     /// Whether a caller owns it.
     taken: AtomicBool,
     body: AtomicPtr<c_void>,
     arg: AtomicPtr<c_void>,
     n: AtomicI64,
-    ticket: CachePadded<AtomicU64>,
+    /// The ticket of each lane; the owner's is the first.
+    lanes: Box<[CachePadded<AtomicU64>]>,
     /// Pieces that are not finished yet, and [`SLEEPS`].
     pending: CachePadded<AtomicU32>,
     sleep: Mutex<()>,
@@ -81,6 +120,20 @@ pub(super) struct Fork {
 }
 
 impl Fork {
+    /// Room for jobs of so many threads, at least one.
+    pub fn new(threads: usize) -> Fork {
+        Fork {
+            taken: AtomicBool::new(false),
+            body: AtomicPtr::default(),
+            arg: AtomicPtr::default(),
+            n: AtomicI64::new(0),
+            lanes: (0..threads.max(1)).map(|_| CachePadded::default()).collect(),
+            pending: CachePadded::default(),
+            sleep: Mutex::new(()),
+            finished: Condvar::new(),
+        }
+    }
+
     /// Become the owner, if nobody is.
     pub fn take(&self) -> bool {
         // Acquire and `release`'s release hand the fork on from owner to owner.
@@ -92,62 +145,71 @@ impl Fork {
         self.taken.store(false, Ordering::Release);
     }
 
+    fn ticket(&self, lane: usize) -> Ticket {
+        Ticket::of(self.lanes[lane].load(Ordering::Relaxed))
+    }
+
     /// Owner only: offer a job. Returns its generation.
     pub fn open(&self, job: Job) -> u64 {
         let pieces = Job::pieces(job.n);
-        let generation = (self.ticket.load(Ordering::Relaxed) >> LEFT_BITS) + 1;
+        let generation = (self.ticket(0).generation + 1) & (u64::MAX >> (2 * END_BITS));
         self.body.store(job.body as *mut c_void, Ordering::Relaxed);
         self.arg.store(job.arg, Ordering::Relaxed);
         self.n.store(job.n, Ordering::Relaxed);
         self.pending.store(pieces, Ordering::Relaxed);
-        self.ticket.store(generation << LEFT_BITS | u64::from(pieces), Ordering::Release);
+        let end = |lane: usize| (u64::from(pieces) * lane as u64 / self.lanes.len() as u64) as u32;
+        for (k, lane) in self.lanes.iter().enumerate() {
+            let ticket = Ticket { generation, first: end(k), end: end(k + 1) };
+            lane.store(ticket.word(), Ordering::Release);
+        }
         generation
     }
 
-    /// The generation that has pieces left to claim.
-    pub fn open_generation(&self) -> Option<u64> {
-        let ticket = self.ticket.load(Ordering::Relaxed);
-        (ticket & LEFT != 0).then_some(ticket >> LEFT_BITS)
+    /// The generation that has pieces left to claim; a thread looks at its own lane first.
+    pub fn open_generation(&self, thread: usize) -> Option<u64> {
+        let (before, from) = (0..thread, thread..self.lanes.len());
+        from.chain(before).map(|k| self.ticket(k)).find(|t| t.left() > 0).map(|t| t.generation)
     }
 
     /// How many pieces are left to claim.
     pub fn left(&self) -> u32 {
-        (self.ticket.load(Ordering::Relaxed) & LEFT) as u32
+        (0..self.lanes.len()).map(|k| self.ticket(k).left()).sum()
     }
 
-    /// Claim a piece of this generation and run it; false if there is none left.
+    /// Claim a piece of this generation for a thread, and run it; false if there is none left.
     ///
     /// # Safety
     /// Whoever opened the generation must have promised that its body may be called on any thread until `join` returns.
     /// Every piece that was run must be counted in `leave` or `join`.
-    pub unsafe fn run_piece(&self, generation: u64) -> bool {
-        let mut ticket = self.ticket.load(Ordering::Acquire);
-        loop {
-            let left = (ticket & LEFT) as u32;
-            if ticket >> LEFT_BITS != generation || left == 0 {
-                return false;
-            }
-            let (body, arg, n) = (
-                self.body.load(Ordering::Relaxed),
-                self.arg.load(Ordering::Relaxed),
-                self.n.load(Ordering::Relaxed),
-            );
-            match self.ticket.compare_exchange_weak(
-                ticket,
-                ticket - 1,
-                Ordering::Relaxed,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => {
-                    // SAFETY: the claim succeeded, so this is the body of this generation (see above), stored in `open`.
-                    let body = unsafe { std::mem::transmute::<*mut c_void, ParallelBody>(body) };
-                    // SAFETY: the word of the one who opened it, who waits for this piece.
-                    unsafe { Job { body, arg, n }.run(Job::pieces(n) - left) };
-                    return true;
+    pub unsafe fn run_piece(&self, generation: u64, thread: usize) -> bool {
+        let (before, from) = (0..thread, thread..self.lanes.len());
+        for k in from.chain(before) {
+            let lane = &self.lanes[k];
+            let mut word = lane.load(Ordering::Acquire);
+            loop {
+                let ticket = Ticket::of(word);
+                if ticket.generation != generation || ticket.left() == 0 {
+                    break;
                 }
-                Err(now) => ticket = now,
+                let (body, arg, n) = (
+                    self.body.load(Ordering::Relaxed),
+                    self.arg.load(Ordering::Relaxed),
+                    self.n.load(Ordering::Relaxed),
+                );
+                let (piece, rest) = ticket.claim(k == thread);
+                match lane.compare_exchange_weak(word, rest.word(), Ordering::Relaxed, Ordering::Acquire) {
+                    Ok(_) => {
+                        // SAFETY: the claim succeeded, so this is the body of this generation (see above), stored in `open`.
+                        let body = unsafe { std::mem::transmute::<*mut c_void, ParallelBody>(body) };
+                        // SAFETY: the word of the one who opened it, who waits for this piece.
+                        unsafe { Job { body, arg, n }.run(piece) };
+                        return true;
+                    }
+                    Err(now) => word = now,
+                }
             }
         }
+        false
     }
 
     /// Helpers only: `ran` pieces were run. Nothing of the job may be touched afterwards.
@@ -213,15 +275,17 @@ mod tests {
 
     #[test]
     fn pieces_cover_every_index_once() {
-        for n in [1, 2, 65_534, 65_535, 65_536, 65_537, 200_000] {
+        for (n, thread) in
+            [1, 2, 4094, 4095, 4096, 4097, 200_000].into_iter().flat_map(|n| [(n, 0), (n, 2)])
+        {
             let hits = AtomicI64::new(0);
             let job = Job { body: count, arg: (&raw const hits).cast_mut().cast(), n };
-            let fork = Fork::default();
+            let fork = Fork::new(3);
             assert!(fork.take() && !fork.take());
             let generation = fork.open(job);
             let mut ran = 0;
             // SAFETY: `count` may be called from anywhere; `hits` lives on.
-            while unsafe { fork.run_piece(generation) } {
+            while unsafe { fork.run_piece(generation, thread) } {
                 ran += 1;
             }
             assert_eq!((ran, hits.into_inner()), (Job::pieces(n), n));
@@ -235,32 +299,32 @@ mod tests {
     fn late_helpers_find_it_closed() {
         let hits = AtomicI64::new(0);
         let job = Job { body: count, arg: (&raw const hits).cast_mut().cast(), n: 1 };
-        let fork = Fork::default();
+        let fork = Fork::new(2);
         let old = fork.open(job);
         // SAFETY: as above.
-        assert!(unsafe { fork.run_piece(old) });
+        assert!(unsafe { fork.run_piece(old, 1) });
         fork.join(1, 1);
         // SAFETY: as above.
-        assert!(!unsafe { fork.run_piece(old) }, "nothing left");
+        assert!(!unsafe { fork.run_piece(old, 1) }, "nothing left");
         let new = fork.open(job);
         // SAFETY: as above.
-        assert!(!unsafe { fork.run_piece(old) }, "another generation");
+        assert!(!unsafe { fork.run_piece(old, 1) }, "another generation");
         // SAFETY: as above.
-        assert!(unsafe { fork.run_piece(new) });
-        assert_eq!((hits.into_inner(), fork.open_generation()), (2, None));
+        assert!(unsafe { fork.run_piece(new, 1) });
+        assert_eq!((hits.into_inner(), fork.open_generation(1)), (2, None));
     }
 
     #[test]
     fn a_sleeping_owner_is_woken() {
         let hits = AtomicI64::new(0);
-        let fork = Fork::default();
+        let fork = Fork::new(2);
         let generation = fork.open(Job { body: count, arg: (&raw const hits).cast_mut().cast(), n: 3 });
         // SAFETY: as above.
-        assert!(unsafe { fork.run_piece(generation) && fork.run_piece(generation) });
+        assert!(unsafe { fork.run_piece(generation, 0) && fork.run_piece(generation, 0) });
         std::thread::scope(|s| {
             s.spawn(|| {
                 // SAFETY: as above.
-                assert!(unsafe { fork.run_piece(generation) });
+                assert!(unsafe { fork.run_piece(generation, 1) });
                 std::thread::sleep(10 * JOIN_YIELD);
                 fork.leave(1);
             });

@@ -6,6 +6,8 @@
 //!   helper that is not scheduled in time claims nothing and delays nobody.
 //! - Helpers sleep. A caller wakes them when the rest of its fork would take it longer than [`WAKE_PRICE`], or when forks
 //!   that were worth sharing have added up to that.
+//! - What a fork calls says how long its pieces may be: where those of the last fork that called it took so long each that it was long for certain, helpers
+//!   are woken before the caller has run the first. That is what branches of a model need, each of which is one piece.
 //! - A helper that is awake looks for forks for [`IDLE_SPIN`], then sleeps again. It joins those that it sees twice, which
 //!   leaves the shortest to their callers.
 //! - Several callers may fork at once, each with a [`Fork`] of its own; helpers serve whichever has work left. The forks
@@ -40,6 +42,20 @@ const WAKE_PRICE: u64 = 20_000;
 /// Nanoseconds that sharing a fork costs with a helper that is awake: shorter ones are no reason to wake one.
 const SHARE_PRICE: u64 = 2_000;
 
+/// How many things are remembered that were long.
+const LONG: usize = 8;
+/// Nanoseconds that a piece took which makes what was called long.
+const LONG_PIECE: u64 = 10 * WAKE_PRICE;
+
+/// Something that took long when it was called last.
+#[derive(Default)]
+struct Long {
+    /// The address of its code; none at first.
+    body: AtomicUsize,
+    /// Nanoseconds of a piece.
+    each: AtomicU64,
+}
+
 /// What the threads of a pool share.
 struct Shared {
     forks: [Fork; FORKS],
@@ -47,6 +63,8 @@ struct Shared {
     used: AtomicUsize,
     /// Nanoseconds of forks that a helper would have been worth waking for, since one was woken.
     owed: CachePadded<AtomicU64>,
+    /// What was long when it was called last, and the nanoseconds of a piece then.
+    long: [Long; LONG],
     /// Helpers that are not asleep.
     awake: CachePadded<AtomicUsize>,
     /// Which helpers are asleep. Whoever clears one must wake its thread.
@@ -70,17 +88,18 @@ impl Pool {
     /// A pool of this many helpers, or of as many as the system gives.
     fn with_helpers(n: usize) -> Pool {
         let shared = Arc::new(Shared {
-            forks: Default::default(),
+            forks: std::array::from_fn(|_| Fork::new(n + 1)),
             used: AtomicUsize::new(0),
             owed: CachePadded::default(),
             awake: CachePadded::default(),
+            long: Default::default(),
             asleep: (0..n).map(|_| CachePadded(AtomicBool::new(true))).collect(),
             stop: AtomicBool::new(false),
         });
         let start = |i: usize| {
             let shared = shared.clone();
             let name = format!("egret-{}", i + 1);
-            std::thread::Builder::new().name(name).spawn(move || shared.help(&shared.asleep[i])).ok()
+            std::thread::Builder::new().name(name).spawn(move || shared.help(i)).ok()
         };
         let helpers = (0..n).map_while(start).collect();
         Pool { shared, helpers }
@@ -135,16 +154,16 @@ impl Pool {
             }
             return;
         };
-        let mut alarm = Alarm::new(self);
+        let mut alarm = Alarm::new(self, body);
         let generation = fork.open(Job { body, arg, n });
         let mut ran = 0;
         alarm.look(ran, fork);
         // SAFETY: the caller's word; `join` waits for all that others claimed and counts what was run here.
-        while unsafe { fork.run_piece(generation) } {
+        while unsafe { fork.run_piece(generation, 0) } {
             ran += 1;
             alarm.look(ran, fork);
         }
-        alarm.finish();
+        alarm.finish(ran);
         fork.join(ran, Job::pieces(n));
         fork.release();
     }
@@ -185,33 +204,34 @@ impl Shared {
     }
 
     /// The life of a helper.
-    fn help(&self, asleep: &AtomicBool) {
+    fn help(&self, helper: usize) {
+        let asleep = &self.asleep[helper];
         while !self.stop.load(Ordering::Acquire) {
             if asleep.load(Ordering::Acquire) {
                 // May return for no reason.
                 std::thread::park();
                 continue;
             }
-            self.stay_awake();
+            self.stay_awake(helper + 1);
             self.awake.fetch_sub(1, Ordering::Relaxed);
             asleep.store(true, Ordering::Release);
         }
     }
 
-    /// Work, and look for work until there has been none for a while.
-    fn stay_awake(&self) {
+    /// Work, and look for work until there has been none for a while. `thread`: which one of those that share a fork, of which its caller is 0.
+    fn stay_awake(&self, thread: usize) {
         let mut seen = [None; FORKS];
         let (mut idle, mut looks) = (Instant::now(), 0u32);
         while !self.stop.load(Ordering::Relaxed) {
             let mut ran = 0;
             for (fork, seen) in self.forks[..self.used.load(Ordering::Relaxed)].iter().zip(&mut seen) {
-                let open = fork.open_generation();
+                let open = fork.open_generation(thread);
                 if let Some(generation) = open
                     && *seen == open
                 {
                     let mut here = 0;
                     // SAFETY: the word of the caller of `Pool::run`, who waits until what was run here is counted.
-                    while unsafe { fork.run_piece(generation) } {
+                    while unsafe { fork.run_piece(generation, thread) } {
                         here += 1;
                     }
                     fork.leave(here);
@@ -239,12 +259,29 @@ struct Alarm<'a> {
     began: Option<Instant>,
     /// Pieces after which to look.
     next: u32,
+    /// What is remembered of what is called.
+    long: &'a Long,
+    body: usize,
 }
 
 impl<'a> Alarm<'a> {
-    fn new(pool: &'a Pool) -> Alarm<'a> {
+    fn new(pool: &'a Pool, body: ParallelBody) -> Alarm<'a> {
         let needless = pool.shared.awake.load(Ordering::Relaxed) >= pool.helpers.len();
-        Alarm { pool, began: (!needless).then(Instant::now), next: if needless { u32::MAX } else { 0 } }
+        let body = body as usize;
+        // Where two things have one place, the later one has it.
+        let long = &pool.shared.long[(body >> 4) % LONG];
+        let next = if needless { u32::MAX } else { 0 };
+        Alarm { pool, began: (!needless).then(Instant::now), next, long, body }
+    }
+
+    /// How long a piece took when this was called last, if that was long.
+    fn known(&self) -> u64 {
+        // Relaxed: a number of something else wakes somebody for nothing.
+        if self.long.body.load(Ordering::Relaxed) == self.body {
+            self.long.each.load(Ordering::Relaxed)
+        } else {
+            0
+        }
     }
 
     /// The caller has run some pieces of its fork: are others worth waking for the rest?
@@ -256,6 +293,9 @@ impl<'a> Alarm<'a> {
         if ran > 0 {
             let each = began.elapsed().as_nanos() as u64 / u64::from(ran);
             sight = sight.saturating_add(each.saturating_mul(u64::from(left)));
+        } else {
+            // The caller runs one of them.
+            sight = sight.saturating_add(self.known().saturating_mul(u64::from(left.saturating_sub(1))));
         }
         self.next = (2 * ran).max(1);
         if left > 0 && sight >= WAKE_PRICE {
@@ -268,8 +308,18 @@ impl<'a> Alarm<'a> {
         }
     }
 
-    /// The fork has no pieces left.
-    fn finish(self) {
+    /// The fork has no pieces left; the caller ran so many.
+    fn finish(self, ran: u32) {
+        if let (Some(began), true) = (self.began, ran > 0) {
+            let each = began.elapsed().as_nanos() as u64 / u64::from(ran);
+            let known = self.known();
+            if each >= LONG_PIECE {
+                self.long.body.store(self.body, Ordering::Relaxed);
+                self.long.each.store(each, Ordering::Relaxed);
+            } else if known > 0 {
+                self.long.each.store(0, Ordering::Relaxed);
+            }
+        }
         if let (Some(began), true) = (self.began, self.next < u32::MAX) {
             let gain = (began.elapsed().as_nanos() as u64).saturating_sub(SHARE_PRICE);
             if gain > 0 {

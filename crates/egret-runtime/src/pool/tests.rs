@@ -61,7 +61,7 @@ fn tiny_forks_of_several_callers() {
             });
         }
     });
-    assert!(pool.shared.forks.iter().all(|f| f.open_generation().is_none() && f.take()));
+    assert!(pool.shared.forks.iter().all(|f| f.open_generation(0).is_none() && f.take()));
 }
 
 /// A caller never waits for helpers that have claimed nothing. With eight times the threads, all awake, a fork per helper's
@@ -105,6 +105,34 @@ fn helpers_wake_for_long_work_and_sleep_after_it() {
         assert!(began.elapsed() < Duration::from_secs(60), "a helper without work stays awake");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// A fork of as few pieces as there are threads is over before the caller has measured one; the second time it is known.
+#[test]
+fn few_long_pieces_are_shared_the_second_time() {
+    unsafe extern "C" fn body(arg: *mut c_void, _: i64) {
+        // SAFETY: `arg` is the counter below, which outlives the fork.
+        let helped = unsafe { &*arg.cast::<AtomicI64>() };
+        if std::thread::current().name().is_some_and(|name| name.starts_with("egret-")) {
+            helped.fetch_add(1, Ordering::Relaxed);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pool = Pool::with_helpers(1);
+    let helped = AtomicI64::new(0);
+    let forks = || {
+        for _ in 0..20 {
+            while pool.shared.awake.load(Ordering::Relaxed) != 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // What other forks have left to wake for is none of it.
+            pool.shared.owed.store(0, Ordering::Relaxed);
+            // SAFETY: `body` may be called from any thread, and `helped` outlives the call.
+            unsafe { pool.run(body, (&raw const helped).cast_mut().cast(), 2) };
+        }
+    };
+    forks();
+    assert!(helped.load(Ordering::Relaxed) > 10, "{helped:?} of 20");
 }
 
 #[test]
