@@ -24,6 +24,9 @@ const FIXED: usize = 1;
 pub struct Tiling {
     /// Loops around, outermost first.
     outer: Vec<Level>,
+    /// Loops within those around, and where there are none, within the tiles: of groups, which have right operands of their own and stand beside one another in
+    /// each row. So blocks are rows with all of their groups, as those of other kernels are.
+    groups: Vec<Level>,
     /// The level that is cut.
     cut: Level,
     /// Rows of one step of `cut`.
@@ -48,7 +51,12 @@ impl Tiling {
         }
         let steps = (most / unit.extent).max(1);
         let tiles = (cut.extent + steps - 1) / steps;
-        Tiling { outer: merged, cut, unit, tiles }
+        let beside = |l: &Level| {
+            let [left, rows] = [l.strides[0].abs(), cut.strides[0].abs()];
+            l.strides[FIXED] != 0 && left != 0 && left < rows
+        };
+        let (groups, outer) = merged.into_iter().partition(beside);
+        Tiling { outer, groups, cut, unit, tiles }
     }
 
     /// Levels, of which the first has several turns, as a single one, where what is outside repeats what is inside at equal distances.
@@ -68,12 +76,16 @@ impl Tiling {
     }
 
     fn around(&self) -> i64 {
-        self.outer.iter().map(|l| l.extent).product()
+        self.outer.iter().chain(&self.groups).map(|l| l.extent).product()
     }
 
     /// Extents and strides of a stream: all places of rows in it.
     pub fn axes(&self, stream: usize) -> impl Iterator<Item = (i64, i64)> + '_ {
-        self.outer.iter().chain([&self.cut, &self.unit]).map(move |l| (l.extent, l.strides[stream]))
+        self.outer
+            .iter()
+            .chain(&self.groups)
+            .chain([&self.cut, &self.unit])
+            .map(move |l| (l.extent, l.strides[stream]))
     }
 
     /// The number of blocks of about `target` rows.
@@ -84,9 +96,27 @@ impl Tiling {
         (n + each - 1) / each
     }
 
-    /// What blocks are made of: turns of the outer loops, or tiles.
+    /// What blocks are made of: turns of the outer loops, or tiles, each with all groups.
     fn pieces(&self) -> i64 {
-        if self.outer.is_empty() { self.tiles } else { self.around() }
+        self.around() * if self.outer.is_empty() { self.tiles } else { 1 }
+    }
+
+    /// The bases of a turn of some levels, by its number; and the number of the turn of what is around them, where that is `within` something.
+    fn turn(k: &mut KernelBuilder, levels: &[Level], bases: &[V], at: V, within: bool) -> (Vec<V>, V) {
+        let mut left = at;
+        let mut terms: Vec<Vec<(V, i64)>> = bases.iter().map(|&b| vec![(b, 1)]).collect();
+        for (i, level) in levels.iter().enumerate().rev() {
+            let index = if i == 0 && !within {
+                left
+            } else {
+                let n = k.int(level.extent);
+                let index = k.rem(left, n);
+                left = k.div(left, n);
+                index
+            };
+            terms.iter_mut().zip(&level.strides).for_each(|(t, &stride)| t.push((index, stride)));
+        }
+        (terms.iter().map(|t| k.affine(t, 0)).collect(), left)
     }
 
     /// The tiles of one block of `blocks`. `tile` gets each stream's index of the tile's first row, and the
@@ -102,34 +132,29 @@ impl Tiling {
         }
         if self.outer.is_empty() {
             // Blocks are ranges of tiles, of which the first ones are one step longer.
-            let longer = self.cut.extent % self.tiles;
-            if blocks == 1 {
+            let longer = self.cut.extent % self.tiles * self.around();
+            if blocks == 1 && self.groups.is_empty() {
                 return self.all_tiles(k, bases, tile);
             }
+            let mut one = |k: &mut KernelBuilder, at: V, long: bool| match &self.groups[..] {
+                [] => self.tile(k, bases, at, long, tile),
+                groups => {
+                    let (bases, t) = Tiling::turn(k, groups, bases, at, true);
+                    self.tile(k, &bases, t, long, tile);
+                }
+            };
             if longer > 0 {
                 let most = k.int(longer);
                 let stop = k.min(end, most);
-                k.for_values(begin, stop, 1, |k, t| self.tile(k, bases, t, true, tile));
+                k.for_values(begin, stop, 1, |k, t| one(k, t, true));
             }
             let least = k.int(longer);
             let start = if longer > 0 { k.max(begin, least) } else { begin };
-            return k.for_values(start, end, 1, |k, t| self.tile(k, bases, t, false, tile));
+            return k.for_values(start, end, 1, |k, t| one(k, t, false));
         }
         k.for_values(begin, end, 1, |k, at| {
-            let mut left = at;
-            let mut terms: Vec<Vec<(V, i64)>> = bases.iter().map(|&b| vec![(b, 1)]).collect();
-            for (i, level) in self.outer.iter().enumerate().rev() {
-                let index = if i == 0 {
-                    left
-                } else {
-                    let n = k.int(level.extent);
-                    let index = k.rem(left, n);
-                    left = k.div(left, n);
-                    index
-                };
-                terms.iter_mut().zip(&level.strides).for_each(|(t, &stride)| t.push((index, stride)));
-            }
-            let bases: Vec<V> = terms.iter().map(|t| k.affine(t, 0)).collect();
+            let levels: Vec<Level> = self.outer.iter().chain(&self.groups).cloned().collect();
+            let (bases, _) = Tiling::turn(k, &levels, bases, at, false);
             self.all_tiles(k, &bases, tile);
         });
     }
