@@ -233,8 +233,8 @@ impl Native {
         Ok(NativeSession { native: self, inputs: tensors, outputs, shapes, env: self.pool.env() })
     }
 
-    /// Run it once and measure every kernel run of the program, in order: its work, and the seconds of all its rounds; 0 for one that
-    /// did not run.
+    /// Run it a few times and measure every kernel run of the program, in order: its work, and the seconds of all its rounds in the run in which they
+    /// were the median; 0 for one that did not run. One run alone would tell of whatever else the machine did.
     pub fn profile(&self, inputs: &[Value]) -> Result<Profiled> {
         // When a kernel run began, and how long each took, by its number: a loop runs some again, a branch none.
         let clock = RefCell::new((None, vec![(0.0, 0); self.work.len()]));
@@ -252,27 +252,33 @@ impl Native {
             }
         };
         let mut session = self.session(inputs)?;
-        // Once before, so that caches are as warm as in later runs.
+        // Before, so that caches are as warm as in later runs, and threads awake.
         session.step()?;
         session.env = session.env.with_profile(&tick);
-        session.step()?;
+        let mut runs = vec![];
+        for _ in 0..PROFILED {
+            session.step()?;
+            let (_, spans) = &mut *clock.borrow_mut();
+            let none = vec![(0.0, 0); spans.len()];
+            runs.push(std::mem::replace(spans, none));
+        }
         let outputs = session.outputs()?;
-        let work = |k: usize| {
+        let kernels = runs.iter().map(Vec::len).max().unwrap_or(0);
+        let of = |k: usize| {
+            let mut took: Vec<(f64, u64)> =
+                runs.iter().map(|run| run.get(k).copied().unwrap_or_default()).collect();
+            took.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let (time, rounds) = took[took.len() / 2];
             let known = self.work.get(k).cloned();
-            known.unwrap_or_else(|| work::unknown(&[format!("kernel {k}")]).remove(0))
+            let work = known.unwrap_or_else(|| work::unknown(&[format!("kernel {k}")]).remove(0));
+            (work.times(rounds), time)
         };
-        Ok((
-            outputs,
-            clock
-                .take()
-                .1
-                .into_iter()
-                .enumerate()
-                .map(|(k, (t, rounds))| (work(k).times(rounds), t))
-                .collect(),
-        ))
+        Ok((outputs, (0..kernels).map(of).collect()))
     }
 }
+
+/// Runs that a profile is taken of.
+const PROFILED: usize = 5;
 
 /// A pool of one model.
 fn pool(threads: usize) -> Arc<Pool> {
