@@ -15,6 +15,8 @@ pub enum Step {
     Unless(Arg, bool, usize),
     /// Go on at this step.
     Jump(usize),
+    /// The calls that follow are those of branches, by number. Where these run at the same time, go on at this step.
+    Fork(usize, usize),
 }
 
 /// The calls of a program and the jumps around them, in order; to go on at step `steps.len()` is to end.
@@ -35,11 +37,39 @@ pub fn steps(program: &Program) -> Result<Vec<Step>, BrokenRule> {
     let mut guards = guards.into_iter().peekable();
     block(&mut out, &mut guards, 0..program.calls.len())?;
     match guards.next() {
-        None => Ok(out),
+        None => Ok(with_forks(out, program)),
         Some(guard) => {
             Err(BrokenRule(format!("a guard of calls {:?} that reaches beyond them", guard.calls)))
         }
     }
+}
+
+/// Steps with a fork before the calls of branches, none of which is guarded.
+fn with_forks(steps: Vec<Step>, program: &Program) -> Vec<Step> {
+    let first = |step: &Step| match step {
+        Step::Call(i) => program.branches.iter().position(|b| b.all().start == *i),
+        _ => None,
+    };
+    // Where each step stands with the forks.
+    let mut forks = 0;
+    let mut at: Vec<usize> = vec![];
+    for (i, step) in steps.iter().enumerate() {
+        at.push(i + forks);
+        forks += usize::from(first(step).is_some());
+    }
+    at.push(steps.len() + forks);
+    let mut out = vec![];
+    for step in steps {
+        if let Some(n) = first(&step) {
+            out.push(Step::Fork(n, out.len() + 1 + program.branches[n].all().len()));
+        }
+        out.push(match step {
+            Step::Unless(cond, holds, to) => Step::Unless(cond, holds, at[to]),
+            Step::Jump(to) => Step::Jump(at[to]),
+            other => other,
+        });
+    }
+    out
 }
 
 fn block<'p>(
@@ -114,6 +144,29 @@ mod tests {
                 Call(3),
                 Call(4),
                 Jump(5),
+            ]
+        );
+    }
+
+    #[test]
+    fn branches_begin_with_a_fork() {
+        use Step::*;
+        let cond = Arg { buffer: BufferId(0), offset: 0 };
+        let mut p = program(6, &[(0..1, true, false), (5..6, true, true)]);
+        p.branches = vec![crate::Branches { calls: vec![1..3, 3..4], most_threads: 2 }];
+        assert_eq!(
+            steps(&p).unwrap(),
+            [
+                Unless(cond, true, 2),
+                Call(0),
+                Fork(0, 6),
+                Call(1),
+                Call(2),
+                Call(3),
+                Call(4),
+                Unless(cond, true, 10),
+                Call(5),
+                Jump(7),
             ]
         );
     }

@@ -138,9 +138,23 @@ pub fn run_of(
     };
     let steps = flow::steps(program).map_err(|e| InterpError::Broken(e.to_string()))?;
     let mut next = 0;
-    while let Some(step) = steps.get(next) {
-        next += 1;
+    // Calls of branches, the next one last. Branches run in another order than they stand in: which one does not matter.
+    let mut branches: Vec<usize> = vec![];
+    loop {
+        let step = match (branches.pop(), steps.get(next)) {
+            (Some(call), _) => &Step::Call(call),
+            (None, None) => break,
+            (None, Some(step)) => {
+                next += 1;
+                step
+            }
+        };
         let n = match step {
+            Step::Fork(n, to) => {
+                branches.extend(program.branches[*n].calls.iter().flat_map(|calls| calls.clone().rev()));
+                next = *to;
+                continue;
+            }
             Step::Jump(to) => {
                 next = *to;
                 continue;

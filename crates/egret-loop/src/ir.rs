@@ -5,6 +5,8 @@
 //! can encode it as it likes; everything else is one instruction at a time.
 
 use crate::blocked_sum::BlockedSum;
+pub use crate::branches::Branches;
+pub use crate::broken_rule::BrokenRule;
 pub use crate::elem::{Elem, number_bits};
 pub use crate::ids::{Bound, BufferId, KernelId, Local, Param, V};
 pub use crate::nonzeros::{NonzeroStep, Nonzeros, Second};
@@ -18,7 +20,6 @@ pub use crate::sizes::{Extent, Repeat, Size, SizeId, SizeList, SizeOp, Symbol};
 pub use crate::ty::{BASE_VECTOR_BYTES, MAX_LANES, MAX_VECTOR_BYTES, Ty};
 use crate::weights::Weights;
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// An instruction: how a value is made.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -422,17 +423,6 @@ impl Kernel {
     }
 }
 
-/// A rule of Loop IR that a kernel breaks: a bug of whoever wrote it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokenRule(pub String);
-
-impl fmt::Display for BrokenRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-impl std::error::Error for BrokenRule {}
-
 /// Where a buffer of a program lives.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Storage {
@@ -587,6 +577,8 @@ pub struct Program {
     pub calls: Vec<Call>,
     /// Which of them run only where a condition holds, and which run again.
     pub guards: Vec<Guard>,
+    /// Which of them may run at the same time, in order.
+    pub branches: Vec<Branches>,
     /// Bytes of the arena; at least [`OutOfRange::BYTES`] where a kernel may fail.
     pub arena_bytes: usize,
     /// Bytes of the arena where they are known only when a run begins: at least `arena_bytes`.

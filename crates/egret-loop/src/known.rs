@@ -1,6 +1,6 @@
 //! Integers of kernels that are known without running them: counts of loops, and what is computed of them.
 
-use egret_loop::{BinOp, Elem, Inst, V};
+use crate::ir::{BinOp, Elem, Inst, V};
 
 /// The value of integer arithmetic on values that `get` knows.
 pub fn integer(inst: &Inst, get: &dyn Fn(V) -> Option<i64>) -> Option<i64> {

@@ -45,6 +45,8 @@
 
 mod arith;
 mod blocked_sum;
+mod branches;
+mod broken_rule;
 mod builder;
 pub mod conditions;
 mod elem;
@@ -53,6 +55,7 @@ pub mod flow;
 mod ids;
 pub mod interp;
 pub mod ir;
+pub mod known;
 pub mod masks;
 pub mod math;
 pub mod narrow;
@@ -70,6 +73,7 @@ pub mod text;
 mod ty;
 pub mod verify;
 mod weights;
+pub mod work;
 
 pub use arith::Arith;
 pub use blocked_sum::BlockedSum;

@@ -6,6 +6,7 @@
 //!
 //! What breaks a rule is a bug of whoever wrote the kernel; the message names the kernel and the statement.
 
+mod branches;
 mod inst;
 mod kernel;
 
@@ -30,6 +31,7 @@ pub fn program(program: &Program) -> Result<(), BrokenRule> {
     for (i, c) in program.calls.iter().enumerate() {
         call(program, c).map_err(|e| BrokenRule(format!("call {i}: {e}")))?;
     }
+    branches::check(program)?;
     Ok(())
 }
 

@@ -65,6 +65,7 @@ pub fn lower_traced(
             remarks::neighbours(graph, &groups, options.fuse, trace);
         }
         remarks::kernels(&program, trace);
+        remarks::branches(&program, trace);
         remarks::zeros(graph, &options.machine.costs, trace);
     }
     Ok(Lowered { program, nodes })

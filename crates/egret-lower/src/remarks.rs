@@ -8,11 +8,13 @@ use crate::geometry::aliases::alias;
 use crate::geometry::shape::dims;
 use crate::geometry::zeros::are_left_out;
 use crate::plan::fusion::{FusionGroup, MAX_NODES};
+use crate::program::branches::estimates;
 use egret_ir::{Family, Graph, NodeId, Op, UseLists, ValueId, Zeros};
 use egret_loop::Program;
 use egret_machine::CostModel;
 use egret_trace::{Alternative, Choice, Missed, Trace, Why};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// The pass that the events name.
 const PASS: &str = "lower";
@@ -28,6 +30,31 @@ pub fn kernels(program: &Program, trace: &mut Trace) {
             sources: call.sources.clone(),
             chosen: format!("{} ({tasks})", kernel.name),
             alternatives: vec![],
+        });
+    }
+}
+
+/// One `choice branches` for all calls that may run at the same time.
+pub fn branches(program: &Program, trace: &mut Trace) {
+    for branches in &program.branches {
+        let (each, shared) = estimates(program, branches);
+        let all = branches.all();
+        let sources: BTreeSet<String> =
+            program.calls[all.clone()].iter().flat_map(|c| c.sources.iter().cloned()).collect();
+        let one = |(calls, time): (&Range<usize>, &f64)| {
+            format!("calls {} to {} ({:.1} us)", calls.start, calls.end - 1, time / 1e3)
+        };
+        let list = branches.calls.iter().zip(&each).map(one).collect::<Vec<_>>().join(", ");
+        let (least, most) = (branches.calls.len(), branches.most_threads);
+        trace.push(Choice {
+            what: "branches".into(),
+            subject: format!("calls {} to {}", all.start, all.end - 1),
+            sources: sources.into_iter().collect(),
+            chosen: format!("at the same time on {least} to {most} threads: {list}"),
+            alternatives: vec![Alternative {
+                name: format!("one after the other, each shared between {least} threads"),
+                cost: shared / 1e3,
+            }],
         });
     }
 }

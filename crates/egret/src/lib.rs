@@ -43,7 +43,6 @@ pub mod host;
 mod host_values;
 pub mod inputs;
 mod kernels;
-mod known;
 pub mod limits;
 pub mod link;
 pub mod literal;

@@ -1,11 +1,12 @@
 //! A kernel's tasks in chunks, each on whatever thread; and the runs of a call that repeats.
 
+use cranelift::codegen::ir::{FuncRef, SigRef};
 use cranelift::prelude::*;
 use cranelift_module::{FuncId, Linkage, Module};
 
 use crate::abi::failure;
 use crate::abi::float::FloatState;
-use crate::abi::tables::{Tables, arg};
+use crate::abi::tables::{Tables, arg, call};
 use crate::abi::writer::Writer;
 use crate::error::Result;
 use crate::output::Output;
@@ -80,6 +81,45 @@ pub(super) fn runs<M: Module>(out: &mut Output<'_, M>, tables: &Tables, can_fail
         w.finish();
         Ok(())
     })
+}
+
+/// All tasks of a call on this thread: those of one run, or of `times` by the function that does some of several. `work` has the arguments of the first run.
+pub(super) fn alone(
+    w: &mut Writer<'_, '_>,
+    kernel: SigRef,
+    entry: Value,
+    (work, args): (Value, Value),
+    tasks: Value,
+    times: Option<(FuncRef, Value)>,
+) {
+    let function = w.word(entry, call::KERNEL);
+    let zero = w.int(0);
+    let Some((runs, times)) = times else {
+        w.b.ins().call_indirect(kernel, function, &[args, zero, tasks]);
+        return;
+    };
+    let all = w.b.ins().imul(tasks, times);
+    let once = w.is(IntCC::Equal, times, 1);
+    w.when_else(
+        once,
+        |w| {
+            w.b.ins().call_indirect(kernel, function, &[args, zero, all]);
+        },
+        |w| {
+            describe(w, entry, work, tasks);
+            w.b.ins().call(runs, &[work, zero, all]);
+        },
+    );
+}
+
+/// Writes what a call is to `work`: the kernel, the tasks of one run, and where its arguments are listed.
+pub(super) fn describe(w: &mut Writer<'_, '_>, entry: Value, work: Value, tasks: Value) {
+    let [function, n, list] = [call::KERNEL, call::ARGS, call::ARG_LIST].map(|at| w.word(entry, at));
+    for (value, at) in
+        [(function, work::KERNEL), (tasks, work::RUN_TASKS), (n, work::N_ARGS), (list, work::ARG_LIST)]
+    {
+        w.put(value, work, at as usize);
+    }
 }
 
 /// `fn(work, i)`: chunk `i` of a call, on whatever thread; `runs` does some tasks of one that may repeat.

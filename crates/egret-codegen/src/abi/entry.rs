@@ -7,6 +7,7 @@ use egret_loop::conditions::Conditions;
 use egret_runtime::abi::{self, Code};
 use std::mem::{offset_of, size_of};
 
+use crate::abi::branches::{self, arguments, section};
 use crate::abi::checks::{check, overlap};
 use crate::abi::chunks::{self, work};
 use crate::abi::failure;
@@ -15,7 +16,7 @@ use crate::abi::flow;
 use crate::abi::lengths;
 use crate::abi::levels::planned;
 use crate::abi::sizes::{Sizes, resolve};
-use crate::abi::tables::{Tables, arg, call, limit};
+use crate::abi::tables::{Tables, call, limit};
 use crate::abi::writer::Writer;
 use crate::error::{Result, broken};
 use crate::output::Output;
@@ -220,6 +221,10 @@ pub(crate) fn run<M: Module>(
     let conditions = Conditions::of(program);
     let runs = if sized { Some(chunks::runs(out, tables, can_fail)?) } else { None };
     let trampoline = chunks::trampoline(out, &float, runs)?;
+    let branch = match program.branches.is_empty() {
+        true => None,
+        false => Some(branches::branch(out, tables, &float, runs)?),
+    };
     let body = out.function(&out.symbol("run_body"), Linkage::Local, signature.clone(), |b, module| {
         let mut w = Writer::new(b);
         let &[weights, inputs, outputs, arena, arena_len, env] = w.params.as_slice() else {
@@ -314,7 +319,7 @@ pub(crate) fn run<M: Module>(
             (w.b.import_signature(kernel), w.b.import_signature(profile), w.b.import_signature(parallel));
         let trampoline = module.declare_func_in_func(trampoline, w.b.func);
         let runs = runs.map(|id| module.declare_func_in_func(id, w.b.func));
-        let (call_size, arg_size) = if sized { (call::SIZED, arg::SIZED) } else { (call::SIZE, arg::SIZE) };
+        let call_size = if sized { call::SIZED } else { call::SIZE };
         if can_fail {
             failure::clear(w.b, args);
         }
@@ -337,51 +342,21 @@ pub(crate) fn run<M: Module>(
             let tasks = w.word(entry, call::TASKS);
             let tasks = resolve(w, tasks, values);
             let work_of = |w: &mut Writer<'_, '_>, times: Option<Value>| {
-                let (function, n, list) =
-                    (w.word(entry, call::KERNEL), w.word(entry, call::ARGS), w.word(entry, call::ARG_LIST));
-                w.for_n(n, |w, j| {
-                    let item = w.entry(list, j, arg_size);
-                    let (memory, offset) = (w.word(item, arg::MEMORY), w.word(item, arg::OFFSET));
-                    let memory = w.entry(memories, memory, 8);
-                    let base = w.word(memory, 0);
-                    let mut pointer = w.b.ins().iadd(base, offset);
-                    if let Some(values) = values {
-                        let more = w.word(item, arg::MORE);
-                        let more = w.entry(values, more, 8);
-                        let more = w.word(more, 0);
-                        pointer = w.b.ins().iadd(pointer, more);
-                    }
-                    let to = w.entry(args, j, 8);
-                    w.put(pointer, to, 0);
-                });
-                let mut all = tasks;
-                if let Some(times) = times {
-                    w.put(function, work, work::KERNEL as usize);
-                    w.put(tasks, work, work::RUN_TASKS as usize);
-                    w.put(n, work, work::N_ARGS as usize);
-                    w.put(list, work, work::ARG_LIST as usize);
-                    all = w.b.ins().imul(tasks, times);
-                }
+                arguments(w, entry, args, memories, values);
+                let all = times.map_or(tasks, |times| w.b.ins().imul(tasks, times));
                 // All of its tasks, on this thread.
                 let alone = |b: &mut FunctionBuilder<'_>| {
                     let mut w = Writer { b, params: vec![] };
-                    let here = |w: &mut Writer<'_, '_>| {
-                        w.b.ins().call_indirect(kernel, function, &[args, zero, all]);
-                    };
-                    let Some((runs, times)) = runs.zip(times) else { return here(&mut w) };
-                    // The arguments are those of the first run.
-                    let once = w.is(IntCC::Equal, times, 1);
-                    w.when_else(once, here, |w| {
-                        w.b.ins().call(runs, &[work, zero, all]);
-                    });
+                    chunks::alone(&mut w, kernel, entry, (work, args), tasks, runs.zip(times));
                 };
-                let many = w.is(IntCC::SignedGreaterThan, all, 1);
+                let alone_at_most = w.word(entry, call::ALONE);
+                let many = w.b.ins().icmp(IntCC::SignedGreaterThan, all, alone_at_most);
                 let can = w.is(IntCC::NotEqual, run_parallel, 0);
                 let both = w.b.ins().band(many, can);
                 w.when_else(
                     both,
                     |w| {
-                        w.put(function, work, work::KERNEL as usize);
+                        chunks::describe(w, entry, work, tasks);
                         w.put(all, work, work::TASKS as usize);
                         let chunks = w.b.ins().smin(all, most);
                         w.put(chunks, work, work::CHUNKS as usize);
@@ -418,9 +393,38 @@ pub(crate) fn run<M: Module>(
             (_, 0) => w.for_n(n_calls, run_call),
             (at, words) => {
                 let table = w.address(module, tables.tables, at);
-                flow::walk(w.b, table, words, memories, |b, i| {
-                    run_call(&mut Writer { b, params: vec![] }, i)
+                let bounds = w.address(module, tables.tables, tables.branches);
+                let branch = branch.map(|id| module.declare_func_in_func(id, w.b.func));
+                let section = branch.map(|_| w.slot(section::SIZE));
+                // Branches run at the same time where there are threads for them and nobody wants to know of each kernel.
+                let fork = branch.zip(section).map(|(branch, section)| {
+                    move |b: &mut FunctionBuilder<'_>, [count, at]: [Value; 2]| {
+                        let mut w = Writer { b, params: vec![] };
+                        let at = w.entry(bounds, at, 8);
+                        let most = w.word(at, 0);
+                        let (parallel_is, unwatched) =
+                            (w.is(IntCC::NotEqual, run_parallel, 0), w.is(IntCC::Equal, on_profile, 0));
+                        let enough = w.b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, threads, count);
+                        let few = w.b.ins().icmp(IntCC::UnsignedLessThanOrEqual, threads, most);
+                        let can = [unwatched, enough, few]
+                            .into_iter()
+                            .fold(parallel_is, |a, b| w.b.ins().band(a, b));
+                        w.when(can, |w| {
+                            w.put(memories, section, section::MEMORIES as usize);
+                            if let Some(values) = values {
+                                w.put(values, section, section::VALUES as usize);
+                            }
+                            let first = w.add(at, 8);
+                            w.put(first, section, section::BOUNDS as usize);
+                            let ctx = w.field(types::I64, env, offset_of!(abi::Env, ctx));
+                            let body = w.b.ins().func_addr(types::I64, branch);
+                            w.b.ins().call_indirect(parallel, run_parallel, &[ctx, body, section, count]);
+                        });
+                        can
+                    }
                 });
+                let call = |b: &mut FunctionBuilder<'_>, i| run_call(&mut Writer { b, params: vec![] }, i);
+                flow::walk(w.b, table, words, memories, call, fork);
             }
         }
         if let Some(values) = values {

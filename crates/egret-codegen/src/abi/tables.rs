@@ -2,7 +2,7 @@
 
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
 use egret_loop::conditions::Conditions;
-use egret_loop::{Arg, Extent, Port, Repeat, SizeId, Storage, Weights};
+use egret_loop::{Arg, Call, Extent, Kernel, Port, Repeat, SizeId, Storage, Weights, work};
 use egret_runtime::abi;
 use std::mem::{offset_of, size_of};
 
@@ -34,12 +34,14 @@ pub(crate) mod call {
     pub const ARGS: i32 = 16;
     /// The arguments.
     pub const ARG_LIST: i32 = 24;
+    /// So many tasks are not worth sharing between threads.
+    pub const ALONE: i32 = 32;
     /// Bytes of an entry.
-    pub const SIZE: i64 = 32;
+    pub const SIZE: i64 = 40;
     /// How many times it runs, a [word](crate::abi::sizes): in programs that have sizes.
-    pub const RUNS: i32 = 32;
+    pub const RUNS: i32 = 40;
     /// Bytes of an entry there.
-    pub const SIZED: i64 = 40;
+    pub const SIZED: i64 = 48;
 }
 
 /// An argument of a kernel run.
@@ -83,6 +85,8 @@ pub(crate) struct Tables {
     pub calls: i64,
     /// Offset of the steps, and words there: none where the calls run in order.
     pub steps: (i64, usize),
+    /// Offset of the bounds of branches.
+    pub branches: i64,
     /// Most arguments of a call.
     pub max_args: usize,
     /// What a run knows when it begins, if there are any.
@@ -155,6 +159,18 @@ fn bytes_of(port: &Port, sizes: &mut Sizes) -> Result<Extent> {
     let bytes = elems.and_then(|n| n.checked_mul(port.elem_size as u64)).filter(|n| *n < 1 << 62);
     let free = port.dims.iter().filter(|d| d.as_const().is_none());
     free.copied().try_fold(Extent::Const(bytes.ok_or_else(too_large)? as i64), |n, d| sizes.mul(n, d))
+}
+
+/// Nanoseconds of work from which on it is worth sharing: what it takes another thread to see that there is some.
+const SHARED: f64 = 4_000.0;
+
+/// How many tasks of a call are not worth sharing between threads: all where they certainly take less time than sharing them does.
+fn alone(call: &Call, kernel: &Kernel) -> i64 {
+    let counted = call.tasks.is_some() || call.repeat.is_some();
+    match work::at_most(kernel) {
+        Some(time) if !counted && time < SHARED => i64::MAX,
+        _ => 1,
+    }
 }
 
 /// What a model says of what its code is for.
@@ -310,6 +326,7 @@ impl Tables {
             tables.word(sizes.word(tasks) as u64);
             tables.word(call.args.len() as u64);
             tables.pointer(list);
+            tables.word(alone(call, kernel) as u64);
             match call.repeat {
                 Some(_) if !sized => return Err(broken("a call that repeats in a program without sizes")),
                 Some(repeat) => tables.word(sizes.word(Extent::Size(repeat.runs)) as u64),
@@ -323,7 +340,9 @@ impl Tables {
         let lengths =
             program.lengths.iter().map(|l| Ok((place(&l.at, None, &mut sizes)?.0, sizes.word(l.most))));
         let lengths = lengths.collect::<Result<Vec<_>>>()?;
-        let words = flow::table(program, |a| match place(a, None, &mut sizes)?.0 {
+        let (bounds, words) = flow::bounds(program);
+        let branches = tables.words(words) as i64;
+        let words = flow::table(program, &bounds, |a| match place(a, None, &mut sizes)?.0 {
             Spot { more: Some(_), .. } => Err(broken("a condition whose place is not known")),
             Spot { memory, offset, .. } => Ok([memory, offset]),
         })?;
@@ -410,6 +429,7 @@ impl Tables {
             limits: limits as i64,
             calls: calls as i64,
             steps,
+            branches,
             max_args,
             lengths,
             arena: sizes.word(arena_bytes),

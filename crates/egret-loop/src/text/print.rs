@@ -84,6 +84,10 @@ pub(super) fn program(p: &Program, out: &mut String) {
         let not = if guard.holds { "" } else { "not " };
         put!(out, "{verb} {not}{cond} run {} .. {}\n", guard.calls.start, guard.calls.end);
     }
+    for branches in &p.branches {
+        let calls = list(branches.calls.iter().map(|c| format!("{} .. {}", c.start, c.end)));
+        put!(out, "branches({calls}) to {}\n", branches.most_threads);
+    }
 }
 
 /// The ONNX nodes that something is of, if there are some.

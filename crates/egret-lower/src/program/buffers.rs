@@ -19,8 +19,25 @@ pub struct InPlace {
     pub read: BufferId,
 }
 
-/// First and last call that touches a buffer.
-type Span = (usize, usize);
+/// While a buffer is alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    /// The first and the last call that touches it; of branches, in several of which or outside of which it is alive too, the first or last of all.
+    first: usize,
+    last: usize,
+    /// The branch in which it is alive, and nowhere else: which branches, and which of them.
+    branch: Option<(usize, usize)>,
+}
+
+impl Span {
+    /// Whether two buffers are alive together, or may be.
+    fn meets(self, other: Span) -> bool {
+        match (self.branch, other.branch) {
+            (Some((of, one)), Some((there, two))) if of == there && one != two => true,
+            _ => self.first <= other.last && other.first <= self.last,
+        }
+    }
+}
 
 /// Places all arena buffers and drops nothing; sets the arena's bytes, at least `least`. Buffers whose units are counted when a
 /// run begins stand behind all others ([`run_time`]).
@@ -68,7 +85,7 @@ pub fn plan(
 /// Places for buffers of so many bytes that are alive for a while; and the end of the last.
 fn place(mut sets: Vec<(BufferId, usize, Span)>) -> Result<(Vec<(BufferId, usize)>, usize), String> {
     // The largest first: they leave the least choice.
-    sets.sort_by_key(|&(b, size, span)| (std::cmp::Reverse(size), span.0, b));
+    sets.sort_by_key(|&(b, size, span)| (std::cmp::Reverse(size), span.first, b));
     let mut placed: Vec<(usize, usize, Span)> = vec![];
     let mut offsets = vec![];
     for (b, size, span) in sets {
@@ -117,10 +134,7 @@ fn run_time(
     let (mut order, _) = place(sets)?;
     order.sort_by_key(|&(b, at)| (at, b));
     let order: Vec<BufferId> = order.into_iter().map(|(b, _)| b).collect();
-    let meet = |a: BufferId, b: BufferId| {
-        let ((a, past_a), (b, past_b)) = (spans[&a], spans[&b]);
-        a <= past_b && b <= past_a
-    };
+    let meet = |a: BufferId, b: BufferId| spans[&a].meets(spans[&b]);
     let base = Extent::Const(program.arena_bytes.next_multiple_of(ALIGN) as i64);
     let mut out = vec![];
     // The end of each buffer, and those that stand somewhere below it.
@@ -184,18 +198,34 @@ fn spans(program: &Program) -> BTreeMap<BufferId, Span> {
     for (i, arg) in args.chain(conditions) {
         let storage = program.buffers[arg.buffer.0 as usize].storage;
         if matches!(storage, Storage::Arena(_) | Storage::Output(_)) {
-            spans.entry(arg.buffer).and_modify(|s| *s = (s.0.min(i), s.1.max(i))).or_insert((i, i));
+            let once = Span { first: i, last: i, branch: None };
+            let more = |s: &mut Span| (s.first, s.last) = (s.first.min(i), s.last.max(i));
+            spans.entry(arg.buffer).and_modify(more).or_insert(once);
         }
     }
     // What a loop shares with what is around it is alive in all of its rounds, and through the last of them. Inner loops first.
     let mut loops: Vec<_> = program.guards.iter().filter(|g| g.repeats).map(|g| g.calls.clone()).collect();
     loops.sort_by_key(|calls| calls.len());
     for calls in loops {
-        for (first, last) in spans.values_mut() {
+        for Span { first, last, .. } in spans.values_mut() {
             let inside = *first < calls.end && *last >= calls.start;
             if inside && (*first < calls.start || *last >= calls.end) {
                 *first = calls.start.min(*first);
                 *last = calls.end.max(*last);
+            }
+        }
+    }
+    // When calls of other branches run is not known: what is alive in one alone is alive beside all that is in others, and what is not so, with all of them.
+    for (n, branches) in program.branches.iter().enumerate() {
+        let all = branches.all();
+        for span in spans.values_mut() {
+            let (begins, ends) = (branches.of(span.first), branches.of(span.last));
+            match (begins, ends) {
+                (Some(a), Some(b)) if a == b => span.branch = Some((n, a)),
+                _ => {
+                    span.first = if begins.is_some() { all.start } else { span.first };
+                    span.last = if ends.is_some() { all.end - 1 } else { span.last };
+                }
             }
         }
     }
@@ -219,16 +249,18 @@ fn merge(
     // Exactly: a caller's output has no room to round up into.
     let exact = |b: BufferId| (exact_bytes(program, b), program.buffers[b.0 as usize].times);
     let same_size = exact(pair.read) == exact(pair.written);
-    let dies = read.1 == pair.call
-        && merged[&from].1 == pair.call
-        && written.0 == pair.call
-        && merged[&to].0 == pair.call;
+    // Of branches, only within one: what is alive outside of it as well is alive all the while.
+    let dies = read.last == pair.call
+        && merged[&from].last == pair.call
+        && written.first == pair.call
+        && merged[&to].first == pair.call
+        && merged[&from].branch == merged[&to].branch;
     // What lives in a caller's output keeps that storage; what only dies there moves in with it.
     if from == to || !whole || !same_size || !dies || !is_arena(program, from) {
         return;
     }
     let (keep, gone) = if is_arena(program, to) { (from, to) } else { (to, from) };
-    let span = (merged[&from].0, merged[&to].1);
+    let span = Span { first: merged[&from].first, last: merged[&to].last, branch: merged[&from].branch };
     leader.values_mut().filter(|l| **l == gone).for_each(|l| *l = keep);
     merged.remove(&gone);
     merged.insert(keep, span);
@@ -238,7 +270,7 @@ fn merge(
 fn first_fit(placed: &[(usize, usize, Span)], size: usize, span: Span) -> usize {
     let mut busy: Vec<(usize, usize)> = placed
         .iter()
-        .filter(|(_, _, s)| s.0 <= span.1 && span.0 <= s.1)
+        .filter(|(_, _, s)| s.meets(span))
         .map(|&(offset, size, _)| (offset, offset + size))
         .collect();
     busy.sort_unstable();
@@ -274,9 +306,9 @@ pub fn arena_report(program: &Program) -> ArenaReport {
         }
     }
     for mut group in by_place.into_values() {
-        group.sort_unstable();
+        group.sort_unstable_by_key(|(span, size)| (span.first, span.last, *size));
         let mut until = None;
-        for ((begin, end), size) in group {
+        for (Span { first: begin, last: end, .. }, size) in group {
             let begin = if until == Some(begin) { begin + 1 } else { begin };
             live.iter_mut().take(end + 1).skip(begin).for_each(|l| *l += size);
             until = Some(end);

@@ -65,6 +65,8 @@ pub struct Ctx<'g> {
     pub(super) by_hash: HashMap<u64, Vec<KernelId>>,
     pub(super) constants: HashMap<(ContentHash, String), BufferId>,
     pub(super) in_place: Vec<buffers::InPlace>,
+    /// Buffers of which no two calls write the same element, or read what another of those that write there has written.
+    pub(super) once: BTreeSet<BufferId>,
     /// The nodes whose work the calls from now on do, and their ONNX nodes.
     pub(super) nodes: Vec<NodeId>,
     pub(super) sources: BTreeSet<String>,
@@ -111,6 +113,7 @@ impl<'g> Ctx<'g> {
             by_hash: HashMap::new(),
             constants: HashMap::new(),
             in_place: vec![],
+            once: BTreeSet::new(),
             nodes: vec![],
             sources: BTreeSet::new(),
             worked: vec![],
@@ -530,6 +533,7 @@ impl<'g> Ctx<'g> {
         // What the passes left out may have been the only one to need them.
         self.hold_for(&self.options.sizes);
         self.hold_conditions()?;
+        self.find_branches();
         let can_fail = self.program.kernels.iter().any(Kernel::can_fail);
         let least = if can_fail { OutOfRange::BYTES.next_multiple_of(ALIGN) } else { 0 };
         buffers::plan(&mut self.program, self.sizes.list(), &self.in_place, least)

@@ -35,6 +35,7 @@ impl<'g> Ctx<'g> {
             by_hash: take(&mut self.by_hash),
             constants: take(&mut self.constants),
             in_place: take(&mut self.in_place),
+            once: take(&mut self.once),
             nodes: self.nodes.clone(),
             sources: self.sources.clone(),
             worked: take(&mut self.worked),
@@ -65,6 +66,7 @@ impl<'g> Ctx<'g> {
         self.by_hash = inner.by_hash;
         self.constants = inner.constants;
         self.in_place = inner.in_place;
+        self.once = inner.once;
         self.worked = inner.worked;
         self.sizes = inner.sizes;
         self.held_from = inner.held_from;

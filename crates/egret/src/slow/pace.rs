@@ -5,7 +5,7 @@
 //! the one whose rounds are known.
 
 use super::values::Values;
-use crate::known;
+use egret_loop::known;
 use egret_loop::{BinOp, Elem, Inst, Kernel, Param, Stmt, Ty, V};
 use std::collections::BTreeMap;
 

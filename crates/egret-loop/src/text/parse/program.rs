@@ -131,7 +131,7 @@ impl Parser {
         loop {
             let repeats = self.takes_word("while");
             if !repeats && !self.takes_word("if") {
-                return Ok(out);
+                break;
             }
             let holds = !self.takes_word("not");
             let cond = self.arg(out.buffers.len())?;
@@ -141,6 +141,17 @@ impl Parser {
             let end = self.number("the call behind the last")?;
             out.guards.push(Guard { cond, holds, calls: begin..end, repeats });
         }
+        while self.takes_word("branches") {
+            self.mark("(")?;
+            let calls = self.list(")", |p| {
+                let begin = p.number("the first call")?;
+                p.mark("..")?;
+                Ok(begin..p.number("the call behind the last")?)
+            })?;
+            self.keyword("to")?;
+            out.branches.push(Branches { calls, most_threads: self.number("the most threads")? });
+        }
+        Ok(out)
     }
 
     /// The ONNX nodes behind `of`, if there are some.

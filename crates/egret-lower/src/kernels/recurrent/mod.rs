@@ -42,7 +42,8 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     for d in 0..cell.directions {
         direction(ctx, node, &cell, &extents, d, all.direction(node, d))?;
     }
-    Ok(())
+    // Each direction has its part of the results to itself.
+    node.results.iter().try_for_each(|&result| ctx.written_apart(result))
 }
 
 /// The activations of all directions.
