@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""Whether a model gives the same bits however it runs: on 1 to 8 threads, in 1 to 4 stages on threads and in processes, and on 1 to 4 ranks of MPI.
+
+    pip install numpy onnx
+    same_bits.py CASES/* [--egret target/release/egret] [--mpi] [--threads 8] [--stages 4]
+
+A case is a folder with model.onnx and test_data_set_0. `--mpi` needs an egret that is built with `--features mpi`, and mpirun. A line for each case: how many ways gave
+the bits of one thread; what differs, or why a way was refused. Code 1 where bits differ.
+"""
+import argparse, os, pathlib, shutil, subprocess, sys, tempfile
+
+import numpy as np
+import onnx
+
+
+def arrays(path):
+    with np.load(path, allow_pickle=False) as file:
+        return {name: (file[name].dtype.str, file[name].shape, file[name].tobytes()) for name in file.files}
+
+
+def shapes(model, given):
+    """The shape of each input whose dims are not all fixed, as options."""
+    graph = onnx.load(model, load_external_data=False).graph
+    constant = {t.name for t in graph.initializer}
+    options = []
+    for i, port in enumerate(p for p in graph.input if p.name not in constant):
+        file = given / f"input_{i}.pb"
+        fixed = all(d.HasField("dim_value") for d in port.type.tensor_type.shape.dim)
+        if port.type.HasField("tensor_type") and not fixed and file.exists():
+            tensor = onnx.TensorProto()
+            tensor.ParseFromString(file.read_bytes())
+            options += ["--shape", f"{port.name}={','.join(map(str, tensor.dims))}"]
+    return options
+
+
+def run(command, **more):
+    return subprocess.run([str(c) for c in command], capture_output=True, text=True, **more)
+
+
+def why(done):
+    lines = [l for l in done.stderr.splitlines() if l.startswith("egret: ")]
+    return (lines or done.stderr.strip().splitlines() or [f"code {done.returncode}"])[0][:160]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="+", type=pathlib.Path)
+    parser.add_argument("--egret", default="target/release/egret")
+    parser.add_argument("--mpi", action="store_true")
+    parser.add_argument("--threads", type=int, default=8)
+    parser.add_argument("--stages", type=int, default=4)
+    args = parser.parse_args()
+    mpi = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+           "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_hwloc_base_binding_policy": "none"}
+    wrong = False
+    for case in args.cases:
+        model, given = case / "model.onnx", case / "test_data_set_0"
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            same, said = 0, []
+
+            def hold(what, done, outputs):
+                nonlocal same, wrong
+                if done.returncode != 0:
+                    said.append(f"{what}: {why(done)}")
+                elif arrays(outputs) == wanted:
+                    same += 1
+                else:
+                    said.append(f"{what}: OTHER BITS")
+                    wrong = True
+
+            base = folder / "base.npz"
+            done = run([args.egret, "run", model, "--inputs", given, "--threads", 1, "-o", base])
+            if done.returncode != 0:
+                print(f"{case.name}: {why(done)}", flush=True)
+                continue
+            wanted = arrays(base)
+            for threads in range(2, args.threads + 1):
+                out = folder / "out.npz"
+                hold(f"{threads} threads", run([args.egret, "run", model, "--inputs", given, "--threads", threads, "-o", out]), out)
+            # A run compiles for the sizes of its inputs; a plan has to be told.
+            sizes = shapes(model, given)
+            for stages in range(1, args.stages + 1):
+                parts = folder / f"parts{stages}"
+                done = run([args.egret, "partition", model, "--stages", stages, "-o", parts, *sizes])
+                if done.returncode != 0:
+                    said.append(f"{stages} stages: {why(done)}")
+                    continue
+                ways = [(f"{stages} stages, {t}", [args.egret, "run", "--transport", t]) for t in ("thread", "process")]
+                if args.mpi:
+                    ways += [(f"{stages} stages, {n} ranks", ["mpirun", "-n", n, args.egret, "run", "--transport", "mpi"]) for n in range(1, 5)]
+                for what, command in ways:
+                    out = folder / "samples"
+                    done = run([*command, "--plan", parts / "plan.toml", "--data", case, "-o", out], env=mpi)
+                    files = sorted(out.glob("*.npz")) if out.exists() else []
+                    if done.returncode == 0 and len(files) != 1:
+                        said.append(f"{what}: {len(files)} samples")
+                    else:
+                        hold(what, done, files[0] if files else None)
+                    shutil.rmtree(out, ignore_errors=True)
+            print(f"{case.name}: {same} ways the same" + "".join(f"\n    {s}" for s in said), flush=True)
+    sys.exit(wrong)
+
+
+if __name__ == "__main__":
+    main()
