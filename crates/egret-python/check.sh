@@ -20,6 +20,8 @@ trap 'rm -rf "$work"' EXIT
 "$python" -m venv "$work/venv" >/dev/null 2>&1 || left_out "Python's venv is not installed"
 pip() { "$work/venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
 pip install "maturin>=1.9,<2" "numpy>=1.23" "wheel>=0.40" 2>/dev/null || left_out "pip cannot get maturin, numpy and wheel"
+# For the backend of ONNX alone, whose tests are skipped without it.
+pip install "onnx>=1.17" "ml_dtypes" 2>/dev/null || echo "left out: the backend of ONNX (pip cannot get onnx)"
 PATH="$work/venv/bin:$PATH"
 
 # Features of dependencies follow from the packages and targets that Cargo is told to build. Maturin asks for one library, whose set is

@@ -59,8 +59,18 @@ pub(crate) fn compile<M: Module>(
     weights: WeightsData,
 ) -> Result<Exports> {
     fits(program, options, &weights)?;
+    compile_hashed(module, program, options, weights, tables::hash(&program.weights))
+}
+
+/// As [`compile`], where the hash of the weights is known.
+pub(crate) fn compile_hashed<M: Module>(
+    module: &mut M,
+    program: &Program,
+    options: &Options,
+    weights: WeightsData,
+    hash: [u8; 32],
+) -> Result<Exports> {
     let mut out = Output::new(module, program, options);
-    let hash = tables::hash(&program.weights);
     let Written { tables, sizes, plan, run } = written(&mut out, hash)?;
     let weights = embedded_weights(&mut out, weights)?;
     let cpu = cpu(&mut out, "cpu", &options.target)?;

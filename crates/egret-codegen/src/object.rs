@@ -11,7 +11,7 @@ use egret_runtime::abi::ALIGN;
 use crate::error::{CodegenError, Result, broken};
 use crate::isa::Target;
 use crate::module::{self, WeightsData};
-use crate::options::Options;
+use crate::options::{Options, WeightsPlace};
 use std::fmt::Display;
 use std::io;
 
@@ -22,6 +22,20 @@ use std::io;
 pub fn object(program: &Program, options: &Options) -> Result<Vec<u8>> {
     program.weights.pack(options.threads);
     build(program, options, &program.weights)?.0.write().map_err(unwritten)
+}
+
+/// The object of a program whose weights are in a file of their own and have this BLAKE3: as [`object`] makes it, but of the weights the program need
+/// know the length alone.
+///
+/// # Errors
+/// What the code generator cannot do.
+pub fn code_object(program: &Program, options: &Options, weights_hash: [u8; 32]) -> Result<Vec<u8>> {
+    let options = &Options { weights: WeightsPlace::External, ..options.clone() };
+    let written = built(program, &options.target, &[], |module| {
+        module::compile_hashed(module, program, options, WeightsData::Define, weights_hash)?;
+        Ok((None, weights_hash))
+    });
+    written?.0.write().map_err(unwritten)
 }
 
 /// As [`object`], into a file: the weights, nearly all of it, are written from where they are. Gives their BLAKE3.

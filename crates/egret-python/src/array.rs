@@ -1,13 +1,15 @@
 //! Views of bytes between Python and compiled code: [`Elements`] reads what an object exports by the buffer protocol, [`Room`]
-//! exports what a model wrote. All `unsafe` of the crate is here.
+//! exports what a model wrote, [`load_file`] takes code from a file. All `unsafe` of the crate is here.
 
 use crate::port::name_of_element;
-use egret::AlignedBytes;
+use egret::saved::About;
+use egret::{AlignedBytes, Native};
 use pyo3::buffer::{ElementType, PyUntypedBuffer};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
 use std::ffi::c_int;
+use std::path::Path;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// The elements of an array, where they are.
@@ -113,4 +115,11 @@ impl Room {
             _ => Err(PyErr::fetch(slf.py())),
         }
     }
+}
+
+/// A module from a file, and what is told of it.
+pub(crate) fn load_file(path: &Path, threads: usize) -> egret::Result<(Native, About)> {
+    // SAFETY: `egret.load` asks its caller for files of those whose programs they would run, and that nobody writes to them meanwhile:
+    // `save` replaces a file and never writes to the one that is there.
+    unsafe { Native::load(path, threads) }
 }

@@ -2,11 +2,13 @@
 
 use crate::port::dims_of;
 use crate::{given, raise, user_error, values};
+use egret::ErrorKind;
 use egret::host::Mixed;
 use egret::ir::{Graph, Tensor, Type, Value, ValueId};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// An input or output that need not be a tensor.
 #[pyclass(frozen, module = "egret")]
@@ -102,6 +104,16 @@ impl HostModule {
     #[getter]
     fn notes(&self) -> Vec<String> {
         self.mixed.notes().to_vec()
+    }
+
+    /// Refused: the interpreter runs a part of the module, of which a file of code has none.
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        let message = format!(
+            "{}: a module that the interpreter runs a part of is not saved ({}); keep the model, and compile it where it runs",
+            path.display(),
+            self.mixed.notes().first().map_or("", String::as_str)
+        );
+        Err(raise(py, &egret::Error { kind: ErrorKind::Unsupported, message }))
     }
 
     fn __repr__(&self) -> String {

@@ -1,16 +1,18 @@
 //! `egret._native`, the compiled half of the Python package `egret`: models read, compiled, explained and run.
 //!
 //! [`Model`] is a file or bytes, parsed once; [`Module`] is what it was compiled to, [`HostModule`] where it has
-//! strings, sequences or optionals. `array` has the views of NumPy's memory, and
+//! strings, sequences or optionals. `tools` has the commands that make copies of models and check them. `array` has the views of NumPy's memory, and
 //! all that is unsafe. What the user sees is `python/egret/__init__.py`, which adds what needs no compiler.
 
 mod advice;
 mod array;
+mod choices;
 mod given;
 mod host;
 mod model;
 mod module;
 mod port;
+mod tools;
 mod values;
 
 pub use host::{HostModule, HostPort};
@@ -26,8 +28,8 @@ pyo3::create_exception!(
     egret,
     Error,
     PyRuntimeError,
-    "What Egret refuses, and why. `kind` is \"user\" (a wrong argument, file, model or input), \"unsupported\", \"memory\", or \
-     \"internal\" (a bug of Egret)."
+    "What Egret refuses, and why. `kind` is \"user\" (a wrong argument, file, model or input), \"unsupported\", \"memory\", \
+     \"differs\" (what was asked for cannot be reached), or \"internal\" (a bug of Egret)."
 );
 
 /// An error of Egret as an exception of Python.
@@ -36,7 +38,8 @@ fn raise(py: Python<'_>, e: &egret::Error) -> PyErr {
         ErrorKind::User | ErrorKind::Bound | ErrorKind::Closed | ErrorKind::Lost => "user",
         ErrorKind::Unsupported => "unsupported",
         ErrorKind::Memory => "memory",
-        ErrorKind::Differs | ErrorKind::Internal => "internal",
+        ErrorKind::Differs => "differs",
+        ErrorKind::Internal => "internal",
     };
     let error = Error::new_err(e.message.clone());
     match error.value(py).setattr("kind", kind) {
@@ -57,6 +60,13 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     error.setattr("kind", "user")?;
     m.add("Error", error)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add_function(wrap_pyfunction!(module::load, m)?)?;
+    m.add_function(wrap_pyfunction!(tools::quantized, m)?)?;
+    m.add_function(wrap_pyfunction!(tools::pruned, m)?)?;
+    m.add_function(wrap_pyfunction!(tools::compressed, m)?)?;
+    m.add_function(wrap_pyfunction!(tools::checked, m)?)?;
+    m.add_function(wrap_pyfunction!(tools::write, m)?)?;
+    m.add_function(wrap_pyfunction!(tools::writable, m)?)?;
     m.add_class::<Model>()?;
     m.add_class::<Module>()?;
     m.add_class::<Port>()?;

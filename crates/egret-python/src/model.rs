@@ -1,12 +1,13 @@
 //! [`Model`]: an ONNX model that was read, to be compiled or explained under choices.
 
 use crate::advice;
+use crate::choices::options;
 use crate::host::{HostModule, Ports};
-use crate::module::{Dims, Module};
+use crate::module::{Module, about};
 use crate::{raise, user_error, values};
 use egret::frontend::{DeclaredInput, ModelFile};
 use egret::ir::{Graph, Tensor, Type, Value};
-use egret::{Executable, ImportOptions, Options, limits, pipeline, shapes, story};
+use egret::{Engine, Executable, ImportOptions, limits, shapes, story};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::BTreeMap;
@@ -71,8 +72,8 @@ impl Model {
     }
 
     /// Compile it, to a module, or a module with host steps where it has strings, sequences or optionals. `feeds`: values whose shapes, and
-    /// which themselves where they are needed, it is compiled for.
-    #[pyo3(signature = (*, dims, shapes, at_most=None, bind=None, feeds=None, threads=Some(1), target=None, tier=None, denormals=None))]
+    /// which themselves where they are needed, it is compiled for. `host_loops`: the interpreter runs loops whose results have sizes that nothing tells before.
+    #[pyo3(signature = (*, dims, shapes, at_most=None, bind=None, feeds=None, threads=Some(1), target=None, tier=None, denormals=None, host_loops=false))]
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     fn compile(
         &self,
@@ -86,6 +87,7 @@ impl Model {
         target: Option<String>,
         tier: Option<&str>,
         denormals: Option<&str>,
+        host_loops: bool,
     ) -> PyResult<Py<PyAny>> {
         let options = options(py, threads, target, tier, denormals)?;
         let bind = bind.map_or_else(|| Ok(BTreeMap::new()), |bind| self.bound(bind))?;
@@ -93,12 +95,13 @@ impl Model {
         let given = Given { dims, shapes, at_most: at_most.unwrap_or_default(), bind, feeds };
         let imported = py.detach(|| self.import(given));
         let (graph, bound) = imported.map_err(|e| self.refused(py, e, &[]))?;
-        let (free, dims, ports) = (graph.free_dims(), Dims::of(&graph), Ports::of(py, &graph)?);
-        let code = py.detach(|| Executable::jit_around_values(graph, &options, &bound));
+        let (free, about, ports) = (graph.free_dims(), about(&graph, &bound), Ports::of(py, &graph)?);
+        let code = py.detach(|| match host_loops {
+            true => Executable::new(graph, Engine::Jit, &options, &bound),
+            false => Executable::jit_around_values(graph, &options, &bound),
+        });
         match code.map_err(|e| self.refused(py, e, &free))? {
-            Executable::Native(native) => {
-                Ok(Py::new(py, Module::new(py, *native, &bound, &dims)?)?.into_any())
-            }
+            Executable::Native(native) => Ok(Py::new(py, Module::new(py, *native, about)?)?.into_any()),
             Executable::Mixed(mixed) => Ok(Py::new(py, HostModule::new(*mixed, ports, &bound))?.into_any()),
             Executable::Interp(..) => Err(raise(py, &egret::Error::internal("compiled to no code"))),
         }
@@ -213,35 +216,6 @@ impl Model {
         }
         raise(py, &egret::Error { message: advice::in_python(&e.message, &names), ..e })
     }
-}
-
-fn options(
-    py: Python<'_>,
-    threads: Option<usize>,
-    target: Option<String>,
-    tier: Option<&str>,
-    denormals: Option<&str>,
-) -> PyResult<Options> {
-    let wrong = |e: String| user_error(py, e);
-    let mut options = Options::default();
-    match threads {
-        Some(0) => {
-            return Err(wrong(
-                "threads=0: give a whole number of at least 1, or None for all cores".into(),
-            ));
-        }
-        Some(n) => options.threads = n,
-        None => {}
-    }
-    if let Some(target) = target {
-        options.set_target(&target).map_err(|e| wrong(e.to_string()))?;
-        options = pipeline::level_here(&options).map_err(|e| wrong(e.to_string()))?;
-    }
-    if let Some(tier) = tier {
-        options.tier = tier.parse().map_err(wrong)?;
-    }
-    options.denormals = denormals.map(str::parse).transpose().map_err(wrong)?;
-    Ok(options)
 }
 
 /// A type as ONNX Runtime spells it, with Egret's names of elements: `tensor(f32)`, `seq(tensor(string))`.

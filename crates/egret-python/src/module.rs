@@ -1,15 +1,18 @@
 //! [`Module`]: a compiled model, called with arrays.
 
-use crate::array::{Elements, Room};
-use crate::port::{Port, numpy_name};
+use crate::array::{Elements, Room, load_file};
+use crate::choices::threads_of;
+use crate::port::{Port, name_of_dim, numpy_name};
 use crate::{given, raise, user_error};
-use egret::ir::{Dim, Graph, Tensor, Type};
+use egret::ir::{Graph, Tensor, Type, ValueId};
+use egret::saved::About;
 use egret::{AlignedBytes, Input, Native};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// A compiled model.
 ///
@@ -28,6 +31,8 @@ pub struct Module {
     free: bool,
     /// Axes of inputs that are as long as another.
     twins: Vec<Twin>,
+    /// What a file of it says beside its code.
+    about: About,
 }
 
 /// An axis of an input that has the free dim which another axis tells.
@@ -38,18 +43,12 @@ struct Twin {
     told: (usize, usize),
 }
 
-/// Dims of the inputs and outputs of a graph, by which a module names those that are free.
-pub(crate) struct Dims {
-    inputs: Vec<Vec<Dim>>,
-    outputs: Vec<Vec<Dim>>,
-}
-
-impl Dims {
-    pub fn of(graph: &Graph) -> Dims {
-        let dims = |ty: &Type| ty.as_tensor().map_or_else(Vec::new, |t| t.shape.to_vec());
-        let all = |values: &[egret::ir::ValueId]| values.iter().map(|&v| dims(graph.ty(v))).collect();
-        Dims { inputs: all(graph.inputs()), outputs: all(graph.outputs()) }
-    }
+/// What is told of a graph's inputs and outputs: the names of free dims, and the values that inputs are fixed to.
+pub(crate) fn about(graph: &Graph, bound: &BTreeMap<String, Tensor>) -> About {
+    let dims =
+        |ty: &Type| ty.as_tensor().map_or_else(Vec::new, |t| t.shape.iter().map(name_of_dim).collect());
+    let all = |values: &[ValueId]| values.iter().map(|&v| dims(graph.ty(v))).collect();
+    About { inputs: all(graph.inputs()), outputs: all(graph.outputs()), bound: bound.clone() }
 }
 
 #[pymethods]
@@ -107,6 +106,12 @@ impl Module {
         self.native.threads()
     }
 
+    /// Write the module to a file, from which `egret.load` makes it anew, in this process or another. It is code for this machine's
+    /// instruction set, or the target that it was compiled for.
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        py.detach(|| self.native.save(&path, &self.about)).map_err(|e| raise(py, &e))
+    }
+
     fn __repr__(&self) -> String {
         let list = |ports: &[Py<Port>]| {
             let one = |p: &Py<Port>| format!("{}: {}{}", p.get().name, p.get().ty, p.get().spelt);
@@ -117,22 +122,17 @@ impl Module {
 }
 
 impl Module {
-    pub(crate) fn new(
-        py: Python<'_>,
-        native: Native,
-        bound: &BTreeMap<String, Tensor>,
-        dims: &Dims,
-    ) -> PyResult<Module> {
-        let ports = |ports: &[egret::Port], dims: &[Vec<Dim>]| -> PyResult<Vec<Py<Port>>> {
+    pub(crate) fn new(py: Python<'_>, native: Native, about: About) -> PyResult<Module> {
+        let ports = |ports: &[egret::Port], dims: &[Vec<String>]| -> PyResult<Vec<Py<Port>>> {
             let of = |i: usize| dims.get(i).map_or(&[][..], Vec::as_slice);
             ports.iter().enumerate().map(|(i, p)| Py::new(py, Port::new(py, p, of(i))?)).collect()
         };
         let model = native.model();
         let (inputs, outputs) =
-            (ports(model.inputs(), &dims.inputs)?, ports(model.outputs(), &dims.outputs)?);
+            (ports(model.inputs(), &about.inputs)?, ports(model.outputs(), &about.outputs)?);
         let (free, twins) = (!model.is_fixed(), twins(model.inputs(), &native));
         let value = |port: &Py<Port>| -> PyResult<Option<Py<PyAny>>> {
-            let Some(tensor) = bound.get(&port.get().name) else { return Ok(None) };
+            let Some(tensor) = about.bound.get(&port.get().name) else { return Ok(None) };
             let bytes = AlignedBytes::copy_of(tensor.bytes()).ok_or_else(|| {
                 let shape = &port.get().port.dims;
                 no_room(py, port.get(), shape)
@@ -140,7 +140,7 @@ impl Module {
             Ok(Some(array(py, port.get(), None, bytes)?.unbind()))
         };
         let bound = inputs.iter().map(value).collect::<PyResult<_>>()?;
-        Ok(Module { native, inputs, outputs, bound, free, twins })
+        Ok(Module { native, inputs, outputs, bound, free, twins, about })
     }
 
     /// The dims of arrays, held to one another.
@@ -214,6 +214,19 @@ impl Module {
         let made = rooms.into_iter().zip(&self.outputs).enumerate();
         made.map(|(i, (room, port))| array(py, port.get(), shapes.get(i), room)).collect()
     }
+}
+
+/// A module from a file that `Module.save` wrote.
+///
+/// path: the file. Its code is run: load files of those alone whose programs you would run.
+/// threads: threads of a run, the caller's included; `None`: one for each core.
+#[pyfunction]
+#[pyo3(signature = (path, threads=Some(1)))]
+pub(crate) fn load(py: Python<'_>, path: PathBuf, threads: Option<usize>) -> PyResult<Module> {
+    let threads = threads_of(py, threads)?;
+    let native = py.detach(|| load_file(&path, threads));
+    let (native, about) = native.map_err(|e| raise(py, &e))?;
+    Module::new(py, native, about)
 }
 
 /// Axes of inputs that have a free dim which another axis tells.

@@ -37,14 +37,14 @@ impl Port {
 }
 
 impl Port {
-    /// `dims`: those of the graph, by which free ones are named.
-    pub(crate) fn new(py: Python<'_>, port: &egret::Port, dims: &[Dim]) -> PyResult<Port> {
+    /// `dims`: those of the graph as they are spelt, by which free ones are named.
+    pub(crate) fn new(py: Python<'_>, port: &egret::Port, dims: &[String]) -> PyResult<Port> {
         let unknown = || {
             let message = format!("`{}` has the unknown dtype {}", port.name, port.dtype);
             crate::raise(py, &egret::Error::internal(message))
         };
         let ty = DType::from_abi_code(port.dtype).filter(|t| *t != DType::String).ok_or_else(unknown)?;
-        let named = |axis: usize| dims.get(axis).map_or_else(|| "?".into(), name);
+        let named = |axis: usize| dims.get(axis).map_or_else(|| "?".into(), String::clone);
         let (mut shape, mut spelt) = (vec![], vec![]);
         for (axis, &size) in port.dims.iter().enumerate() {
             let name = (size < 0).then(|| named(axis));
@@ -79,13 +79,13 @@ impl Port {
 pub(crate) fn dims_of(py: Python<'_>, shape: &Shape) -> PyResult<Py<PyTuple>> {
     let dim = |d: &Dim| match d.as_const() {
         Some(size) => Ok(size.into_pyobject(py)?.into_any()),
-        None => Ok(name(d).into_pyobject(py)?.into_any()),
+        None => Ok(name_of_dim(d).into_pyobject(py)?.into_any()),
     };
     Ok(PyTuple::new(py, shape.iter().map(dim).collect::<PyResult<Vec<_>>>()?)?.unbind())
 }
 
 /// A free dim as the model names it; one that is computed, such as `2*batch`, as Egret spells it.
-fn name(dim: &Dim) -> String {
+pub(crate) fn name_of_dim(dim: &Dim) -> String {
     dim.as_symbol().map_or_else(|| dim.to_string(), str::to_owned)
 }
 

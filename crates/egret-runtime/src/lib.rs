@@ -27,6 +27,7 @@ pub mod abi;
 mod arena;
 mod beyond;
 mod env;
+mod mapped;
 pub mod memory;
 mod model;
 mod pad;
@@ -34,5 +35,6 @@ mod pool;
 
 pub use arena::AlignedBytes;
 pub use env::{BorrowedEnv, Phase};
+pub use mapped::{Mapped, WeightsFile};
 pub use model::{CallError, Input, Model, Needs, Port, Symbol, Symbols, load};
 pub use pool::Pool;

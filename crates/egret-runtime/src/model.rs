@@ -4,6 +4,7 @@ use crate::abi::{self, BadIndex, Code};
 use crate::arena::AlignedBytes;
 use crate::beyond;
 use crate::env::BorrowedEnv;
+use crate::mapped::WeightsFile;
 use std::any::Any;
 use std::ffi::{CStr, c_void};
 use std::fmt;
@@ -101,7 +102,7 @@ pub struct Model {
     /// The ONNX nodes of the kernels that may fail; empty for others.
     nodes: Vec<String>,
     // What the pointers above point into.
-    _file: Option<AlignedBytes>,
+    _file: Option<WeightsFile>,
     _code: Box<dyn Any + Send + Sync>,
 }
 
@@ -114,10 +115,10 @@ impl Model {
     /// Bind a model. `weights` is the content of its weights file; `None` where they are embedded.
     ///
     /// # Safety
-    /// The symbols must be those of one model compiled by Egret, alive as long as `code` is.
+    /// The symbols must be those of one model compiled by Egret, alive as long as `code` is. The weights must not change.
     pub unsafe fn new(
         symbols: Symbols,
-        weights: Option<AlignedBytes>,
+        weights: Option<WeightsFile>,
         code: Box<dyn Any + Send + Sync>,
     ) -> Result<Model, CallError> {
         // SAFETY: the caller's word.
@@ -289,6 +290,22 @@ impl Model {
     pub fn weights_bytes(&self) -> u64 {
         // SAFETY: kept alive by `_code`.
         unsafe { (*self.symbols.info).weights_bytes }
+    }
+
+    /// The weights, as the code reads them.
+    pub fn weights(&self) -> &[u8] {
+        let (data, len) = (self.weights.data.cast::<u8>(), self.weights.len as usize);
+        if data.is_null() || len == 0 {
+            return &[];
+        }
+        // SAFETY: what `bind` found to be there: bytes of the file or of the code, both of which the model keeps.
+        unsafe { std::slice::from_raw_parts(data, len) }
+    }
+
+    /// The BLAKE3 of the weights, as it was compiled for.
+    pub fn weights_hash(&self) -> [u8; 32] {
+        // SAFETY: kept alive by `_code`.
+        unsafe { (*self.symbols.info).weights_hash }
     }
 
     /// An arena for one run at a time, where no dim is free.
@@ -559,9 +576,10 @@ pub unsafe fn load(library: &Path, name: &str, weights: Option<&Path>) -> Result
         Some(path) => {
             let bytes = std::fs::read(path)
                 .map_err(|e| CallError::Load(format!("cannot read {}: {e}", path.display())))?;
-            Some(AlignedBytes::copy_of(&bytes).ok_or_else(|| {
+            let bytes = AlignedBytes::copy_of(&bytes).ok_or_else(|| {
                 CallError::Memory(format!("not enough memory: the weights need {} bytes", bytes.len()))
-            })?)
+            })?;
+            Some(WeightsFile::Read(bytes))
         }
     };
     // SAFETY: the caller's word; the library moves into the model and outlives the symbols.

@@ -135,7 +135,7 @@ impl Executable {
     fn in_memory(code: InMemory, options: &Options) -> Result<Executable> {
         Ok(match code {
             InMemory::Whole(lowered) => {
-                Executable::Native(Box::new(Native::of_lowered(&lowered, options)?))
+                Executable::Native(Box::new(Native::of_lowered_kept(*lowered, options)?))
             }
             InMemory::Mixed(mixed) => Executable::Mixed(mixed),
         })

@@ -7,7 +7,7 @@ use crate::pipeline::Lowered;
 use crate::work::{self, Work};
 use crate::{found, limits, link, pipeline};
 use egret_ir::{DType, Graph, Tensor, Value};
-use egret_loop::Program;
+use egret_loop::{Program, Weights};
 use egret_runtime::abi::Code;
 use egret_runtime::{AlignedBytes, BorrowedEnv, CallError, Input, Model, Needs, Phase, Pool};
 use std::cell::RefCell;
@@ -28,8 +28,17 @@ pub struct Native {
     limits: String,
     /// The inputs of a compiled model on disk that were bound to values.
     bound: Vec<String>,
+    /// What it was compiled from, where it is kept to be saved.
+    kept: Option<Box<Kept>>,
     // The shared library's folder: deleted when the model is.
     _dir: Option<Scratch>,
+}
+
+/// A program, whose weights are those of the code that was made of it.
+pub(crate) struct Kept {
+    /// Of its weights it knows the length alone.
+    pub program: Program,
+    pub options: Options,
 }
 
 /// Outputs of a run, and the seconds of every kernel run of the program, in order.
@@ -63,7 +72,16 @@ impl Native {
         let first = if model.is_fixed() { vec![model.new_arena()?] } else { vec![] };
         let arenas = Mutex::new(first);
         let work = work::unknown(model.kernels());
-        Ok(Native { model, pool, arenas, work, limits: String::new(), bound: vec![], _dir: dir })
+        Ok(Native {
+            model,
+            pool,
+            arenas,
+            work,
+            limits: String::new(),
+            bound: vec![],
+            kept: None,
+            _dir: dir,
+        })
     }
 
     /// Compile a graph into memory.
@@ -74,6 +92,29 @@ impl Native {
     /// Compile a lowered graph into memory.
     pub(crate) fn of_lowered(lowered: &Lowered, options: &Options) -> Result<Native> {
         Native::of_lowered_on(lowered, options, pool(options.threads))
+    }
+
+    /// As [`Native::of_lowered`], to be [saved](Native::save) too: the program is kept, its weights in the code alone.
+    pub(crate) fn of_lowered_kept(lowered: Lowered, options: &Options) -> Result<Native> {
+        let native = Native::of_lowered(&lowered, options)?;
+        let weights = Weights::unknown(lowered.program.weights.len());
+        let program = Program { weights, ..lowered.program };
+        Ok(Native { kept: Some(Box::new(Kept { program, options: options.clone() })), ..native })
+    }
+
+    /// What was loaded from a file.
+    pub(crate) fn of_saved(model: Model, limits: String, threads: usize) -> Result<Native> {
+        Ok(Native { limits, ..Native::new(model, pool(threads), None)? })
+    }
+
+    /// What it was compiled from, where that was kept.
+    pub(crate) fn kept(&self) -> Option<&Kept> {
+        self.kept.as_deref()
+    }
+
+    /// The limits of dims that it has room by.
+    pub(crate) fn limits(&self) -> &str {
+        &self.limits
     }
 
     /// As [`Native::of_lowered`], to run on the threads of a pool that others run on too.

@@ -411,6 +411,12 @@ pub fn jit(program: &Program, options: &Options) -> Result<Model> {
     Ok(unsafe { Model::new(symbols, None, Box::new(code)) }?)
 }
 
+/// The object of a program whose weights are in a file of their own, and have this BLAKE3; the program need know their length alone.
+pub(crate) fn code_object(program: &Program, options: &Options, weights_hash: [u8; 32]) -> Result<Vec<u8>> {
+    let codegen = codegen_options(options, &ObjectOptions::default())?;
+    Ok(egret_codegen::code_object(program, &codegen, weights_hash)?)
+}
+
 /// An object file.
 pub fn object(program: &Program, options: &Options, object: &ObjectOptions) -> Result<Vec<u8>> {
     Ok(egret_codegen::object(program, &codegen_options(options, object)?)?)

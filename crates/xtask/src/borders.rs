@@ -56,7 +56,7 @@ const KNOWS: [(&str, &[&str]); 26] = [
         ],
     ),
     ("egret-build", &["egret", "egret-gate"]),
-    ("egret-python", &["egret"]),
+    ("egret-python", &["egret", "egret-compress"]),
     ("egret-testkit", &["egret-ir"]),
     ("xtask", &[]),
 ];

@@ -3,10 +3,10 @@
 use crate::args::{CompileOptions, ModelArgs, count, seed};
 use crate::common::{interpret, options, prepare, progress};
 use crate::say;
-use egret::compare::{self, Tolerance};
-use egret::ir::{DType, Denormals, Value};
+use egret::check::{self, Outcome, Verdict};
+use egret::ir::{Denormals, Graph, Value};
 use egret::source::{Prepared, Request};
-use egret::{Engine, Error, Executable, Result, Tier, npz, stability};
+use egret::{Engine, Error, Executable, Result, Tier, npz};
 use std::path::PathBuf;
 
 /// `egret check`
@@ -38,9 +38,6 @@ pub struct Args {
     pub options: CompileOptions,
 }
 
-/// Allowed error of compiled f32 code, relative to the output's scale.
-const CHECK_RTOL: f64 = 1e-4;
-
 /// `egret check`
 pub fn run(args: &Args) -> Result<()> {
     let mut options = options(&args.options, args.threads)?;
@@ -58,35 +55,31 @@ pub fn run(args: &Args) -> Result<()> {
     let executable = progress("compiling", compile)?;
     let expected = expected(args, &prepared, options.denormals(), &names)?;
     let got = progress("running", || executable.run(&prepared.inputs))?;
+    // Expected outputs of another origin say nothing about the reference.
+    let movements = || {
+        let reference = |graph: &Graph, inputs: &[Value]| {
+            interpret("running the reference nearby", graph, inputs, options.denormals(), args.max_trips)
+        };
+        let moved = || check::movements(&prepared.graph, &prepared.inputs, &expected, reference);
+        args.expected.is_none().then(moved).flatten()
+    };
     let mut differing = vec![];
-    let mut moved = None;
-    for (i, name) in names.iter().enumerate() {
-        let Some(want) = &expected[i] else { continue };
-        match verdict(want, &got[i], random[i]) {
-            Ok(line) => say!("ok   {name}: {line}"),
-            Err(line) => {
-                let stable = || {
-                    args.expected
-                        .is_none()
-                        .then(|| movements(args, &prepared, options.denormals(), &expected))
-                        .flatten()
-                };
-                let moves = moved.get_or_insert_with(stable).as_ref().map(|m| m[i]);
-                let unstable = moves.zip(difference(want, &got[i])).filter(|(m, d)| *d <= UNSTABLE * m);
-                match unstable {
-                    Some((moves, _)) if made_up => say!(
-                        "ok   {name}: unstable at these made-up inputs: the reference itself moves by {moves:.3e} with the last digits of weights and sums, so that a difference says nothing ({line}); give real inputs by --inputs"
-                    ),
-                    _ => {
-                        say!("DIFF {name}: {line}");
-                        if let Some((moves, _)) = unstable {
-                            say!(
-                                "     the reference itself moves by {moves:.3e} with the last digits of weights and sums: the model is unstable at these inputs"
-                            );
-                        }
-                        differing.push(name.clone());
-                    }
-                }
+    for Outcome { output, verdict, told } in check::judge(&names, &expected, &got, &random, movements) {
+        match verdict {
+            Verdict::Same => say!("ok   {output}: {told}"),
+            Verdict::Unstable(moves) if made_up => say!(
+                "ok   {output}: unstable at these made-up inputs: the reference itself moves by {moves:.3e} with the last digits of weights and sums, so that a difference says nothing ({told}); give real inputs by --inputs"
+            ),
+            Verdict::Unstable(moves) => {
+                say!("DIFF {output}: {told}");
+                say!(
+                    "     the reference itself moves by {moves:.3e} with the last digits of weights and sums: the model is unstable at these inputs"
+                );
+                differing.push(output);
+            }
+            Verdict::Differs => {
+                say!("DIFF {output}: {told}");
+                differing.push(output);
             }
         }
     }
@@ -120,56 +113,4 @@ fn expected(
         return Err(Error::user(format!("{}: the model has no output `{unknown}`", path.display())));
     }
     Ok(names.iter().map(|n| given.get(n).cloned().map(Value::from)).collect())
-}
-
-/// Outputs may differ by as many times the movement of the reference where last digits change.
-const UNSTABLE: f64 = 4.0;
-
-/// How far the reference's outputs move where the last digits of the model's numbers change; `None` where that cannot be told.
-fn movements(
-    args: &Args,
-    prepared: &Prepared,
-    denormals: Denormals,
-    expected: &[Option<Value>],
-) -> Option<Vec<f64>> {
-    let mut out = vec![0.0; expected.len()];
-    for seed in 1..=2 {
-        let (graph, inputs) = stability::nearby(&prepared.graph, &prepared.inputs, seed);
-        let near =
-            interpret("running the reference nearby", &graph, &inputs, denormals, args.max_trips).ok()?;
-        for (i, near) in near.iter().enumerate() {
-            let Some(Value::Tensor(at)) = &expected[i] else { continue };
-            let far = compare::distance(at, near.as_tensor()?, Tolerance::default()).ok()?.max_abs;
-            out[i] = f64::max(out[i], far);
-        }
-    }
-    Some(out)
-}
-
-/// The largest difference of two float tensors.
-fn difference(want: &Value, got: &Value) -> Option<f64> {
-    let (Value::Tensor(e), Value::Tensor(g)) = (want, got) else { return None };
-    let floats = e.dtype().is_float() && g.dtype().is_float();
-    compare::distance(e, g, Tolerance::default()).ok().map(|d| d.max_abs).filter(|_| floats)
-}
-
-fn verdict(want: &Value, got: &Value, random: bool) -> std::result::Result<String, String> {
-    if random {
-        return compare::compare_types(want, got)
-            .map(|()| "random by definition: only its type was compared".into());
-    }
-    let (Value::Tensor(e), Value::Tensor(g)) = (want, got) else {
-        return compare::compare(want, got, Tolerance::default()).map(|()| "equal".into());
-    };
-    if e.dtype() == DType::String {
-        return compare::compare(want, got, Tolerance { rtol: 0.0, atol: 0.0 }).map(|()| "equal".into());
-    }
-    // The scale first, then the tolerance that it sets.
-    let scale = compare::distance(e, g, Tolerance::default())?.scale;
-    let tolerance =
-        Tolerance { rtol: CHECK_RTOL, atol: if e.dtype().is_float() { CHECK_RTOL * scale } else { 0.0 } };
-    let d = compare::distance(e, g, tolerance)?;
-    let relative = if d.scale > 0.0 { d.max_abs / d.scale } else { d.max_abs };
-    compare::compare(want, got, tolerance)?;
-    Ok(format!("largest error {:.3e}, {relative:.3e} of the scale {:.3e}", d.max_abs, d.scale))
 }

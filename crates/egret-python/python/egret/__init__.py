@@ -3,8 +3,9 @@
 >>> net = egret.compile("net.onnx")
 >>> logits = net(images)
 
-`compile` gives a `Module`, which is called with NumPy arrays. `InferenceSession` is for scripts that were written for ONNX Runtime.
-`explain` says what the compiler made of a model. Whatever is refused is an `Error`.
+`compile` gives a `Module`, which is called with NumPy arrays; `Module.save` writes it to a file, from which `load` makes it anew. `InferenceSession` is for scripts that were written for ONNX Runtime.
+`explain` says what the compiler made of a model, `check` holds it against the reference interpreter; `quantize`, `prune` and `compress` make smaller copies.
+`egret.backend` is a backend of ONNX. Whatever is refused is an `Error`.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Mapping, Sequence, Union
 
-from ._native import Error, HostModule, HostPort, Module, Port, __version__
+from ._native import Error, HostModule, HostPort, Module, Port, __version__, load
 from ._native import Model as _Model
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 __all__ = [
+    "Checked",
+    "Compressed",
     "Error",
     "HostModule",
     "HostPort",
@@ -26,11 +29,17 @@ __all__ = [
     "Model",
     "Module",
     "NodeArg",
+    "Outcome",
     "Port",
     "SessionOptions",
     "__version__",
+    "check",
     "compile",
+    "compress",
     "explain",
+    "load",
+    "prune",
+    "quantize",
 ]
 
 #: What `compile` takes: a path, the bytes of a model file, or an `onnx.ModelProto`.
@@ -71,6 +80,7 @@ def compile(
     target: str | Sequence[str] | None = None,
     tier: str | None = None,
     denormals: str | None = None,
+    host_loops: bool = False,
 ) -> Module | HostModule:
     """Compile a model into memory.
 
@@ -94,6 +104,8 @@ def compile(
     tier: what rewrites may change: nothing ("exact"), the order and rounding of float operations ("reassoc"), values by a bounded error
         ("approx", the default), values by more ("lossy").
     denormals: "flush" or "keep"; kept with tier "exact", flushed in all others unless given.
+    host_loops: where only a run tells how many values a loop or a range makes, and `at_most` does not say how many, the interpreter runs it, and the model
+        is a `HostModule`; else it is refused.
     """
     return _read(model).compile(
         dims=dict(dims or {}),
@@ -104,6 +116,7 @@ def compile(
         target=_target(target),
         tier=tier,
         denormals=denormals,
+        host_loops=host_loops,
     )
 
 
@@ -139,3 +152,4 @@ def explain(
 
 
 from .session import InferenceSession, NodeArg, SessionOptions  # noqa: E402  (it needs `_read`)
+from .tools import Checked, Compressed, Outcome, check, compress, prune, quantize  # noqa: E402

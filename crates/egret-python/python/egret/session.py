@@ -57,7 +57,7 @@ class InferenceSession:
 
     model: as for `egret.compile`.
     dims: values of free dims by name: with `dims={"batch": 1}` code is for this batch and takes no other.
-    at_most: as for `egret.compile`.
+    at_most, target, tier, denormals, host_loops: as for `egret.compile`.
     sess_options: `SessionOptions`; its `intra_op_num_threads` is `threads`.
     providers: as for ONNX Runtime; `CPUExecutionProvider` is the one that there is, and must be among them if any are given.
     """
@@ -74,6 +74,7 @@ class InferenceSession:
         target: str | Sequence[str] | None = None,
         tier: str | None = None,
         denormals: str | None = None,
+        host_loops: bool = False,
         cache_size: int = 8,
     ) -> None:
         from . import _limits, _read, _target
@@ -89,8 +90,10 @@ class InferenceSession:
         self._inputs = [_node_arg(*port) for *port, has_default in self._model.inputs if not has_default]
         self._defaults = [_node_arg(*port) for *port, has_default in self._model.inputs if has_default]
         self._outputs = [_node_arg(*port) for *port, _ in self._model.outputs]
+        # Inputs that are no tensors: an empty list is a sequence there, and no array.
+        self._lists = {port.name for port in self._inputs + self._defaults if "seq(" in port.type}
         self._dims = dict(dims or {})
-        self._options = {"at_most": _limits(at_most), "threads": threads, "target": _target(target), "tier": tier, "denormals": denormals}
+        self._options = {"at_most": _limits(at_most), "threads": threads, "target": _target(target), "tier": tier, "denormals": denormals, "host_loops": host_loops}
         self._cache_size = cache_size
         # The module for all shapes; none where there can be none. `_compiled`: whether that was tried.
         self._any: Module | HostModule | None = None
@@ -132,7 +135,7 @@ class InferenceSession:
         for port in self._inputs:
             if port.name not in feeds:
                 raise Error(f"no value for the input `{port.name}`: {port.type} {port.shape}")
-        values = {name: _array(value) for name, value in feeds.items()}
+        values = {name: value if name in self._lists else _array(value) for name, value in feeds.items()}
         results = self._module(values).run(values)
         return [results[name] for name in output_names or known]
 
@@ -170,10 +173,8 @@ def _node_arg(name: str, dtype: str, shape: list[int | str | None] | None) -> No
 
 
 def _array(value: Any) -> Any:
-    """An array as it is, or one that shares the memory of a tensor of another library; sequences of arrays and nothing as they are."""
+    """An array as it is, or one that shares the memory of a tensor of another library; nothing as it is."""
     if value is None or isinstance(value, numpy.ndarray):
-        return value
-    if isinstance(value, (list, tuple)) and any(hasattr(v, "__array__") or hasattr(v, "__dlpack__") for v in value):
         return value
     return numpy.from_dlpack(value) if hasattr(value, "__dlpack__") else numpy.asarray(value)
 
