@@ -7,7 +7,7 @@ use crate::module::{Module, about};
 use crate::{raise, user_error, values};
 use egret::frontend::{DeclaredInput, ModelFile};
 use egret::ir::{Graph, Tensor, Type, Value};
-use egret::{Engine, Executable, ImportOptions, limits, shapes, story};
+use egret::{Engine, Executable, ImportOptions, files, limits, report, shapes, story};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::BTreeMap;
@@ -105,6 +105,33 @@ impl Model {
             Executable::Mixed(mixed) => Ok(Py::new(py, HostModule::new(*mixed, ports, &bound))?.into_any()),
             Executable::Interp(..) => Err(raise(py, &egret::Error::internal("compiled to no code"))),
         }
+    }
+
+    /// Write the page about what the compiler makes of it; where it is refused the page says why.
+    #[pyo3(signature = (path, *, dims, shapes, at_most=None, bind=None, target=None, tier=None, denormals=None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
+    fn report(
+        &self,
+        py: Python<'_>,
+        path: PathBuf,
+        dims: BTreeMap<String, i64>,
+        shapes: Shapes,
+        at_most: Option<BTreeMap<String, String>>,
+        bind: Option<Bound<'_, PyDict>>,
+        target: Option<String>,
+        tier: Option<&str>,
+        denormals: Option<&str>,
+    ) -> PyResult<()> {
+        let options = options(py, None, target, tier, denormals)?;
+        let bind = bind.map_or_else(|| Ok(BTreeMap::new()), |bind| self.bound(bind))?;
+        let given = Given { dims, shapes, at_most: at_most.unwrap_or_default(), bind, feeds: None };
+        let written = py.detach(|| {
+            let (graph, bound) = self.import(given)?;
+            let (page, _) =
+                report::explain(&self.name, graph, &options, &bound, &report::Focus::default())?;
+            files::write(&path, page.as_bytes())
+        });
+        written.map_err(|e| self.refused(py, e, &[]))
     }
 
     /// What the compiler makes of it, as text.

@@ -334,6 +334,22 @@ class Compilation(Refusals):
         self.assertNotEqual(fixed, text)
 
 
+    def test_a_page_about_the_compilation(self):
+        with tempfile.TemporaryDirectory() as folder:
+            page, copy = Path(folder) / "page.html", Path(folder) / "net.onnx"
+            net = egret.compile(MODELS / "parallel_cnn.onnx", dims={"batch": 2}, report=page)
+            self.assertEqual(net.inputs[0].shape[0], 2)
+            text = page.read_text()
+            self.assertTrue(text.lstrip().lower().startswith("<!doctype html") and "parallel_cnn.onnx" in text)
+            with self.refused("give them values", kind="unsupported"):
+                egret.compile(pool_model(), report=page)
+            self.assertIn("give them values", page.read_text())
+            copy.write_bytes(pool_model())
+            with self.refused("would take its place"):
+                egret.compile(copy, report=copy)
+            self.assertEqual(copy.read_bytes(), pool_model())
+
+
 class FreeDims(Refusals):
     @classmethod
     def setUpClass(cls):

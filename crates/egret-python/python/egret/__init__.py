@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence, Union
 
 from ._native import Error, HostModule, HostPort, Module, Port, __version__, load
 from ._native import Model as _Model
+from ._native import writable as _writable
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -81,6 +82,7 @@ def compile(
     tier: str | None = None,
     denormals: str | None = None,
     host_loops: bool = False,
+    report: str | os.PathLike[str] | None = None,
 ) -> Module | HostModule:
     """Compile a model into memory.
 
@@ -106,18 +108,23 @@ def compile(
     denormals: "flush" or "keep"; kept with tier "exact", flushed in all others unless given.
     host_loops: where only a run tells how many values a loop or a range makes, and `at_most` does not say how many, the interpreter runs it, and the model
         is a `HostModule`; else it is refused.
+    report: a file to write the page about the compilation to, as `egret explain --report` does: one HTML file, which needs no network. It is written first, and
+        says why where the model is refused. The passes run once more for it.
     """
-    return _read(model).compile(
+    given: dict[str, Any] = dict(
         dims=dict(dims or {}),
         shapes=_shapes(shapes),
         at_most=_limits(at_most),
         bind=dict(bind or {}),
-        threads=threads,
         target=_target(target),
         tier=tier,
         denormals=denormals,
-        host_loops=host_loops,
     )
+    read = _read(model)
+    if report is not None:
+        _writable(report, [os.fspath(model)] if isinstance(model, (str, os.PathLike)) else [])
+        read.report(report, **given)
+    return read.compile(**given, threads=threads, host_loops=host_loops)
 
 
 def explain(

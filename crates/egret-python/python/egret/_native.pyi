@@ -134,6 +134,18 @@ class Model:
         denormals: str | None = None,
         host_loops: bool = False,
     ) -> Module | HostModule: ...
+    def report(
+        self,
+        path: str | PathLike[str],
+        *,
+        dims: Mapping[str, int],
+        shapes: Mapping[str, str],
+        at_most: Mapping[str, str] | None = None,
+        bind: Mapping[str, ArrayLike] | None = None,
+        target: str | None = None,
+        tier: str | None = None,
+        denormals: str | None = None,
+    ) -> None: ...
     def explain(
         self,
         *,
