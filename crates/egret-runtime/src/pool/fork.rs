@@ -165,10 +165,11 @@ impl Fork {
         generation
     }
 
-    /// The generation that has pieces left to claim; a thread looks at its own lane first.
-    pub fn open_generation(&self, thread: usize) -> Option<u64> {
-        let (before, from) = (0..thread, thread..self.lanes.len());
-        from.chain(before).map(|k| self.ticket(k)).find(|t| t.left() > 0).map(|t| t.generation)
+    /// The generation that has pieces left to claim: of a thread's own lane, or of `all`.
+    pub fn open_generation(&self, thread: usize, all: bool) -> Option<u64> {
+        let others = if all { self.lanes.len() } else { 0 };
+        let lanes = std::iter::once(thread).chain(0..others);
+        lanes.map(|k| self.ticket(k)).find(|t| t.left() > 0).map(|t| t.generation)
     }
 
     /// How many pieces are left to claim.
@@ -311,7 +312,7 @@ mod tests {
         assert!(!unsafe { fork.run_piece(old, 1) }, "another generation");
         // SAFETY: as above.
         assert!(unsafe { fork.run_piece(new, 1) });
-        assert_eq!((hits.into_inner(), fork.open_generation(1)), (2, None));
+        assert_eq!((hits.into_inner(), fork.open_generation(1, true)), (2, None));
     }
 
     #[test]

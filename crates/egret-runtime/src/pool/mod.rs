@@ -8,8 +8,7 @@
 //!   that were worth sharing have added up to that.
 //! - What a fork calls says how long its pieces may be: where those of the last fork that called it took so long each that it was long for certain, helpers
 //!   are woken before the caller has run the first. That is what branches of a model need, each of which is one piece.
-//! - A helper that is awake looks for forks for [`IDLE_SPIN`], then sleeps again. It joins those that it sees twice, which
-//!   leaves the shortest to their callers.
+//! - A helper that is awake looks for forks for [`IDLE_SPIN`], then sleeps again. What is too short to be shared is not forked in the first place.
 //! - Several callers may fork at once, each with a [`Fork`] of its own; helpers serve whichever has work left. The forks
 //!   are few: a caller who finds none free works alone.
 //! - There are no more threads than cores that this process may use: they would only take turns.
@@ -34,9 +33,10 @@ use std::time::{Duration, Instant};
 const FORKS: usize = 8;
 /// How long a helper without work stays awake.
 const IDLE_SPIN: Duration = Duration::from_micros(200);
-/// Pauses between two looks at the forks, about a quarter of a microsecond: looking takes the ticket's cache line from those
-/// who claim.
-const PAUSES: u32 = 8;
+/// Pauses between two looks at the forks, a few nanoseconds to 40 each.
+const PAUSES: u32 = 2;
+/// One look in so many is at all lanes, which takes their cache lines from those who claim; the others are at the helper's own.
+const ALL_LANES: u32 = 8;
 /// Nanoseconds of work that must be in sight to wake a helper: the call takes some, and it comes a while after.
 const WAKE_PRICE: u64 = 20_000;
 /// Nanoseconds that sharing a fork costs with a helper that is awake: shorter ones are no reason to wake one.
@@ -220,24 +220,20 @@ impl Shared {
 
     /// Work, and look for work until there has been none for a while. `thread`: which one of those that share a fork, of which its caller is 0.
     fn stay_awake(&self, thread: usize) {
-        let mut seen = [None; FORKS];
         let (mut idle, mut looks) = (Instant::now(), 0u32);
         while !self.stop.load(Ordering::Relaxed) {
             let mut ran = 0;
-            for (fork, seen) in self.forks[..self.used.load(Ordering::Relaxed)].iter().zip(&mut seen) {
-                let open = fork.open_generation(thread);
-                if let Some(generation) = open
-                    && *seen == open
-                {
-                    let mut here = 0;
-                    // SAFETY: the word of the caller of `Pool::run`, who waits until what was run here is counted.
-                    while unsafe { fork.run_piece(generation, thread) } {
-                        here += 1;
-                    }
-                    fork.leave(here);
-                    ran += here;
+            for fork in &self.forks[..self.used.load(Ordering::Relaxed)] {
+                let Some(generation) = fork.open_generation(thread, looks.is_multiple_of(ALL_LANES)) else {
+                    continue;
+                };
+                let mut here = 0;
+                // SAFETY: the word of the caller of `Pool::run`, who waits until what was run here is counted.
+                while unsafe { fork.run_piece(generation, thread) } {
+                    here += 1;
                 }
-                *seen = open;
+                fork.leave(here);
+                ran += here;
             }
             if ran > 0 {
                 (idle, looks) = (Instant::now(), 0);

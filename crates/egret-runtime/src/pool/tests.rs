@@ -61,7 +61,7 @@ fn tiny_forks_of_several_callers() {
             });
         }
     });
-    assert!(pool.shared.forks.iter().all(|f| f.open_generation(0).is_none() && f.take()));
+    assert!(pool.shared.forks.iter().all(|f| f.open_generation(0, true).is_none() && f.take()));
 }
 
 /// A caller never waits for helpers that have claimed nothing. With eight times the threads, all awake, a fork per helper's
