@@ -48,5 +48,6 @@ pub use pass::Pass;
 pub use passes::partition;
 pub use pipeline::{
     DEFAULT_BUDGET, OptError, Options, PASSES, optimize, parse_rules, rules_of, saturated_rules,
+    split_tensors,
 };
 pub use report::{Findings, Missed, PassReport, Rewrite, RuleCount, Snapshots, Stopped};

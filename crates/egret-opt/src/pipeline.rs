@@ -3,6 +3,7 @@
 use crate::cost::CostModel;
 use crate::eqsat;
 use crate::pass::{Costs, Pass, PassContext, PassKind};
+use crate::passes::partition::{PartitionError, tensor};
 use crate::passes::{bodies, dead_channels, fold, layout};
 use crate::report::{PassReport, Snapshots};
 use crate::rules::{self, Rule, RuleError, Tier};
@@ -92,10 +93,10 @@ pub const PASSES: &[Pass] = &[
     },
     Pass {
         name: "partition",
-        doc: "The place at which a graph is split into stages, where that is asked for (`partition::split`, `egret partition --stages N`).",
+        doc: "The place at which a graph is split into stages, where that is asked for (`partition::split`, `egret partition --stages N`). Its rules are those of `partition::tensor`.",
         tier: Tier::Exact,
         costs: Costs::OfTarget,
-        kind: PassKind::Rules(&[]),
+        kind: PassKind::Guided(|_, _| Ok(None), &["partition"]),
     },
 ];
 
@@ -228,6 +229,23 @@ pub fn rules_of<'a>(pass: &str, own: &'a [Rule]) -> Option<Vec<&'a Rule>> {
 /// The rules that a pass saturates, shipped and of the user; `None`: no pass has this name.
 pub fn saturated_rules<'a>(pass: &str, own: &'a [Rule]) -> Option<Vec<&'a Rule>> {
     PASSES.iter().find(|p| p.name == pass).map(|p| p.saturated_rules(own))
+}
+
+/// Splits the tensors of a graph over workers, where that is estimated to be faster. `options`: the cost model, which rules may apply, and whether a
+/// proof is wanted. The result depends on the number of workers that it is split for, not on how many run it.
+///
+/// # Errors
+/// A stage that needs a dim which none of its inputs has.
+pub fn split_tensors(
+    graph: &Graph,
+    workers: usize,
+    links: &tensor::Links,
+    options: &Options,
+) -> Result<tensor::Tensors, PartitionError> {
+    let Options { cost, explain, .. } = *options;
+    let guided = PASSES.iter().filter(|p| p.name == "partition").flat_map(Pass::guided_rules);
+    let rules = guided.filter(|r| r.tier <= options.tier && !options.leaves_out(r)).collect();
+    tensor::split(graph, &tensor::Asked { workers, links: *links, cost, rules, explain })
 }
 
 /// Run passes on a graph; it is verified before the first and after the last, and after each with [`Options::check`].

@@ -4,6 +4,7 @@ use super::args::{
     all_pads, along, attr, axis_of, bounds, channel_axis, dim_of, dims, dtype, entries, entrywise, facts,
     float, int, int_of, ints, largest, list, picked, takes_half, tensor, tensors,
 };
+use super::regroup::{self, one_beside};
 use super::through::{self, Slice};
 use super::val::Val;
 use crate::analysis::Facts;
@@ -408,6 +409,46 @@ functions! {
             Ok(Val::Bool(all.iter().all(|f| f.tensor().is_some_and(|t| t.rank() == rank))))
         }
         _ => Err("a list of values is wanted".into()),
+    };
+    /// Whether x and y have the same dims but along an axis: whatever the sizes are, they can be concatenated along it.
+    are_parts(x, y, axis) = |a| {
+        let (x, y, axis) = (tensor(a, 0)?, tensor(a, 1)?, int(a, 2)?);
+        let mut pairs = x.shape.iter().zip(&y.shape).enumerate();
+        Ok(Val::Bool(x.rank() == y.rank() && pairs.all(|(i, (x, y))| i as i64 == axis || x == y)))
+    };
+    /// Where the axis of x stands in z, which x is broadcast to: axes are counted from the end.
+    beside(z, x, axis) = |a| {
+        let (z, x, axis) = (tensor(a, 0)?, tensor(a, 1)?, int(a, 2)?);
+        let more = z.rank().checked_sub(x.rank()).ok_or_else(|| format!("{x} has more axes than {z}"))?;
+        Ok(Val::Attr(Attr::Int(axis + more as i64)))
+    };
+    /// Whether c has extent 1, or no axis, beside an axis of x.
+    is_one_beside(c, x, axis) = |a| Ok(Val::Bool(one_beside(tensor(a, 0)?, tensor(a, 1)?, int(a, 2)?)));
+    /// The same of each of a list, whose entries have no more axes than x, or are left out.
+    are_one_beside(list, x, axis) = |a| {
+        let (x, axis) = (tensor(a, 1)?, int(a, 2)?);
+        let one = |f: &&Facts| f.tensor().is_none_or(|c| c.rank() <= x.rank() && one_beside(c, x, axis));
+        Ok(Val::Bool(list(a, 0)?.iter().all(one)))
+    };
+    /// Whether an int is in a list of ints.
+    has(list, entry) = |a| Ok(Val::Bool(ints(a, 0)?.contains(&int(a, 1)?)));
+    /// Where an axis stands when others are gone.
+    among_left(axis, gone) = |a| {
+        let (axis, gone) = (int(a, 0)?, ints(a, 1)?);
+        Ok(Val::Attr(Attr::Int(axis - gone.iter().filter(|&&g| g < axis).count() as i64)))
+    };
+    /// The axis of `dims`, to which z is reshaped, along which it has the part x of z that is one along an axis.
+    regrouped_axis(z, axis, x, dims) = |a| {
+        let (at, _) = regroup::part(tensor(a, 0)?, int(a, 1)?, tensor(a, 2)?, dims(a, 3)?)?;
+        Ok(Val::Attr(Attr::Int(at as i64)))
+    };
+    /// The dims to reshape x to, which is a part of z along an axis, so that it is a part of z reshaped to `dims`.
+    regrouped(z, axis, x, dims) = |a| {
+        let given = dims(a, 3)?;
+        let (at, size) = regroup::part(tensor(a, 0)?, int(a, 1)?, tensor(a, 2)?, given)?;
+        let mut out = given.to_vec();
+        out[at] = size;
+        Ok(Val::Attr(Attr::Dims(out)))
     };
     /// Whether x cast to the element type `via` and from there to `to` is x cast to `to`.
     casts_through(x, via, to) = |a| Ok(Val::Bool(super::casts::through(tensor(a, 0)?.dtype, dtype(a, 1)?, dtype(a, 2)?)));

@@ -9,6 +9,7 @@ pub mod functions;
 mod lex;
 mod numbers;
 mod parse;
+mod regroup;
 mod through;
 pub mod val;
 

@@ -33,6 +33,8 @@ pub(super) struct Draw {
     batch: Vec<i64>,
     /// Groups and heads in a group, if most values are queries, keys and masks of grouped attention.
     heads: Option<[i64; 2]>,
+    /// The dims that most values have, if most are parts of values that are parted alike.
+    parts: Option<Vec<i64>>,
     /// The numbers in the rule.
     numbers: Vec<f64>,
     /// Whether values hold infinities, denormals and the like.
@@ -60,6 +62,7 @@ impl Draw {
             dims,
             batch,
             heads: None,
+            parts: None,
             numbers,
             special: false,
             exact: rule.tier == Tier::Exact,
@@ -78,8 +81,12 @@ impl Draw {
         d.dims = (0..different).map(|_| [2, 3, 1, 4, 5, 2, 3, 0][d.below(8)]).collect();
         let rank = d.below(3);
         d.batch = (0..rank).map(|_| d.dim()).collect();
-        if speaks_of(&rule.rhs, Op::Attention) && d.below(4) != 0 {
+        if times(&rule.rhs, Op::Attention) > 0 && times(&rule.lhs, Op::Concat) == 0 && d.below(4) != 0 {
             d.heads = Some([d.dim(), d.dim()]);
+        }
+        if times(&rule.lhs, Op::Concat) > 1 && d.below(2) == 0 {
+            let (lead, side) = (d.below(2), d.dim());
+            d.parts = Some((0..=lead).map(|_| d.dim()).chain([side, side]).collect());
         }
         // Infinities only for exact rules: elsewhere the order of operations may decide.
         d.special = rule.tier == Tier::Exact && d.below(2) == 0;
@@ -163,6 +170,7 @@ impl Draw {
             _ => self.dtype,
         };
         let mut shape = match self.below(10) {
+            n if let Some(parts) = self.parts.clone().filter(|_| n != 0) => parts,
             n if let Some([groups, each]) = self.heads.filter(|_| n != 0) => {
                 let (rows, columns) = (self.dims[0], self.dims[self.dims.len() - 1]);
                 let mut shape = match self.below(5) {
@@ -452,13 +460,9 @@ fn numbers(rule: &Rule) -> Vec<f64> {
     out
 }
 
-/// Whether an operation occurs in a pattern.
-fn speaks_of(p: &Pattern, op: Op) -> bool {
-    match p {
-        Pattern::Node(n) => n.op == OpPattern::One(op) || n.args.iter().any(|a| speaks_of(a, op)),
-        Pattern::Each(p) => speaks_of(p, op),
-        _ => false,
-    }
+/// How often an operation occurs in a pattern.
+fn times(p: &Pattern, op: Op) -> usize {
+    p.nodes().into_iter().filter(|n| n.op == OpPattern::One(op)).count()
 }
 
 /// The element type that a cast in a pattern gives.

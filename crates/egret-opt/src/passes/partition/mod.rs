@@ -12,6 +12,7 @@
 mod build;
 mod cut;
 mod steps;
+pub mod tensor;
 mod units;
 
 pub use build::input_names;
