@@ -13,8 +13,8 @@
 //! | `asm` | the machine code of their contraction tiles and of wide kernels, for AVX2 and AVX-512 |
 //! | `run` | the outputs for made-up inputs, which all engines agree on |
 //!
-//! Directives are comments before a graph: `// passes: a, b` (or `none`), `// tier: exact`, `// rule PASS: name: lhs => rhs ..`, and
-//! `// show: missed`, which adds why rules did not apply. `BLESS=1 cargo test --test filetests` writes what is expected anew;
+//! Directives are comments before a graph: `// passes: a, b` (or `none`), `// tier: exact`, `// rule PASS: name: lhs => rhs ..`,
+//! `// workers: 2`, which splits tensors, and `// show: missed`, which adds why rules did not apply. `BLESS=1 cargo test --test filetests` writes what is expected anew;
 //! `FILTER=name` runs files of which the name has a part.
 
 use egret::ir::{Value, interp, text, verify};
@@ -67,6 +67,9 @@ fn model(given: &str) -> egret::Result<(Model, bool)> {
             "passes" if value == "none" => model.passes(&[]),
             "passes" => model.passes(&value.split(", ").collect::<Vec<_>>()),
             "tier" => model.tier(value)?,
+            "workers" => {
+                model.workers(value.parse().map_err(|_| egret::Error::user(format!("workers: {value}")))?)
+            }
             "show" => {
                 missed = true;
                 model

@@ -11,6 +11,7 @@ use egret_loop::Program;
 use egret_lower::{Fault, Held, LowerOptions};
 use egret_machine::Machine;
 use egret_opt::CostModel;
+use egret_opt::partition::tensor::{Links, Tensors};
 use egret_runtime::{Model, Symbols};
 use egret_trace::Trace;
 use std::collections::BTreeMap;
@@ -72,9 +73,14 @@ pub(crate) fn reports(
     options: &Options,
     after: Option<&str>,
 ) -> Result<(Graph, Vec<egret_opt::PassReport>)> {
-    let opts = egret_opt::Options {
+    let opts = egret_opt::Options { after: after.map(str::to_owned), ..of_passes(options)? };
+    egret_opt::optimize(graph, &opts).map_err(opt_error)
+}
+
+/// What passes are told.
+fn of_passes(options: &Options) -> Result<egret_opt::Options> {
+    Ok(egret_opt::Options {
         passes: options.passes.clone(),
-        after: after.map(str::to_owned),
         tier: options.tier,
         budget: options.budget,
         clock: options.clock,
@@ -84,8 +90,21 @@ pub(crate) fn reports(
         threads: options.threads,
         explain: options.explain,
         ..egret_opt::Options::default()
-    };
-    egret_opt::optimize(graph, &opts).map_err(opt_error)
+    })
+}
+
+/// Split the tensors of an optimised graph over workers; what was rewritten goes into the trace.
+pub fn split_tensors(
+    graph: &Graph,
+    workers: usize,
+    links: &Links,
+    options: &Options,
+    trace: &mut Trace,
+) -> Result<Tensors> {
+    let split = egret_opt::split_tensors(graph, workers, links, &of_passes(options)?);
+    let split = split.map_err(|e| Error::user(e.to_string()))?;
+    split.rewrites.iter().for_each(|w| trace.push(rewrite("partition", w)));
+    Ok(split)
 }
 
 fn opt_error(e: egret_opt::OptError) -> Error {
@@ -94,6 +113,18 @@ fn opt_error(e: egret_opt::OptError) -> Error {
         egret_opt::OptError::Broken { .. } => ErrorKind::Internal,
     };
     Error { kind, message: e.to_string() }
+}
+
+fn rewrite(pass: &str, w: &egret_opt::Rewrite) -> egret_trace::Rewrite {
+    egret_trace::Rewrite {
+        pass: pass.to_owned(),
+        rule: w.rule.clone(),
+        place: w.place.clone(),
+        sources: w.sources.iter().cloned().collect(),
+        before: w.before.clone(),
+        after: w.after.clone(),
+        conditions: w.conditions.clone(),
+    }
 }
 
 /// What a pass did, as events.
@@ -108,17 +139,7 @@ pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
         error: r.findings.error,
         nanoseconds: r.nanoseconds,
     });
-    for w in &r.findings.rewrites {
-        trace.push(egret_trace::Rewrite {
-            pass: r.name.to_owned(),
-            rule: w.rule.clone(),
-            place: w.place.clone(),
-            sources: w.sources.iter().cloned().collect(),
-            before: w.before.clone(),
-            after: w.after.clone(),
-            conditions: w.conditions.clone(),
-        });
-    }
+    r.findings.rewrites.iter().for_each(|w| trace.push(rewrite(r.name, w)));
     for m in &r.findings.missed {
         let (why, costs) = match m.stopped {
             egret_opt::Stopped::Guard => (egret_trace::Why::Guard, None),

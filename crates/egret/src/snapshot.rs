@@ -17,6 +17,7 @@ use crate::pipeline;
 use crate::source;
 use egret_ir::{Graph, text};
 use egret_onnx::ImportOptions;
+use egret_opt::partition::tensor::Links;
 use egret_trace::{Kind, Trace};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -28,6 +29,7 @@ pub struct Model {
     from: From,
     import: ImportOptions,
     options: Options,
+    workers: usize,
 }
 
 /// Where the graph comes from.
@@ -50,7 +52,12 @@ impl Model {
     pub fn open(path: impl AsRef<Path>) -> Result<Model> {
         let path = path.as_ref().to_owned();
         std::fs::metadata(&path).map_err(|e| Error::io("read", &path, &e))?;
-        Ok(Model { from: From::File(path), import: ImportOptions::default(), options: options() })
+        Ok(Model {
+            from: From::File(path),
+            import: ImportOptions::default(),
+            options: options(),
+            workers: 1,
+        })
     }
 
     /// A graph as text IR; constants are spelt out, `splat(..)` or `random(..)`.
@@ -63,6 +70,7 @@ impl Model {
             from: From::Graph(Box::new(graph)),
             import: ImportOptions::default(),
             options: options(),
+            workers: 1,
         })
     }
 
@@ -91,6 +99,12 @@ impl Model {
     pub fn tier(mut self, name: &str) -> Result<Model> {
         self.options.tier = name.parse().map_err(Error::user)?;
         Ok(self)
+    }
+
+    /// Split the tensors of the optimised graph over so many workers, whatever that gains.
+    pub fn workers(mut self, workers: usize) -> Model {
+        self.workers = workers;
+        self
     }
 
     /// Choose by what nodes cost on this target, as `egret doctor` names them, instead of x86-64-v4.
@@ -211,7 +225,11 @@ impl Model {
     fn run(&self, after: Option<&str>, explain: bool) -> Result<(Graph, Trace)> {
         let mut trace = Trace::new();
         let options = Options { explain, ..self.options.clone() };
-        let graph = pipeline::optimize(self.graph()?, &options, after, &mut trace)?;
+        let mut graph = pipeline::optimize(self.graph()?, &options, after, &mut trace)?;
+        if self.workers > 1 {
+            graph =
+                pipeline::split_tensors(&graph, self.workers, &Links::FREE, &options, &mut trace)?.graph;
+        }
         Ok((graph, trace))
     }
 }
