@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 pub const EXAMPLE: &str = "Examples:
   egret partition net.onnx --stages 2 -o parts
   egret run --plan parts/plan.toml --random 1
+  egret partition net.onnx --split 2 -o parts
   egret partition --plan parts/plan.toml --simulate links.toml --measure
 
 links.toml, for --simulate:
@@ -42,8 +43,12 @@ pub struct Args {
     pub given: GivenArgs,
     /// How many stages. They take about the same time by estimate, and the least crosses from one to the next. They run one behind the other; independent ones run at the same time on a sample where that
     /// pays by estimate
-    #[arg(long, value_name = "N", value_parser = count, required_unless_present = "plan", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = count, required_unless_present_any = ["plan", "split"], allow_negative_numbers = true)]
     pub stages: Option<usize>,
+    /// Split tensors over N workers, in place of --stages: products by columns and rows of their weights, attention by heads, convolutions by channels, where that is estimated to be faster. A sample is through
+    /// sooner then. Each worker has a stage in a step; sums are added in another order than in the whole (--tier exact: none are)
+    #[arg(long, value_name = "N", value_parser = count, conflicts_with = "stages", allow_negative_numbers = true)]
+    pub split: Option<usize>,
     /// How many workers each stage has, which take samples in turn: a number for all stages, or one for each (2,1,3). The plan says it, as `copies` [default: 1]
     #[arg(long, value_name = "N", value_parser = count, value_delimiter = ',', conflicts_with = "plan", allow_negative_numbers = true)]
     pub copies: Vec<usize>,
@@ -52,7 +57,7 @@ pub struct Args {
     pub out_dir: Option<PathBuf>,
     /// With --simulate: a plan that is there, in place of a model
     #[arg(long, value_name = "PLAN.toml", requires = "simulate", conflicts_with_all = [
-        "model", "stages", "out_dir", "shapes", "at_most", "bind", "tier", "budget", "without", "rules",
+        "model", "stages", "split", "out_dir", "shapes", "at_most", "bind", "tier", "budget", "without", "rules",
     ])]
     pub plan: Option<PathBuf>,
     /// Predict throughput and latency of the stages on the workers and links of this file, up to 1,000 of them, and what would help
@@ -87,12 +92,18 @@ pub fn run(args: &Args) -> Result<()> {
         return simulate(args, load, Some(plan), &options);
     }
     let model = args.model.as_ref().ok_or_else(|| Error::user("give a model, or --plan"))?;
-    let count = args.stages.ok_or_else(|| Error::user("give --stages"))?;
     if args.measure && args.out_dir.is_none() {
         return Err(Error::user("--measure runs stages that are written: give --out-dir, or --plan"));
     }
     let model = import(&args.given.request(model)?)?;
-    let (mut plan, graphs) = progress("partitioning", || stages::split(model, count, &options))?;
+    let (mut plan, graphs, whole) = progress("partitioning", || match (args.split, args.stages) {
+        (Some(workers), _) => stages::split_tensors(model, workers, &options),
+        (None, Some(count)) => {
+            stages::split(model, count, &options).map(|(plan, graphs)| (plan, graphs, None))
+        }
+        (None, None) => Err(Error::user("give --stages or --split")),
+    })?;
+    whole.iter().for_each(|why| note(format_args!("note: {why}")));
     if !args.copies.is_empty() {
         plan.set_copies(&args.copies).map_err(|e| e.at("--copies"))?;
     }

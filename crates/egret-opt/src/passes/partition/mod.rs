@@ -124,6 +124,13 @@ pub enum Why {
         /// The time of the longest.
         longest: u64,
     },
+    /// Parts of tensors are put together behind it.
+    Parts {
+        /// The estimated time of the graph with split tensors in nanoseconds.
+        split: u64,
+        /// That of the whole.
+        whole: u64,
+    },
 }
 
 impl Cut {
@@ -192,10 +199,7 @@ pub fn split(
     let times = plan.times(&units);
     let steps = plan.numbered();
     let ends: Vec<usize> = steps.iter().map(|s| s.end).collect();
-    let across = |end: usize| {
-        let crosses = |v: &&Crossing| v.made < end && v.used.last().is_some_and(|&last| last >= end);
-        crossing.iter().filter(crosses).cloned().collect()
-    };
+    let across = |end: usize| across(&crossing, end);
     let why = |k: usize, reason: Option<Reason>| match reason {
         Some(reason) => Why::Even(reason),
         None => {
@@ -210,6 +214,12 @@ pub fn split(
     let costs = times.into_iter().flatten();
     let stages = graphs.into_iter().zip(costs).map(|(graph, cost)| Stage { graph, cost }).collect();
     Ok(Stages { stages, steps, cuts })
+}
+
+/// The values that cross the cut before the stage `end`.
+fn across(values: &[Crossing], end: usize) -> Vec<Crossing> {
+    let crosses = |v: &&Crossing| v.made < end && v.used.last().is_some_and(|&last| last >= end);
+    values.iter().filter(crosses).cloned().collect()
 }
 
 /// Units in stages of steps.

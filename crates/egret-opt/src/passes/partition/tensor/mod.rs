@@ -13,13 +13,15 @@ mod choose;
 mod rows;
 mod stages;
 
-use super::{Crossing, PartitionError, Stage};
+use super::{Crossing, Cut, PartitionError, Stage, Stages, Why, across};
 use crate::cost::{CostModel, estimate};
 use crate::proof::Proof;
 use crate::report::Rewrite;
 use crate::rules::Rule;
 use egret_ir::Graph;
 use rows::Rows;
+use std::collections::HashMap;
+use std::ops::Range;
 
 /// What handing values to the workers that need them takes.
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -89,6 +91,20 @@ impl Tensors {
     pub fn is_split(&self) -> bool {
         !self.rewrites.is_empty()
     }
+
+    /// The stages by step, and the cuts between steps.
+    pub fn staged(self) -> Stages {
+        let of = |step: usize| {
+            let begin = self.stages.partition_point(|p| p.step < step);
+            begin..self.stages.partition_point(|p| p.step <= step)
+        };
+        let steps: Vec<Range<usize>> = (0..self.stages.last().map_or(0, |p| p.step + 1)).map(of).collect();
+        let Compared { whole, split, .. } = self.compared;
+        let why = Why::Parts { split: split.unwrap_or(whole), whole };
+        let ends = steps.iter().map(|s| s.end).take(steps.len().saturating_sub(1));
+        let cuts = ends.map(|end| Cut { values: across(&self.values, end), why: why.clone() }).collect();
+        Stages { stages: self.stages.into_iter().map(|p| p.stage).collect(), steps, cuts }
+    }
 }
 
 /// What a worker does in a step. The stages of a step use nothing of one another.
@@ -126,13 +142,13 @@ pub(crate) fn split(graph: &Graph, asked: &Asked) -> Result<Tensors, PartitionEr
     let unable = unable(&graph, *workers);
     let none = Compared { whole, split: None, unable };
     if unable.is_some() {
-        return as_it_is(graph, none);
+        return as_it_is(graph, none, cost);
     }
     let rows = Rows::of(&graph, *workers, rules, cost);
     let (compared, chosen) = choose::choose(&graph, &rows, links, cost);
     let compared = Compared { split: compared, ..none };
     if chosen.is_empty() {
-        return as_it_is(graph, compared);
+        return as_it_is(graph, compared, cost);
     }
     let applied = apply::apply(&graph, &rows, rules, &chosen, *explain).map_err(broken)?;
     let (stages, values) = stages::stages(&applied.graph, &applied.worker_of, cost)?;
@@ -141,9 +157,9 @@ pub(crate) fn split(graph: &Graph, asked: &Asked) -> Result<Tensors, PartitionEr
 }
 
 /// A graph that stays whole, as a stage.
-fn as_it_is(graph: Graph, compared: Compared) -> Result<Tensors, PartitionError> {
-    let part = Part { step: 0, worker: 0, stage: Stage { graph: graph.clone(), cost: compared.whole } };
-    Ok(Tensors { graph, rewrites: vec![], proof: None, compared, stages: vec![part], values: vec![] })
+fn as_it_is(graph: Graph, compared: Compared, cost: &CostModel) -> Result<Tensors, PartitionError> {
+    let (stages, values) = stages::stages(&graph, &HashMap::new(), cost)?;
+    Ok(Tensors { graph, rewrites: vec![], proof: None, compared, stages, values })
 }
 
 /// Why a graph cannot be split whatever its operations are: every worker computes what is not split, and has to find the same.

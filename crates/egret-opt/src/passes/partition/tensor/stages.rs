@@ -19,7 +19,11 @@ pub(super) fn stages(
     let order = topological(graph);
     let steps = steps(graph, &order, worker_of);
     let (copies, of) = copies(graph, &order, worker_of, &steps);
-    let places: BTreeSet<(usize, usize)> = of.values().copied().collect();
+    let mut places: BTreeSet<(usize, usize)> = of.values().copied().collect();
+    if places.is_empty() {
+        // A graph without nodes gives what it is given.
+        places.insert((0, 0));
+    }
     let places: Vec<(usize, usize)> = places.into_iter().collect();
     let number: BTreeMap<(usize, usize), usize> = places.iter().enumerate().map(|(i, &p)| (p, i)).collect();
     let stage_of = of.iter().map(|(&n, place)| (n, number[place])).collect();
