@@ -352,6 +352,63 @@ fn a_profile_names_nodes_and_rates() {
     refused(&[&args[..], &["--engine", "interp"]].concat(), 1, &["--profile"]);
 }
 
+/// The events of a file of trace events that took time.
+fn spans(file: &str) -> Vec<serde_json::Value> {
+    let all: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let all = all["traceEvents"].as_array().unwrap();
+    all.iter().filter(|e| e["ph"] == "X").cloned().collect()
+}
+
+#[test]
+fn a_profile_is_written_as_trace_events() {
+    let dir = temp();
+    let (cnn, file) = (model(CNN), path(&dir, "events.json"));
+    let run = ["run", &cnn, "--random", "1", "--threads", "1"];
+    let profile = ["run", &cnn, "--random", "1", "--threads", "1", "--profile", "--trace-events"];
+    works(&[&profile[..], &[&file]].concat());
+    let spans = spans(&file);
+    let of_conv = |e: &&serde_json::Value| {
+        e["args"]["ONNX nodes"].as_array().unwrap().iter().any(|n| n == "Conv:/conv2/Conv")
+    };
+    let conv = spans.iter().find(of_conv).unwrap_or_else(|| panic!("{spans:?}"));
+    assert!(conv["args"]["GFLOP/s"].as_f64().unwrap() > 0.0 && conv["dur"].as_f64().unwrap() > 0.0);
+    // One thread runs one kernel at a time, in order.
+    let at = |e: &serde_json::Value, what: &str| e[what].as_f64().unwrap();
+    assert!(spans.windows(2).all(|w| at(&w[0], "ts") + at(&w[0], "dur") <= at(&w[1], "ts") + 0.01));
+    assert!(spans.windows(2).all(|w| w[0]["args"]["call"].as_u64() < w[1]["args"]["call"].as_u64()));
+    refused(&[&run[..], &["--trace-events", &file]].concat(), 1, &["--profile"]);
+    let nowhere = path(&dir, "no/such/events.json");
+    refused(&[&profile[..], &[&nowhere]].concat(), 1, &["no/such"]);
+    refused(&[&profile[..], &[&cnn]].concat(), 1, &["is read here"]);
+    let both = path(&dir, "both.npz");
+    refused(&[&profile[..], &[&both, "-o", &both]].concat(), 1, &["two files"]);
+    assert_eq!(names(dir.path()), ["events.json"]);
+}
+
+#[test]
+fn a_stream_is_written_as_trace_events() {
+    let dir = temp();
+    let (parts, file) = (path(&dir, "parts"), path(&dir, "events.json"));
+    works(&["partition", &model(CNN), "--stages", "2", "-o", &parts]);
+    let samples = Tensor::new(&[3, 1, 28, 28], vec![0.5f32; 3 * 784]);
+    std::fs::write(dir.path().join("x.npy"), npz::npy_bytes(&samples)).unwrap();
+    let (plan, data) = (format!("{parts}/plan.toml"), path(&dir, "x.npy"));
+    let run = ["run", "--plan", &plan, "--data", &data, "--trace-events"];
+    works(&[&run[..], &[&file]].concat());
+    let mut had: Vec<(u64, String)> = spans(&file)
+        .iter()
+        .map(|e| (e["tid"].as_u64().unwrap(), e["name"].as_str().unwrap().to_owned()))
+        .collect();
+    had.sort();
+    // The source, two stages and the sink, with each sample once.
+    let each = (1..5).flat_map(|row| (0..3).map(move |n| (row, format!("sample {n}"))));
+    assert_eq!(had, each.collect::<Vec<_>>());
+    refused(&[&run[..], &[&data]].concat(), 1, &["is read here"]);
+    refused(&[&run[..], &[&plan]].concat(), 1, &["is read here"]);
+    refused(&[&run[..], &[&file, "--transport", "mpi"]].concat(), 1, &["clock of its own"]);
+    refused(&["run", "--plan", &plan, "--random", "1", "--trace-events", &file], 1, &["--data"]);
+}
+
 #[test]
 fn two_models_are_measured_in_turns() {
     let (cnn, other) = (model(CNN), model("fusion_cnn"));

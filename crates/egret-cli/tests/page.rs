@@ -168,4 +168,7 @@ fn a_browser_draws_it() {
         "#tab=kernels&theme=dark",
         &[("<table class=\"kernels\">", 1), ("data-theme=\"dark\" data-ready", 1)],
     );
+    // A kernel, chosen, and no branches: one row.
+    shown("#tab=timeline&kernel=0", &[("class=\"span f-elementwise chosen\"", 1), ("data-row=\"0\"", 1)]);
+    shown("#tab=timeline", &[("<h3>Estimated <span", 1), ("class=\"span f-elementwise\"", 1)]);
 }

@@ -56,9 +56,9 @@ pub fn measure(
     let native = Native::jit(graph, &options, bound)?;
     let mut runs: Vec<(BTreeSet<String>, Vec<u64>)> = vec![];
     for _ in 0..RUNS {
-        let (_, spans) = native.profile(inputs)?;
-        runs.resize_with(spans.len().max(runs.len()), Default::default);
-        for ((sources, all), (work, seconds)) in runs.iter_mut().zip(spans) {
+        let kernels = native.profile(inputs)?.kernels;
+        runs.resize_with(kernels.len().max(runs.len()), Default::default);
+        for ((sources, all), (work, seconds)) in runs.iter_mut().zip(kernels) {
             sources.extend(work.sources);
             all.push((seconds * 1e9) as u64);
         }

@@ -34,6 +34,7 @@ pub mod diff;
 mod engine;
 mod error;
 mod estimate;
+pub mod events;
 pub mod export;
 pub mod files;
 mod found;
@@ -88,7 +89,7 @@ pub use egret_trace::Trace;
 pub use engine::{CodeSize, Engine, Executable, Session, interpret};
 pub use error::{Error, ErrorKind, Result};
 pub use estimate::{Estimate, estimate, measure};
-pub use native::Native;
+pub use native::{Native, Profiled, SPANS, Span};
 pub use near::near;
 pub use options::{
     Level, Options, all_cores, identifier, is_identifier, name_for, rule_names, target_names,

@@ -41,8 +41,64 @@ pub(crate) struct Kept {
     pub options: Options,
 }
 
-/// Outputs of a run, and the seconds of every kernel run of the program, in order.
-pub type Profiled = (Vec<Value>, Vec<(Work, f64)>);
+/// What a model did while its kernels were measured.
+pub struct Profiled {
+    /// Outputs of a run.
+    pub outputs: Vec<Value>,
+    /// Every kernel run of the program, in order, with its seconds: those of all its rounds in the run in which they were the median; 0 for one that did not run.
+    pub kernels: Vec<(Work, f64)>,
+    /// What ran when in the run that took the middle time, in order; of more than [`SPANS`] spans the first.
+    pub spans: Vec<Span>,
+    /// How many threads each kernel was shared between.
+    pub threads: usize,
+}
+
+/// A kernel run, once: a loop runs one again and again.
+#[derive(Copy, Clone, Debug, Default, PartialEq)]
+pub struct Span {
+    /// Its number among the kernel runs of the program.
+    pub kernel: usize,
+    /// When it began, in seconds from the beginning of the run.
+    pub began: f64,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+/// Spans of a run that are kept: a loop may have any number of rounds.
+pub const SPANS: usize = 200_000;
+
+/// What is measured of a run.
+struct Clock {
+    start: Instant,
+    /// When the kernel that runs began.
+    began: Option<Instant>,
+    /// Seconds and rounds of each kernel, by its number.
+    sums: Vec<(f64, u64)>,
+    spans: Vec<Span>,
+}
+
+impl Clock {
+    fn new(kernels: usize) -> Clock {
+        Clock { start: Instant::now(), began: None, sums: vec![(0.0, 0); kernels], spans: vec![] }
+    }
+
+    fn tick(&mut self, kernel: usize, phase: Phase) {
+        match phase {
+            Phase::Begin => self.began = Some(Instant::now()),
+            Phase::End => {
+                let Some(began) = self.began.take() else { return };
+                let seconds = began.elapsed().as_secs_f64();
+                self.sums.resize(self.sums.len().max(kernel + 1), (0.0, 0));
+                self.sums[kernel].0 += seconds;
+                self.sums[kernel].1 += 1;
+                if self.spans.len() < SPANS {
+                    let began = began.saturating_duration_since(self.start).as_secs_f64();
+                    self.spans.push(Span { kernel, began, seconds });
+                }
+            }
+        }
+    }
+}
 
 impl From<CallError> for Error {
     fn from(e: CallError) -> Error {
@@ -274,47 +330,39 @@ impl Native {
         Ok(NativeSession { native: self, inputs: tensors, outputs, shapes, env: self.pool.env() })
     }
 
-    /// Run it a few times and measure every kernel run of the program, in order: its work, and the seconds of all its rounds in the run in which they
-    /// were the median; 0 for one that did not run. One run alone would tell of whatever else the machine did.
+    /// Run it a few times and measure every kernel run of the program, branches one after the other. One run alone would tell of whatever else the machine did.
+    ///
+    /// # Errors
+    /// As of [`Native::run`].
     pub fn profile(&self, inputs: &[Value]) -> Result<Profiled> {
-        // When a kernel run began, and how long each took, by its number: a loop runs some again, a branch none.
-        let clock = RefCell::new((None, vec![(0.0, 0); self.work.len()]));
-        let tick = |kernel: u32, phase: Phase| {
-            let (began, spans) = &mut *clock.borrow_mut();
-            match phase {
-                Phase::Begin => *began = Some(Instant::now()),
-                Phase::End => {
-                    let took = began.take().map_or(0.0, |t: Instant| t.elapsed().as_secs_f64());
-                    let kernel = kernel as usize;
-                    spans.resize(spans.len().max(kernel + 1), (0.0, 0));
-                    spans[kernel].0 += took;
-                    spans[kernel].1 += 1;
-                }
-            }
-        };
+        let clock = RefCell::new(Clock::new(0));
+        let tick = |kernel: u32, phase: Phase| clock.borrow_mut().tick(kernel as usize, phase);
         let mut session = self.session(inputs)?;
         // Before, so that caches are as warm as in later runs, and threads awake.
         session.step()?;
         session.env = session.env.with_profile(&tick);
         let mut runs = vec![];
         for _ in 0..PROFILED {
+            clock.replace(Clock::new(self.work.len()));
             session.step()?;
-            let (_, spans) = &mut *clock.borrow_mut();
-            let none = vec![(0.0, 0); spans.len()];
-            runs.push(std::mem::replace(spans, none));
+            runs.push(clock.replace(Clock::new(0)));
         }
         let outputs = session.outputs()?;
-        let kernels = runs.iter().map(Vec::len).max().unwrap_or(0);
+        let kernels = runs.iter().map(|run| run.sums.len()).max().unwrap_or(0);
         let of = |k: usize| {
             let mut took: Vec<(f64, u64)> =
-                runs.iter().map(|run| run.get(k).copied().unwrap_or_default()).collect();
+                runs.iter().map(|run| run.sums.get(k).copied().unwrap_or_default()).collect();
             took.sort_by(|a, b| a.0.total_cmp(&b.0));
             let (time, rounds) = took[took.len() / 2];
             let known = self.work.get(k).cloned();
             let work = known.unwrap_or_else(|| work::unknown(&[format!("kernel {k}")]).remove(0));
             (work.times(rounds), time)
         };
-        Ok((outputs, (0..kernels).map(of).collect()))
+        let kernels = (0..kernels).map(of).collect();
+        let total = |run: &Clock| run.sums.iter().map(|(seconds, _)| seconds).sum::<f64>();
+        runs.sort_by(|a, b| total(a).total_cmp(&total(b)));
+        let spans = runs.swap_remove(runs.len() / 2).spans;
+        Ok(Profiled { outputs, kernels, spans, threads: self.threads() })
     }
 }
 

@@ -5,11 +5,12 @@ use crate::args::{CompileOptions, GivenArgs, count, seed};
 use crate::common::{interpret, note, options, progress};
 use crate::shown::{summary, threads_line};
 use crate::{say, say_text};
+use egret::events::Events;
 use egret::ir::Value;
 use egret::profile::Profile;
 use egret::source::Request;
 use egret::stages::Staged;
-use egret::{Engine, Error, Executable, Options, Result, npz, ready};
+use egret::{Engine, Error, Executable, Options, Profiled, Result, SPANS, npz, ready};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +65,10 @@ pub struct Args {
     /// Print which kernels took longest, what they are for and how fast they were
     #[arg(long, group = "told")]
     pub profile: bool,
+    /// With --profile: write when each kernel ran to a file of trace events, which chrome://tracing and Perfetto show. With --data: when each stage
+    /// had which sample
+    #[arg(long, value_name = "FILE.json", requires = "told")]
+    pub trace_events: Option<PathBuf>,
     /// With --profile: print every kernel. With --data: say how many samples there were a second, and how busy each stage was
     #[arg(long, short, requires = "told")]
     pub verbose: bool,
@@ -79,6 +84,17 @@ pub fn run(args: &Args) -> Result<()> {
     if let (Some(plan), Some(stage)) = (&args.plan, args.as_stage) {
         return stream::be_stage(plan, stage, &options(&args.options, args.threads)?);
     }
+    if let Some(path) = &args.trace_events {
+        args.given.apart(model, [path])?;
+        egret::files::apart(path, args.data.iter().map(PathBuf::as_path))?;
+        if args.output.as_ref().is_some_and(|o| egret::files::place(o) == egret::files::place(path)) {
+            return Err(Error::user(format!(
+                "{} is given for the outputs and for --trace-events; name two files",
+                path.display()
+            )));
+        }
+        egret::files::writable(path)?;
+    }
     if let Some(plan) = args.plan.as_ref().filter(|_| !args.data.is_empty()) {
         return stream::run(&Stream {
             plan,
@@ -88,6 +104,7 @@ pub fn run(args: &Args) -> Result<()> {
             output: args.output.as_deref(),
             transport: args.transport,
             timeout: args.timeout.map(|s| Duration::from_secs(s as u64)),
+            events: args.trace_events.as_deref(),
             verbose: args.verbose,
         });
     }
@@ -112,9 +129,12 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let (outputs, profile) = match (args.profile, native) {
         (true, Some(native)) => {
-            let (outputs, mut spans) = native.profile(&ready.inputs)?;
-            spans.retain(|(_, seconds)| *seconds > 0.0);
-            (outputs, Some(Profile::new(&spans).text(args.verbose)))
+            let mut profiled = native.profile(&ready.inputs)?;
+            if let Some(path) = &args.trace_events {
+                write_events(path, model, &profiled)?;
+            }
+            profiled.kernels.retain(|(_, seconds)| *seconds > 0.0);
+            (profiled.outputs, Some(Profile::new(&profiled.kernels).text(args.verbose)))
         }
         (true, None) => {
             return Err(Error::user(match &ready.executable {
@@ -148,6 +168,18 @@ fn run_plan(args: &Args, plan: &Path, request: &Request, options: &Options) -> R
     let outputs = progress("running", || staged.run(&inputs))?;
     write(args, staged.outputs(), &outputs)?;
     print(staged.outputs(), &outputs)
+}
+
+/// Write what ran when.
+fn write_events(path: &Path, model: &Path, profiled: &Profiled) -> Result<()> {
+    if profiled.spans.len() == SPANS {
+        note(format_args!(
+            "note: more kernels ran than {} holds: it has the first {SPANS}",
+            path.display()
+        ));
+    }
+    let title = format!("egret run {}", model.display());
+    egret::files::write(path, Events::of_kernels(&title, profiled).text().as_bytes())
 }
 
 /// Write outputs to the file that is asked for, if one is.

@@ -6,6 +6,7 @@ mod mpi;
 use crate::common::{note, progress};
 use crate::say;
 use crate::shown::{summary, threads_line};
+use egret::events::Events;
 use egret::ir::Value;
 use egret::source::Request;
 use egret::stages::{Give, Staged, Streamed};
@@ -65,6 +66,8 @@ pub struct Stream<'a> {
     pub transport: Transport,
     /// How long a process may take for an answer.
     pub timeout: Option<Duration>,
+    /// A file that is to say who had which sample when.
+    pub events: Option<&'a Path>,
     /// Whether to tell how fast it was.
     pub verbose: bool,
 }
@@ -77,6 +80,9 @@ type Sink<'s> = Box<dyn FnMut(usize, Vec<Value>) -> Result<()> + Send + 's>;
 /// `egret run --plan PLAN.toml --data PATH`
 pub fn run(stream: &Stream<'_>) -> Result<()> {
     match stream.transport {
+        Transport::Mpi if stream.events.is_some() => Err(Error::user(
+            "--trace-events is for --transport thread and process: each rank has a clock of its own",
+        )),
         #[cfg(feature = "mpi")]
         Transport::Mpi => mpi::run(stream),
         #[cfg(not(feature = "mpi"))]
@@ -86,7 +92,14 @@ pub fn run(stream: &Stream<'_>) -> Result<()> {
         _ => {
             begin(stream)?;
             let staged = progress("compiling", || open(stream))?;
-            through(stream, &staged, |source, sink| staged.stream(source, sink))
+            let Some(path) = stream.events else {
+                return through(stream, &staged, |source, sink| staged.stream(source, sink));
+            };
+            let mut spans = vec![];
+            through(stream, &staged, |source, sink| staged.watch(source, sink, |span| spans.push(span)))?;
+            let title = format!("egret run --plan {}", stream.plan.display());
+            let events = Events::of_stream(&title, staged.files(), &spans);
+            egret::files::write(path, events.text().as_bytes())
         }
     }
 }

@@ -25,7 +25,7 @@ pub use plan::{Crossing, Cut, Plan, Port, Stage};
 pub use process::serve;
 pub use ranks::{Ranks, Team};
 pub use run::Staged;
-pub use stream::{Give, Streamed};
+pub use stream::{Give, Span, Streamed, Who};
 
 use crate::constants;
 use crate::error::{Error, Result};

@@ -42,6 +42,35 @@ pub struct Streamed {
     pub sink: Duration,
 }
 
+/// Who was busy with a sample.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Who {
+    /// What reads samples.
+    Source,
+    /// A copy of a stage.
+    Stage {
+        /// Which stage.
+        stage: usize,
+        /// Which of its copies.
+        copy: usize,
+    },
+    /// What takes results.
+    Sink,
+}
+
+/// When somebody was busy with a sample.
+#[derive(Copy, Clone, Debug)]
+pub struct Span {
+    /// Who.
+    pub who: Who,
+    /// The number of the sample.
+    pub sample: usize,
+    /// When it began, from the beginning of the stream.
+    pub began: Duration,
+    /// How long it took.
+    pub took: Duration,
+}
+
 /// To a worker: a part of a sample.
 type Sent<'s> = (usize, Part<'s>);
 
@@ -51,6 +80,8 @@ type Inboxes<'s> = Vec<Vec<Sender<Sent<'s>>>>;
 /// To the sink.
 enum Said<'s> {
     Report(usize, Report<'s>),
+    /// The source has made a sample: when it began, and how long it took.
+    Read(usize, Instant, Duration),
     /// The source has no such sample, and none behind it.
     Missing(usize, Error),
 }
@@ -99,6 +130,19 @@ impl Staged {
         source: impl FnOnce(&mut Give<'_>) -> Result<()> + Send,
         sink: impl FnMut(usize, Vec<Value>) -> Result<()>,
     ) -> Result<Streamed> {
+        self.watch(source, sink, |_| {})
+    }
+
+    /// As [`Staged::stream`]; `see` is told, on the caller's thread, when who was busy with which sample. Spans come in no certain order.
+    ///
+    /// # Errors
+    /// As of [`Staged::stream`].
+    pub fn watch(
+        &self,
+        source: impl FnOnce(&mut Give<'_>) -> Result<()> + Send,
+        sink: impl FnMut(usize, Vec<Value>) -> Result<()>,
+        mut see: impl FnMut(Span),
+    ) -> Result<Streamed> {
         let began = Instant::now();
         let routes = &Routes::of(self, (0..self.count()).map(|k| k..k + 1));
         let copies: Vec<usize> = self.copies().collect();
@@ -130,7 +174,10 @@ impl Staged {
                 }
             }
             drop((to, said));
-            let drained = self.drain(from, permit, sink);
+            let mut tell = |who, sample, at: Instant, took| {
+                see(Span { who, sample, began: at.saturating_duration_since(began), took });
+            };
+            let drained = self.drain(from, permit, sink, &mut tell);
             let ended = threads.into_iter().map(|(what, thread)| join(&what, thread)).collect::<Vec<_>>();
             let fed = join(&feeder.0, feeder.1);
             let Drained { samples, busy, took } = drained?;
@@ -155,13 +202,14 @@ impl Staged {
         said: &Sender<Said<'s>>,
     ) -> Duration {
         let began = Instant::now();
-        let (mut number, mut waited) = (0, Duration::ZERO);
+        let (mut number, mut waited, mut from) = (0, Duration::ZERO, began);
         let ended = || Error::internal("the stages have ended");
         let result = source(&mut |inputs| {
             let waits = Instant::now();
             let permit = permits.recv();
             waited += waits.elapsed();
             permit.map_err(|_| ended())?;
+            said.send(Said::Read(number, from, waits.duration_since(from))).map_err(|_| ended())?;
             let values = self.start(inputs);
             for (way, inboxes) in routes.groups.iter().zip(to) {
                 let Some(names) = &way.source else { continue };
@@ -169,6 +217,7 @@ impl Staged {
                 inboxes[number % inboxes.len()].send((number, Some(part))).map_err(|_| ended())?;
             }
             number += 1;
+            from = Instant::now();
             Ok(())
         });
         let took = began.elapsed().saturating_sub(waited);
@@ -179,21 +228,27 @@ impl Staged {
         took
     }
 
-    /// Give results to the sink, up to the first error.
+    /// Give results to the sink, up to the first error; `tell` who was busy with which sample, from when on and for how long.
     fn drain(
         &self,
         from: Receiver<Said<'_>>,
         permit: Sender<()>,
         mut sink: impl FnMut(usize, Vec<Value>) -> Result<()>,
+        tell: &mut dyn FnMut(Who, usize, Instant, Duration),
     ) -> Result<Drained> {
+        let copies: Vec<usize> = self.copies().collect();
         let mut returns = Returns::new(self.count());
         let mut drained =
             Drained { samples: 0, busy: vec![Duration::ZERO; self.count()], took: Duration::ZERO };
         for said in from {
             match said {
                 Said::Missing(number, e) => returns.missing(number, e),
-                Said::Report(number, Report { group, busy, result }) => {
+                Said::Read(number, began, took) => tell(Who::Source, number, began, took),
+                Said::Report(number, Report { group, busy, began, result }) => {
                     drained.busy[group] += busy.iter().sum::<Duration>();
+                    // Each group is one stage.
+                    let who = Who::Stage { stage: group, copy: number % copies[group] };
+                    began.iter().zip(&busy).for_each(|(began, took)| tell(who, number, *began, *took));
                     returns.add(number, result);
                 }
             }
@@ -201,7 +256,9 @@ impl Staged {
                 let outputs = self.finish(outputs?)?;
                 let began = Instant::now();
                 sink(number, outputs)?;
-                drained.took += began.elapsed();
+                let took = began.elapsed();
+                tell(Who::Sink, number, began, took);
+                drained.took += took;
                 drained.samples += 1;
                 // A source that has ended needs none.
                 let _ = permit.send(());

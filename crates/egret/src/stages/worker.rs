@@ -16,6 +16,8 @@ pub(super) struct Report<'s> {
     pub(super) group: usize,
     /// How long each stage of the group took, as far as they ran.
     pub(super) busy: Vec<Duration>,
+    /// When each of these began; empty where that was by the clock of another process.
+    pub(super) began: Vec<Instant>,
     pub(super) result: Outcome<'s>,
 }
 
@@ -88,7 +90,7 @@ impl<'s> Worker<'_, 's> {
             coming.entry(number).or_default().add(part);
             Ok(())
         };
-        let (mut busy, mut outputs, mut failed) = (vec![], Values::new(), None);
+        let (mut busy, mut starts, mut outputs, mut failed) = (vec![], vec![], Values::new(), None);
         let mut void = false;
         for k in way.stages.clone() {
             while !void && !coming.get(&number).is_some_and(|c| c.void || c.has(self.staged.ports(k).0)) {
@@ -104,6 +106,7 @@ impl<'s> Worker<'_, 's> {
                 let began = Instant::now();
                 let result = guarded(|| self.staged.compute(k, self.turn.0, &sample.values));
                 busy.push(began.elapsed());
+                starts.push(began);
                 match result.map_err(|e| e.at(format!("sample {number}"))) {
                     Ok(values) => made = Some(values),
                     Err(e) => (void, failed) = (true, Some((k, e))),
@@ -130,7 +133,7 @@ impl<'s> Worker<'_, 's> {
             (None, true) => Outcome::Skipped,
             (None, false) => Outcome::Made(outputs),
         };
-        match outlet.report(number, Report { group: self.group, busy, result }) {
+        match outlet.report(number, Report { group: self.group, busy, began: starts, result }) {
             true => Ok(()),
             false => Err(Over),
         }

@@ -227,7 +227,7 @@ fn hear<'s>(
         _ => return Err(out_of_turn(from)),
     };
     let busy = busy.into_iter().map(Duration::from_nanos).collect();
-    flights.through(from, number, Report { group, busy, result })
+    flights.through(from, number, Report { group, busy, began: vec![], result })
 }
 
 /// What lets the source read a sample.
@@ -277,7 +277,7 @@ impl<'a, 's> Flights<'a, 's> {
 
     /// A rank says that a sample is through its stages, or has no result there.
     fn through(&mut self, rank: usize, number: usize, report: Report<'s>) -> Result<()> {
-        let Report { group, busy, result } = report;
+        let Report { group, busy, result, .. } = report;
         let through = self.out.get_mut(&number).and_then(|out| out.get_mut(group)).filter(|t| !**t);
         let (Some(through), Some(waits)) = (through, self.waits.get_mut(&rank)) else {
             return Err(out_of_turn(rank));
