@@ -118,7 +118,9 @@ impl Recorder {
                     .into_iter()
                     .map(|k| self.tables.packed(k))
                     .collect::<Vec<_>>();
-                json!({ "kernels": kernels, "arena_bytes": p.arena_bytes, "weights_bytes": p.weights.len(), "measured": self.measured })
+                let branches: Vec<Vec<[usize; 2]>> =
+                    p.branches.iter().map(|b| b.calls.iter().map(|c| [c.start, c.end]).collect()).collect();
+                json!({ "kernels": kernels, "branches": branches, "arena_bytes": p.arena_bytes, "weights_bytes": p.weights.len(), "measured": self.measured })
             }
             Err(reason) => json!({ "refused": reason }),
         };

@@ -21,6 +21,7 @@ const SCRIPT: &[&str] = &[
     include_str!("layout.js"),
     include_str!("graph.js"),
     include_str!("lists.js"),
+    include_str!("timeline.js"),
     include_str!("details.js"),
     include_str!("page.js"),
 ];

@@ -2,7 +2,10 @@
 
 const state = { pass: last, tab: "graph", side: "after", node: null, kernel: null, block: null, q: "", view: "split", all: true, sort: "cost", sources: null, steps: false, together: true };
 
-const TABS = [["graph", "Graph", () => null], ["rewrites", "Rewrites", () => rewrites.length], ["missed", "Why not", () => missed.length], ["kernels", "Kernels", () => (DATA.compiled.kernels ? kernels.length : null)]];
+const TABS = [["graph", "Graph", () => null], ["rewrites", "Rewrites", () => rewrites.length], ["missed", "Why not", () => missed.length], ["kernels", "Kernels", () => (DATA.compiled.kernels ? kernels.length : null)], ["timeline", "Timeline", () => null]];
+
+/** Where a chosen kernel stays chosen. */
+const OF_KERNELS = new Set(["kernels", "timeline"]);
 
 function readAddress() {
   const p = new URLSearchParams(location.hash.slice(1));
@@ -41,7 +44,7 @@ function writeAddress() {
 function set(change, relayout) {
   const was = { ...state };
   if (change.pass !== undefined && change.pass !== state.pass && change.node === undefined) change = { node: null, kernel: null, ...change };
-  if (change.tab !== undefined && change.tab !== "kernels" && state.kernel !== null && change.kernel === undefined) change = { ...change, kernel: null };
+  if (change.tab !== undefined && !OF_KERNELS.has(change.tab) && state.kernel !== null && change.kernel === undefined) change = { ...change, kernel: null };
   if ((change.node !== undefined || change.pass !== undefined || change.kernel !== undefined) && change.sources === undefined) change = { ...change, sources: null };
   Object.assign(state, change);
   render(was, relayout);
@@ -220,9 +223,10 @@ function render(was, relayout, refit) {
   renderPasses();
   if (state.tab === "graph") renderGraph(was, relayout, refit);
   else {
-    const draw = { rewrites: rewritesView, missed: missedView, kernels: kernelsView }[state.tab];
+    const draw = { rewrites: rewritesView, missed: missedView, kernels: kernelsView, timeline: timelineView }[state.tab];
     const keep = was.tab === state.tab && was.q === state.q ? view.firstElementChild?.scrollTop : 0;
     view.replaceChildren(draw());
+    timelineShown();
     if (keep) view.firstElementChild.scrollTop = keep;
     else if (state.kernel !== null && state.tab === "kernels") document.getElementById(`kernel-${state.kernel}`)?.scrollIntoView({ block: "center" });
   }
@@ -254,8 +258,9 @@ function renderFound() {
   const out = document.getElementById("found"), m = matcher(state.q);
   if (!m) { out.textContent = ""; return; }
   const nodes = stages[state.pass].graph.nodes.filter(m.node).length;
-  const count = { graph: () => many(nodes, "node"), rewrites: () => many(rewrites.filter((e) => inScope(e) && m.event(e)).length, "rewrite"), missed: () => `${missed.filter((e) => inScope(e) && m.event(e)).length} found`, kernels: () => many(kernels.filter(m.event).length, "kernel") }[state.tab];
-  out.textContent = count();
+  const count = { graph: () => many(nodes, "node"), rewrites: () => many(rewrites.filter((e) => inScope(e) && m.event(e)).length, "rewrite"), missed: () => `${missed.filter((e) => inScope(e) && m.event(e)).length} found`, kernels: () => many(kernels.filter(m.event).length, "kernel") };
+  count.timeline = count.kernels;
+  out.textContent = count[state.tab]();
 }
 
 /** The next node that matches the search. */
@@ -277,7 +282,7 @@ function walk(step) {
   if (next !== undefined) set({ node: next });
 }
 
-const KEYS = [["/", "search; Enter goes to the next node found"], ["← →", "pass before, pass after"], ["↑ ↓", "to the first operand, to the first user"], ["1 2 3 4", "graph, rewrites, why not, kernels"], ["b", "before, both, after"], ["s", "scroll both sides together, or not"], ["[ ]", "collapse, open blocks"], ["+ − 0 f", "zoom, whole graph, from the top"], ["t", "light or dark"], ["Esc", "leave the search, choose nothing"], ["drag, wheel, Ctrl+wheel", "move, scroll, zoom"]];
+const KEYS = [["/", "search; Enter goes to the next node found"], ["← →", "pass before, pass after"], ["↑ ↓", "to the first operand, to the first user"], ["1 2 3 4 5", "graph, rewrites, why not, kernels, timeline"], ["b", "before, both, after"], ["s", "scroll both sides together, or not"], ["[ ]", "collapse, open blocks"], ["+ − 0 f", "zoom, whole graph, from the top"], ["t", "light or dark"], ["Esc", "leave the search, choose nothing"], ["drag, wheel, Ctrl+wheel", "move, scroll, zoom"]];
 
 function toggleTheme() {
   const root = document.documentElement;
@@ -317,9 +322,9 @@ function start() {
     if (e.ctrlKey || e.metaKey || e.altKey || keys.open) return;
     const each = (name, arg) => Object.values(panes).forEach((p) => { if (p.el.offsetParent) p[name](arg); });
     const act = {
-      "/": () => { search.focus(); search.select(); }, "?": () => keys.showModal(), t: toggleTheme, f: () => each("fit"), 0: () => each("overview"), "+": () => each("zoom", 1.25), "-": () => each("zoom", 0.8),
+      "/": () => { search.focus(); search.select(); }, "?": () => keys.showModal(), t: toggleTheme, f: () => each("fit"), 0: () => (state.tab === "timeline" ? stretchTimeline(0) : each("overview")), "+": () => (state.tab === "timeline" ? stretchTimeline(1.5) : each("zoom", 1.25)), "-": () => (state.tab === "timeline" ? stretchTimeline(1 / 1.5) : each("zoom", 0.8)),
       ArrowLeft: () => set({ pass: Math.max(0, state.pass - 1) }), ArrowRight: () => set({ pass: Math.min(last, state.pass + 1) }), ArrowUp: () => walk(-1), ArrowDown: () => walk(1),
-      1: () => set({ tab: "graph" }), 2: () => set({ tab: "rewrites" }), 3: () => set({ tab: "missed" }), 4: () => set({ tab: "kernels" }),
+      1: () => set({ tab: "graph" }), 2: () => set({ tab: "rewrites" }), 3: () => set({ tab: "missed" }), 4: () => set({ tab: "kernels" }), 5: () => set({ tab: "timeline" }),
       b: () => set({ view: { before: "split", split: "after", after: "before" }[state.view] }, true), s: () => set({ together: !state.together }), "[": () => deeper(-1), "]": () => deeper(1),
       Escape: () => set({ node: null, block: null, kernel: null, sources: null }),
     }[e.key];

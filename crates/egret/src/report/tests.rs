@@ -71,6 +71,7 @@ fn data_tell_of_stages_rewrites_and_kernels() {
         rule.as_str().and_then(|r| r.strip_prefix('#')).and_then(|r| r.parse().ok()).expect("a place");
     assert_eq!(data["strings"][place], "reshape-nothing");
     assert_eq!(data["compiled"]["kernels"].as_array().map(Vec::len), Some(1));
+    assert_eq!(data["compiled"]["branches"], serde_json::json!([]));
 }
 
 #[test]
