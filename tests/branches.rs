@@ -18,7 +18,7 @@ fn floats(rng: &mut Rng, shape: &[usize]) -> Value {
     Tensor::new(shape, (0..n).map(|_| (rng.bits() % 2001) as f32 / 1e3 - 1.0).collect::<Vec<f32>>()).into()
 }
 
-/// How many sections of branches its program has, where it runs the bits of one thread on several.
+/// How many sections of branches its program takes, where it gives the bits of one thread on several.
 #[track_caller]
 fn sections(source: &str, inputs: &[Vec<Value>]) -> usize {
     let graph = graph(source);
@@ -39,7 +39,24 @@ fn sections(source: &str, inputs: &[Vec<Value>]) -> usize {
             assert_eq!(&shared.run(given).expect("a run"), wanted, "{source}");
         }
     }
-    lowered.program.branches.len()
+    let bytes = |outputs: &[Value]| -> Vec<Vec<u8>> {
+        outputs.iter().filter_map(Value::as_tensor).map(|t| t.bytes().to_vec()).collect()
+    };
+    let mut taken = 0;
+    // As many threads as there are branches, whatever cores there are; the last branch runs first.
+    for threads in [2, 3, 4, 16] {
+        let code = Compiled::new(graph.clone(), &one, &BTreeMap::new()).expect("code").backward(threads);
+        for (given, wanted) in inputs.iter().zip(&wanted) {
+            assert_eq!(
+                code.run_both(given).expect("equal results"),
+                (0, bytes(wanted)),
+                "{threads}: {source}"
+            );
+        }
+        let takes = |b: &&egret_loop::Branches| (b.threads[0]..=b.threads[1]).contains(&threads);
+        taken = taken.max(lowered.program.branches.iter().filter(takes).count());
+    }
+    taken
 }
 
 /// A chain of layers of 96 columns, from a value to the next free number; the last is what it gives.
@@ -152,8 +169,49 @@ fn branches_are_in_the_text_and_in_profiles() {
     let compiled = Executable::new(graph(&source), Engine::Jit, &options, &BTreeMap::new()).unwrap();
     let mut rng = Rng::new(1);
     let given = [floats(&mut rng, &[16, 96]), floats(&mut rng, &[16, 96])];
-    let (outputs, spans) = compiled.native().unwrap().profile(&given).unwrap();
-    assert_eq!(outputs, compiled.run(&given).unwrap());
-    assert_eq!(spans.len(), lowered.program.calls.len());
-    assert!(spans.iter().all(|(_, seconds)| *seconds > 0.0));
+    let profiled = compiled.native().unwrap().profile(&given).unwrap();
+    assert_eq!(profiled.outputs, compiled.run(&given).unwrap());
+    assert_eq!(profiled.kernels.len(), lowered.program.calls.len());
+    assert!(profiled.kernels.iter().all(|(_, seconds)| *seconds > 0.0));
+}
+
+/// What data decides is found before whoever counts by it, and of two errors the first is told, whichever branches they stand beside.
+#[test]
+fn lengths_and_errors_keep_their_order() {
+    let tower = |from: u32, at: u32| {
+        let layer = |from: u32, at: u32| {
+            format!("%{at} = const f32[96, 96] random({at})\n%{} = matmul(%{from}, %{at})\n", at + 1)
+        };
+        [layer(from, at), layer(at + 1, at + 2), layer(at + 3, at + 4)].concat()
+    };
+    let inputs =
+        r#"%0 "a": f32[16, 96], %1 "b": f32[16, 96], %2 "c": f32[8], %3 "i": i64[2], %4 "j": i64[2]"#;
+    let mut rng = Rng::new(3);
+    let ints = |v: [i64; 2]| Value::from(Tensor::new::<i64>(&[2], v.to_vec()));
+    let mut given = |i, j| {
+        let picked = Tensor::new::<f32>(&[8], vec![0.0, 1.0, 0.0, 2.0, 3.0, 0.0, 0.0, 4.0]);
+        vec![floats(&mut rng, &[16, 96]), floats(&mut rng, &[16, 96]), picked.into(), ints(i), ints(j)]
+    };
+    let source = format!(
+        "graph @g({inputs}) -> (%21 \"y\", %24 \"n\", %25 \"p\", %26 \"q\") {{
+{}%22 = nonzero(%2) : i64[1, u0]
+%23 = const i64[] [1]
+%24 = add(%22, %23) : i64[1, u0]
+%25 = gather(%0, %3) {{axis = 0}} : f32[2, 96]
+{}%26 = gather(%1, %4) {{axis = 0}} : f32[2, 96]
+%21 = concat(%10, %16) {{axis = 0}} : f32[32, 96]
+}}",
+        tower(0, 5),
+        tower(1, 11)
+    );
+    assert!(sections(&source, &[given([0, 15], [3, 1])]) > 0, "{source}");
+    // Both are out of range: that of the first call is told.
+    let wrong = given([50, 0], [70, 0]);
+    let run = |threads| {
+        let options = Options { threads, ..Options::default() };
+        let compiled =
+            Executable::new(graph(&source), Engine::Jit, &options, &BTreeMap::new()).expect("code");
+        compiled.run(&wrong).expect_err("an index out of range").to_string()
+    };
+    assert!(run(1).contains("50") && run(2) == run(1), "{}", run(1));
 }

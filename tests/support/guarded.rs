@@ -12,7 +12,7 @@ use egret_codegen::{Jit, Target, WeightsPlace};
 use egret_loop::conditions::Conditions;
 use egret_loop::interp::{Arithmetic, InterpError};
 use egret_loop::{OutOfRange, Program};
-use egret_runtime::abi::Code;
+use egret_runtime::abi::{Code, ParallelBody};
 use egret_runtime::{Pool, abi};
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -93,6 +93,14 @@ pub struct Compiled {
     pool: Pool,
     program: Program,
     arithmetic: Arithmetic,
+    /// How many threads runs are told of, where one does all of their work, the last first.
+    backward: u32,
+}
+
+/// Threads that are none: one does all of the work, the last first.
+unsafe extern "C" fn backward(_: *mut c_void, body: ParallelBody, arg: *mut c_void, n: i64) {
+    // SAFETY: the model's word.
+    (0..n).rev().for_each(|i| unsafe { body(arg, i) });
 }
 
 /// Value that a run returned, and the bytes of its outputs.
@@ -118,7 +126,7 @@ impl Compiled {
             abi::weights_header(program.weights.len() as u64, &code.info().weights_hash).to_vec();
         weights.extend_from_slice(&program.weights);
         let arithmetic = law::arithmetic(&options.target, options.denormals());
-        Ok(Compiled { code, weights, pool: Pool::new(1), program, arithmetic })
+        Ok(Compiled { code, weights, pool: Pool::new(1), program, arithmetic, backward: 0 })
     }
 
     /// Holds what a run has given to Loop IR's interpreter, bit for bit, and a run that has failed to its error. Says whether it did: that
@@ -175,6 +183,11 @@ impl Compiled {
     /// It with so many threads for each run.
     pub fn on_threads(self, threads: usize) -> Compiled {
         Compiled { pool: Pool::new(threads), ..self }
+    }
+
+    /// It with so many threads for each run as it is told, and one that does their work, the last first.
+    pub fn backward(self, threads: u32) -> Compiled {
+        Compiled { backward: threads, ..self }
     }
 
     /// Bytes of everything that a run touches.
@@ -234,7 +247,16 @@ impl Compiled {
         let arena = Guarded::new(arena_bytes, side, garbage);
         let file = Guarded::of(&self.weights, side);
         let mut bound = abi::Weights { data: ptr::null(), len: 0, check: 0, info: ptr::null() };
-        let env = self.pool.env();
+        let backward = abi::Env {
+            ctx: ptr::null_mut(),
+            parallel: Some(backward),
+            profile_ctx: ptr::null_mut(),
+            profile: None,
+            threads: self.backward,
+            reserved: 0,
+        };
+        let pool = self.pool.env();
+        let env = if self.backward > 0 { &backward } else { pool.as_raw() };
         // SAFETY: symbols of a model compiled above; every pointer has the bytes that the model's info asks for, and
         // what it reaches beyond them is what this looks for.
         let value = unsafe {
@@ -246,7 +268,7 @@ impl Compiled {
                 outs.as_mut_ptr(),
                 arena.pointer(side).cast(),
                 arena.len,
-                env.as_raw(),
+                env,
             )
         };
         for (t, held) in tensors.iter().zip(&held) {

@@ -126,8 +126,10 @@ impl Image {
                 _ => continue,
             }
             let data = section.data().map_err(|e| broken(format!("a section that cannot be read: {e}")))?;
-            image.align = image.align.max(section.align());
-            let align = usize::try_from(section.align()).unwrap_or(1).max(1);
+            // No code of ours asks for more than a page.
+            let align = section.align().clamp(1, 4096);
+            image.align = image.align.max(align);
+            let align = align as usize;
             image.bytes.resize(image.bytes.len().next_multiple_of(align), 0);
             image.places.insert(section.index(), image.bytes.len());
             image.bytes.extend_from_slice(data);

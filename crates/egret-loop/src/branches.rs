@@ -8,8 +8,8 @@ use std::ops::Range;
 pub struct Branches {
     /// The calls of each branch: at least two, never empty, each beginning where the one before ends.
     pub calls: Vec<Range<usize>>,
-    /// With more threads than this, sharing out the tasks of one call after the other is faster.
-    pub most_threads: u32,
+    /// The least threads that they are for, and the most: with fewer or more, sharing out the tasks of one call after the other is faster.
+    pub threads: [u32; 2],
 }
 
 impl Branches {

@@ -153,7 +153,7 @@ mod tests {
         use Step::*;
         let cond = Arg { buffer: BufferId(0), offset: 0 };
         let mut p = program(6, &[(0..1, true, false), (5..6, true, true)]);
-        p.branches = vec![crate::Branches { calls: vec![1..3, 3..4], most_threads: 2 }];
+        p.branches = vec![crate::Branches { calls: vec![1..3, 3..4], threads: [2, 2] }];
         assert_eq!(
             steps(&p).unwrap(),
             [

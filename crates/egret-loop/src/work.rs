@@ -3,7 +3,7 @@
 //! Loops whose bounds depend on outer ones are counted at their first and last values, which is exact where only the last
 //! block is a smaller one. A few tasks are counted one by one: blocks of tiles differ from the middle on.
 
-use crate::ir::{Access, Elem, Inst, Kernel, Stmt, Tile, UnOp, V};
+use crate::ir::{Access, BinOp, Elem, Inst, Kernel, Stmt, Tile, UnOp, V};
 use crate::known;
 
 /// Bytes of the buffers that a kernel reads and writes, each once; what is known only when a run begins counts as nothing.
@@ -30,6 +30,8 @@ enum Counted {
     All,
     Tiles,
     Others,
+    /// No operations: nanoseconds that they do not take.
+    Time,
 }
 
 fn counted(kernel: &Kernel, counted: Counted) -> Option<f64> {
@@ -70,7 +72,10 @@ impl Count<'_> {
         let first = self.block(body)?;
         self.set(var, step.checked_mul(times - 1).and_then(|d| begin.checked_add(d)));
         let last = self.block(body)?;
-        Some(first * (times - 1) as f64 + last)
+        Some(match self.counted {
+            Counted::Time => first.max(last) * times as f64,
+            _ => first * (times - 1) as f64 + last,
+        })
     }
 
     fn block(&mut self, stmts: &[Stmt]) -> Option<f64> {
@@ -80,7 +85,16 @@ impl Count<'_> {
                 Stmt::Let(v, inst) => {
                     let value = known::integer(inst, &|v| self.get(v));
                     self.set(*v, value);
-                    if self.counted == Counted::Tiles { 0.0 } else { self.cost(*v, inst) }
+                    match self.counted {
+                        Counted::Tiles => 0.0,
+                        Counted::Time => slow(inst),
+                        Counted::All | Counted::Others => self.cost(*v, inst),
+                    }
+                }
+                Stmt::Set(..) | Stmt::Store { .. } | Stmt::StoreFirst { .. } | Stmt::Check { .. }
+                    if self.counted == Counted::Time =>
+                {
+                    1.5
                 }
                 Stmt::Set(..) | Stmt::Store { .. } | Stmt::StoreFirst { .. } | Stmt::Check { .. } => 0.0,
                 Stmt::For { var, begin, end, step, body } => {
@@ -96,6 +110,8 @@ impl Count<'_> {
                     None => self.block(then)?.max(self.block(otherwise)?),
                 },
                 Stmt::Tile(_) if self.counted == Counted::Others => 0.0,
+                // Operations of a nanosecond, on a processor with short vectors.
+                Stmt::Tile(tile) if self.counted == Counted::Time => tile_operations(tile) / 32.0,
                 Stmt::Tile(tile) => tile_operations(tile),
             };
         }
@@ -129,21 +145,52 @@ fn tile_operations(tile: &Tile) -> f64 {
     tile.cols as f64 * (2.0 * tile.products_of_column() + tile.out_rows.len() as f64 * epilogue)
 }
 
-/// Operations of a nanosecond, in tiles and elsewhere, and bytes.
-type Rates = [f64; 3];
-
-fn time(kernel: &Kernel, rates: Rates) -> Option<f64> {
-    let [tiles, others] = [counted(kernel, Counted::Tiles)?, counted(kernel, Counted::Others)?];
-    Some(tiles / rates[0] + others / rates[1] + bytes(kernel) as f64 / rates[2])
-}
-
 /// Nanoseconds that all tasks of a kernel together do not take, even where a processor is slow and what they read is not in its
 /// nearest cache. `None` where a loop depends on data.
 pub fn at_most(kernel: &Kernel) -> Option<f64> {
-    time(kernel, [32.0, 4.0, 16.0])
+    /// Bytes of a nanosecond.
+    const BYTES: f64 = 16.0;
+    Some(counted(kernel, Counted::Time)? + bytes(kernel) as f64 / BYTES)
 }
 
 /// Nanoseconds that all tasks of a kernel take, more or less: what is right of their order, on any processor. `None` where a loop depends on data.
 pub fn typical(kernel: &Kernel) -> Option<f64> {
-    time(kernel, [64.0, 8.0, 32.0])
+    /// Operations of a nanosecond in tiles and elsewhere, and bytes.
+    const RATES: [f64; 3] = [64.0, 8.0, 32.0];
+    let [tiles, others] = [counted(kernel, Counted::Tiles)?, counted(kernel, Counted::Others)?];
+    Some(tiles / RATES[0] + others / RATES[1] + bytes(kernel) as f64 / RATES[2])
+}
+
+/// Nanoseconds that an instruction does not take, behind one that it waits for.
+fn slow(inst: &Inst) -> f64 {
+    match inst {
+        Inst::Const(..) => 0.0,
+        Inst::Affine(..) => 0.5,
+        Inst::Binary(BinOp::Div | BinOp::Rem, ..) | Inst::Unary(UnOp::Sqrt, _) => 10.0,
+        _ => 1.5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KernelBuilder;
+
+    /// Sums of integers, each of which waits for the one before; as many rounds as the number of the task.
+    #[test]
+    fn no_instruction_is_free() {
+        let mut k = KernelBuilder::new("sums", 100);
+        let (x, y) = (k.param(Elem::I64, 100, Access::Read), k.param(Elem::I64, 100, Access::ReadWrite));
+        let (task, zero) = (k.task(), k.int(0));
+        k.for_values(zero, task, 1, |k, i| {
+            let (a, b) = (k.load(x, i), k.load(y, task));
+            let sum = k.add(a, b);
+            k.store(y, task, sum);
+        });
+        let kernel = k.finish();
+        let rounds = 99.0 * 100.0 / 2.0;
+        let most = at_most(&kernel).unwrap();
+        assert!(most > rounds * 4.0, "{most} ns");
+        assert_eq!(operations(&kernel), Some(0));
+    }
 }

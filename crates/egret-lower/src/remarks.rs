@@ -45,7 +45,7 @@ pub fn branches(program: &Program, trace: &mut Trace) {
             format!("calls {} to {} ({:.1} us)", calls.start, calls.end - 1, time / 1e3)
         };
         let list = branches.calls.iter().zip(&each).map(one).collect::<Vec<_>>().join(", ");
-        let (least, most) = (branches.calls.len(), branches.most_threads);
+        let [least, most] = branches.threads;
         trace.push(Choice {
             what: "branches".into(),
             subject: format!("calls {} to {}", all.start, all.end - 1),

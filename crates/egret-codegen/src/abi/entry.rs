@@ -401,10 +401,10 @@ pub(crate) fn run<M: Module>(
                     move |b: &mut FunctionBuilder<'_>, [count, at]: [Value; 2]| {
                         let mut w = Writer { b, params: vec![] };
                         let at = w.entry(bounds, at, 8);
-                        let most = w.word(at, 0);
+                        let (least, most) = (w.word(at, 0), w.word(at, 8));
                         let (parallel_is, unwatched) =
                             (w.is(IntCC::NotEqual, run_parallel, 0), w.is(IntCC::Equal, on_profile, 0));
-                        let enough = w.b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, threads, count);
+                        let enough = w.b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, threads, least);
                         let few = w.b.ins().icmp(IntCC::UnsignedLessThanOrEqual, threads, most);
                         let can = [unwatched, enough, few]
                             .into_iter()
@@ -414,7 +414,7 @@ pub(crate) fn run<M: Module>(
                             if let Some(values) = values {
                                 w.put(values, section, section::VALUES as usize);
                             }
-                            let first = w.add(at, 8);
+                            let first = w.add(at, 16);
                             w.put(first, section, section::BOUNDS as usize);
                             let ctx = w.field(types::I64, env, offset_of!(abi::Env, ctx));
                             let body = w.b.ins().func_addr(types::I64, branch);

@@ -29,12 +29,12 @@ mod step {
     pub const FORK: i64 = -4;
 }
 
-/// Where branches stand in the table of their bounds: each by the most threads, and by its bounds behind that.
+/// Where branches stand in the table of their bounds: each by the least and the most threads, and by its bounds behind that.
 pub(crate) fn bounds(program: &Program) -> (Vec<usize>, Vec<i64>) {
     let (mut at, mut words) = (vec![], vec![]);
     for branches in &program.branches {
         at.push(words.len());
-        words.push(i64::from(branches.most_threads));
+        words.extend(branches.threads.map(i64::from));
         words.extend(branches.calls.iter().map(|c| c.start as i64));
         words.push(branches.all().end as i64);
     }

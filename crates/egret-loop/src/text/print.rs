@@ -86,7 +86,8 @@ pub(super) fn program(p: &Program, out: &mut String) {
     }
     for branches in &p.branches {
         let calls = list(branches.calls.iter().map(|c| format!("{} .. {}", c.start, c.end)));
-        put!(out, "branches({calls}) to {}\n", branches.most_threads);
+        let [least, most] = branches.threads;
+        put!(out, "branches({calls}) on {least} to {most}\n");
     }
 }
 

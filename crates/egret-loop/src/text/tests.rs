@@ -137,7 +137,7 @@ fn program() -> Program {
             },
             Guard { cond: Arg { buffer: BufferId(1), offset: 0 }, holds: true, calls: 0..2, repeats: true },
         ],
-        branches: vec![Branches { calls: vec![0..1, 1..2], most_threads: 16 }],
+        branches: vec![Branches { calls: vec![0..1, 1..2], threads: [2, 16] }],
         symbols: vec![Symbol { name: "N".into(), input: 0, axis: 1 }],
         sizes: vec![Size::Symbol(0), Size::Const(32), Size::Op(SizeOp::CeilDiv, SizeId(0), SizeId(1))],
         needed: [(SizeId(2), vec!["Slice:/a".into(), "Slice:/b".into()])].into(),

@@ -122,7 +122,7 @@ mod tests {
             calls: [[0, 1], [0, 2], [2, 3]]
                 .map(|args| Call::new(KernelId(0), args.map(arg).to_vec()))
                 .to_vec(),
-            branches: vec![Branches { calls: branches, most_threads: 2 }],
+            branches: vec![Branches { calls: branches, threads: [2, 2] }],
             arena_bytes: 128,
             ..Program::default()
         }

@@ -8,7 +8,7 @@
 use crate::error::Unsupported;
 use crate::program::context::Ctx;
 use egret_ir::ValueId;
-use egret_loop::{Access, Branches, BufferId, Kernel, Program, Storage, work};
+use egret_loop::{Access, Arg, Branches, BufferId, Program, Storage, work};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// More branches than this are put together.
@@ -64,22 +64,38 @@ fn find(program: &Program, once: &BTreeSet<BufferId>) -> Option<Found> {
         return None;
     }
     let graph = Dependencies::of(program, once);
-    let costs: Vec<Cost> = (0..n).map(|i| Cost::of_call(program, i)).collect();
+    let costs: Vec<Option<Cost>> = (0..n).map(|i| Cost::of(program, i)).collect();
     let finds: BTreeSet<usize> = program.lengths.iter().map(|l| l.call).collect();
-    let barred = |i: usize| {
-        let call = &program.calls[i];
-        program.kernels[call.kernel.0 as usize].can_fail() || !call.needs.is_empty() || finds.contains(&i)
-    };
-    let mut taken = vec![false; n];
+    let mut barred: Vec<bool> = (0..n)
+        .map(|i| {
+            let call = &program.calls[i];
+            let can_fail = program.kernels[call.kernel.0 as usize].can_fail();
+            can_fail || !call.needs.is_empty() || finds.contains(&i) || costs[i].is_none()
+        })
+        .collect();
+    let costs: Vec<Cost> = costs.into_iter().map(|c| c.unwrap_or(Cost { time: 0.0, parts: 1.0 })).collect();
     let mut order: Vec<usize> = (0..n).collect();
-    let mut sections: Vec<(Vec<Vec<usize>>, u32)> = vec![];
-    while let Some(section) = best(&graph, &costs, &|i| taken[i] || barred(i)) {
-        section.branches.iter().flatten().for_each(|&i| taken[i] = true);
+    let mut sections: Vec<Section> = vec![];
+    // The ways to each call and to the end, which save less the more of their calls are taken by others.
+    let section_of = |to: usize, barred: &[bool]| section(graph.ways(to, barred), &costs);
+    let mut left: Vec<(f64, usize)> =
+        (0..=n).filter_map(|to| Some((section_of(to, &barred)?.saved, to))).collect();
+    left.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
+    while let Some((saved, to)) = left.pop() {
+        let Some(section) = section_of(to, &barred) else { continue };
+        if section.saved < saved {
+            let at = left.partition_point(|(other, _)| *other < section.saved);
+            left.insert(at, (section.saved, to));
+            continue;
+        }
         let next = graph.reordered(&order, &section.branches);
         // Those before stay together, or this one is left alone.
-        if sections.iter().all(|(branches, _)| stand_together(branches, &next)) {
+        let mut place = vec![0; n];
+        next.iter().enumerate().for_each(|(at, &call)| place[call] = at);
+        if sections.iter().all(|s| stand_together(&s.branches, &place)) {
+            section.branches.iter().flatten().for_each(|&i| barred[i] = true);
             order = next;
-            sections.push((section.branches, section.most_threads));
+            sections.push(section);
         }
     }
     let place: BTreeMap<usize, usize> = order.iter().enumerate().map(|(at, &call)| (call, at)).collect();
@@ -88,17 +104,15 @@ fn find(program: &Program, once: &BTreeSet<BufferId>) -> Option<Found> {
         branches.iter().map(range).collect::<Vec<_>>()
     };
     let mut branches: Vec<Branches> =
-        sections.iter().map(|(b, most)| Branches { calls: ranges(b), most_threads: *most }).collect();
+        sections.iter().map(|s| Branches { calls: ranges(&s.branches), threads: s.threads }).collect();
     branches.sort_by_key(|b| b.all().start);
     (!branches.is_empty()).then_some(Found { order, branches })
 }
 
-/// Whether the calls of branches stand one behind the other.
-fn stand_together(branches: &[Vec<usize>], order: &[usize]) -> bool {
-    let mut calls = branches.iter().flatten();
-    let first = calls.clone().next();
-    let from = order.iter().position(|i| Some(i) == first).unwrap_or(0);
-    order[from..].iter().zip(&mut calls).all(|(a, b)| a == b) && calls.next().is_none()
+/// Whether the calls of branches stand one behind the other, by the place of each.
+fn stand_together(branches: &[Vec<usize>], place: &[usize]) -> bool {
+    let calls: Vec<usize> = branches.iter().flatten().map(|&i| place[i]).collect();
+    calls.windows(2).all(|w| w[0] + 1 == w[1])
 }
 
 /// A set of calls.
@@ -131,6 +145,9 @@ struct Dependencies {
 impl Dependencies {
     fn of(program: &Program, once: &BTreeSet<BufferId>) -> Dependencies {
         let words = program.calls.len().div_ceil(64);
+        // The call before that may end the run or find a length, and all that find lengths.
+        let (mut told, mut finders): (Option<usize>, Vec<usize>) = (None, vec![]);
+        let finds: BTreeSet<usize> = program.lengths.iter().map(|l| l.call).collect();
         // Calls that have written and read each buffer.
         let mut touched: BTreeMap<BufferId, [Vec<usize>; 2]> = BTreeMap::new();
         let mut before: Vec<(Vec<usize>, Set)> = vec![];
@@ -160,6 +177,18 @@ impl Dependencies {
                     read.push(i);
                 }
             }
+            let known = |a: &Arg| program.buffers[a.buffer.0 as usize].storage == Storage::Sizes;
+            let counted = call.tasks.is_some() || call.repeat.is_some() || !call.needs.is_empty();
+            if counted || call.args.iter().any(known) {
+                direct.extend(&finders);
+            }
+            // Of several errors the first one is told.
+            if kernel.can_fail() || !call.needs.is_empty() || finds.contains(&i) {
+                direct.extend(told.replace(i));
+            }
+            if finds.contains(&i) {
+                finders.push(i);
+            }
             direct.remove(&i);
             let mut all = vec![0; words];
             for &d in &direct {
@@ -180,14 +209,14 @@ impl Dependencies {
 
     /// The calls that lead to each of those right before a call, or right before the end, and to no other of them; but for those which may not be in a
     /// branch and what these wait for.
-    fn ways(&self, to: usize, barred: &dyn Fn(usize) -> bool) -> Vec<Vec<usize>> {
+    fn ways(&self, to: usize, barred: &[bool]) -> Vec<Vec<usize>> {
         let last = self.before.get(to).map_or(&self.last, |(last, _)| last);
         let way = |&of: &usize| {
             let mut own = self.before[of].1.clone();
             for &other in last.iter().filter(|&&o| o != of) {
                 own.iter_mut().zip(&self.before[other].1).for_each(|(a, b)| *a &= !b);
             }
-            let out: Vec<usize> = members(&own).filter(|&i| barred(i)).collect();
+            let out: Vec<usize> = members(&own).filter(|&i| barred[i]).collect();
             let stays = |&i: &usize| !out.iter().any(|&o| has(&self.before[o].1, i));
             members(&own).filter(stays).collect::<Vec<usize>>()
         };
@@ -216,16 +245,13 @@ struct Cost {
 }
 
 impl Cost {
-    fn of_call(program: &Program, call: usize) -> Cost {
+    /// Nothing where it is known only when a run begins, or hangs on data.
+    fn of(program: &Program, call: usize) -> Option<Cost> {
         let call = &program.calls[call];
-        Cost::of(&program.kernels[call.kernel.0 as usize], call.tasks.is_some() || call.repeat.is_some())
-    }
-
-    /// `counted`: its tasks are counted when a run begins.
-    fn of(kernel: &Kernel, counted: bool) -> Cost {
-        let time = work::typical(kernel).unwrap_or(0.0);
-        let parts = if counted { f64::from(THREADS) } else { kernel.tasks as f64 };
-        Cost { time, parts: parts.max(1.0) }
+        let kernel = &program.kernels[call.kernel.0 as usize];
+        let counted = call.tasks.is_some() || call.repeat.is_some();
+        let time = work::typical(kernel).filter(|_| !counted)?;
+        Some(Cost { time, parts: kernel.tasks.max(1) as f64 })
     }
 
     /// Its time where its tasks are shared out between threads.
@@ -235,10 +261,11 @@ impl Cost {
     }
 }
 
-/// Nanoseconds that branches are estimated to take: each on its thread; and all of their calls one after the other, with tasks shared out between as many threads.
+/// Nanoseconds that branches are estimated to take on the least threads that they are for: each by itself; and all of their calls one after the
+/// other, with tasks shared out.
 pub fn estimates(program: &Program, branches: &Branches) -> (Vec<f64>, f64) {
-    let cost = |i: usize| Cost::of_call(program, i);
-    let threads = branches.calls.len() as f64;
+    let cost = |i: usize| Cost::of(program, i).unwrap_or(Cost { time: 0.0, parts: 1.0 });
+    let threads = f64::from(branches.threads[0]);
     let each = branches.calls.iter().map(|calls| calls.clone().map(|i| cost(i).time).sum());
     (each.collect(), branches.all().map(|i| cost(i).shared(threads)).sum())
 }
@@ -246,47 +273,56 @@ pub fn estimates(program: &Program, branches: &Branches) -> (Vec<f64>, f64) {
 /// Branches that pay.
 struct Section {
     branches: Vec<Vec<usize>>,
-    most_threads: u32,
+    /// The least threads that they pay with, and the most.
+    threads: [u32; 2],
+    /// Nanoseconds that they save with the least.
     saved: f64,
 }
 
-/// The branches that save most.
-fn best(graph: &Dependencies, costs: &[Cost], barred: &dyn Fn(usize) -> bool) -> Option<Section> {
-    let sections = (0..=costs.len()).filter_map(|to| section(graph.ways(to, barred), costs));
-    sections.reduce(|a, b| if b.saved > a.saved { b } else { a })
+/// Shares out things that take so long, the longest first, each to whoever has least: what each has.
+fn shared_out(times: &[f64], count: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..times.len()).collect();
+    order.sort_by(|&a, &b| times[b].total_cmp(&times[a]).then(a.cmp(&b)));
+    let mut all: Vec<(f64, Vec<usize>)> = vec![(0.0, vec![]); count];
+    for i in order {
+        if let Some(least) = all.iter_mut().min_by(|a, b| a.0.total_cmp(&b.0)) {
+            least.0 += times[i];
+            least.1.push(i);
+        }
+    }
+    all.into_iter().map(|(_, has)| has).filter(|has| !has.is_empty()).collect()
 }
 
 /// The ways to a call as branches, where that pays.
-fn section(mut ways: Vec<Vec<usize>>, costs: &[Cost]) -> Option<Section> {
+fn section(ways: Vec<Vec<usize>>, costs: &[Cost]) -> Option<Section> {
     if ways.len() < 2 {
         return None;
     }
     let time = |calls: &[usize]| calls.iter().map(|&i| costs[i].time).sum::<f64>();
-    // The longest first, each to whoever has least.
-    ways.sort_by(|a, b| time(b).total_cmp(&time(a)).then(a[0].cmp(&b[0])));
-    let all: Vec<usize> = ways.iter().flatten().copied().collect();
-    let shared = |threads: u32| all.iter().map(|&i| costs[i].shared(f64::from(threads))).sum::<f64>();
+    let times: Vec<f64> = ways.iter().map(|w| time(w)).collect();
+    let shared =
+        |threads: u32| ways.iter().flatten().map(|&i| costs[i].shared(f64::from(threads))).sum::<f64>();
     let mut found: Option<Section> = None;
     for count in 2..=MOST.min(ways.len()) {
-        let mut branches: Vec<Vec<usize>> = vec![vec![]; count];
-        for way in &ways {
-            let least = branches.iter_mut().min_by(|a, b| time(a).total_cmp(&time(b)))?;
-            least.extend(way);
-        }
+        let mut branches: Vec<Vec<usize>> = shared_out(&times, count)
+            .into_iter()
+            .map(|has| has.into_iter().flat_map(|w| ways[w].iter().copied()).collect())
+            .collect();
         branches.iter_mut().for_each(|b| b.sort_unstable());
-        let longest = branches.iter().map(|b| time(b)).fold(0.0, f64::max) + MEET;
-        let pays = |threads: u32| {
-            let saved = shared(threads) - longest;
-            saved > (shared(threads) * SAVED.0).max(SAVED.1)
+        let each: Vec<f64> = branches.iter().map(|b| time(b)).collect();
+        let saved = |threads: u32| {
+            let all = shared_out(&each, threads as usize);
+            let longest = all.iter().map(|has| has.iter().map(|&b| each[b]).sum()).fold(0.0, f64::max);
+            shared(threads) - (longest + MEET)
         };
-        let threads = count as u32;
-        if !pays(threads) {
-            continue;
-        }
-        let most_threads = (threads..=THREADS).take_while(|&t| pays(t)).last().unwrap_or(threads);
-        let saved = shared(threads) - longest;
-        if found.as_ref().is_none_or(|f| saved > f.saved) {
-            found = Some(Section { branches, most_threads, saved });
+        let pays = |threads: u32| saved(threads) > (shared(threads) * SAVED.0).max(SAVED.1);
+        let Some(least) = (2..=count as u32).find(|&t| pays(t)) else { continue };
+        let most = (least..=THREADS).take_while(|&t| pays(t)).last().unwrap_or(least);
+        let section = Section { branches, threads: [least, most], saved: saved(least) };
+        // Those for fewer threads, then those that save more.
+        let better = |f: &Section| (least, -section.saved) < (f.threads[0], -f.saved);
+        if found.as_ref().is_none_or(better) {
+            found = Some(section);
         }
     }
     found

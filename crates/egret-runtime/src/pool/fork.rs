@@ -22,7 +22,7 @@
 //! happens before `join` returns: helpers take their pieces from `pending` (release), the owner reads it (acquire), and
 //! the subtractions in between continue the release sequences of the earlier ones.
 //!
-//! *Wrap-around.* A helper would have to be suspended between load and claim for exactly 2^40 forks: days of nothing but the shortest forks, and to the fork.
+//! *Wrap-around.* A helper would have to be suspended between load and claim for exactly 2^40 forks, which take days at least.
 
 use crate::abi::ParallelBody;
 use crate::pad::CachePadded;
@@ -86,7 +86,13 @@ pub(super) struct Job {
 impl Job {
     /// Pieces that are claimed one by one: one for each index, or for a range of indices if there are very many.
     pub fn pieces(n: i64) -> u32 {
-        n.clamp(0, i64::from(MOST)) as u32
+        // Below 2^12: none is empty.
+        (n.max(0) as u64).div_ceil(Job::size(n)) as u32
+    }
+
+    /// Indices of a piece.
+    fn size(n: i64) -> u64 {
+        (n.max(1) as u64).div_ceil(u64::from(MOST))
     }
 
     /// Run one piece.
@@ -94,8 +100,8 @@ impl Job {
     /// # Safety
     /// `body` may be called with `arg` for the indices of this piece, on this thread, now.
     unsafe fn run(self, piece: u32) {
-        let size = (self.n as u64).div_ceil(u64::from(Job::pieces(self.n)));
-        // Below 2^63 + 2^12, so nothing overflows. The last pieces may be empty.
+        let size = Job::size(self.n);
+        // Below 2^63 + 2^52, so nothing overflows.
         let begin = u64::from(piece) * size;
         for i in begin..(begin + size).min(self.n as u64) {
             // SAFETY: the caller's word.
@@ -157,7 +163,11 @@ impl Fork {
         self.arg.store(job.arg, Ordering::Relaxed);
         self.n.store(job.n, Ordering::Relaxed);
         self.pending.store(pieces, Ordering::Relaxed);
-        let end = |lane: usize| (u64::from(pieces) * lane as u64 / self.lanes.len() as u64) as u32;
+        let end = |lane: usize| match pieces as usize <= self.lanes.len() {
+            // One for each of the first, the owner's among them.
+            true => pieces.min(lane as u32),
+            false => (u64::from(pieces) * lane as u64 / self.lanes.len() as u64) as u32,
+        };
         for (k, lane) in self.lanes.iter().enumerate() {
             let ticket = Ticket { generation, first: end(k), end: end(k + 1) };
             lane.store(ticket.word(), Ordering::Release);

@@ -6,8 +6,8 @@
 //!   helper that is not scheduled in time claims nothing and delays nobody.
 //! - Helpers sleep. A caller wakes them when the rest of its fork would take it longer than [`WAKE_PRICE`], or when forks
 //!   that were worth sharing have added up to that.
-//! - What a fork calls says how long its pieces may be: where those of the last fork that called it took so long each that it was long for certain, helpers
-//!   are woken before the caller has run the first. That is what branches of a model need, each of which is one piece.
+//! - A fork of no more pieces than threads is over before the caller has measured one of them. So it is remembered by what it calls: where pieces took long
+//!   the last time, helpers are woken before the caller runs the first. That is what branches of a model need, each of which is one piece.
 //! - A helper that is awake looks for forks for [`IDLE_SPIN`], then sleeps again. What is too short to be shared is not forked in the first place.
 //! - Several callers may fork at once, each with a [`Fork`] of its own; helpers serve whichever has work left. The forks
 //!   are few: a caller who finds none free works alone.
@@ -154,7 +154,7 @@ impl Pool {
             }
             return;
         };
-        let mut alarm = Alarm::new(self, body);
+        let mut alarm = Alarm::new(self, (n <= self.threads() as i64).then_some(body));
         let generation = fork.open(Job { body, arg, n });
         let mut ran = 0;
         alarm.look(ran, fork);
@@ -255,29 +255,25 @@ struct Alarm<'a> {
     began: Option<Instant>,
     /// Pieces after which to look.
     next: u32,
-    /// What is remembered of what is called.
-    long: &'a Long,
-    body: usize,
+    /// What is called, where it is to be remembered, and what is.
+    long: Option<(usize, &'a Long)>,
 }
 
 impl<'a> Alarm<'a> {
-    fn new(pool: &'a Pool, body: ParallelBody) -> Alarm<'a> {
+    fn new(pool: &'a Pool, remembered: Option<ParallelBody>) -> Alarm<'a> {
         let needless = pool.shared.awake.load(Ordering::Relaxed) >= pool.helpers.len();
-        let body = body as usize;
         // Where two things have one place, the later one has it.
-        let long = &pool.shared.long[(body >> 4) % LONG];
+        let place = |body: usize| (body, &pool.shared.long[(body >> 4) % LONG]);
+        let long = remembered.map(|body| place(body as usize));
         let next = if needless { u32::MAX } else { 0 };
-        Alarm { pool, began: (!needless).then(Instant::now), next, long, body }
+        Alarm { pool, began: (!needless).then(Instant::now), next, long }
     }
 
     /// How long a piece took when this was called last, if that was long.
     fn known(&self) -> u64 {
         // Relaxed: a number of something else wakes somebody for nothing.
-        if self.long.body.load(Ordering::Relaxed) == self.body {
-            self.long.each.load(Ordering::Relaxed)
-        } else {
-            0
-        }
+        let same = self.long.filter(|(body, long)| long.body.load(Ordering::Relaxed) == *body);
+        same.map_or(0, |(_, long)| long.each.load(Ordering::Relaxed))
     }
 
     /// The caller has run some pieces of its fork: are others worth waking for the rest?
@@ -306,14 +302,11 @@ impl<'a> Alarm<'a> {
 
     /// The fork has no pieces left; the caller ran so many.
     fn finish(self, ran: u32) {
-        if let (Some(began), true) = (self.began, ran > 0) {
+        if let (Some(began), Some((body, long)), true) = (self.began, self.long, ran > 0) {
             let each = began.elapsed().as_nanos() as u64 / u64::from(ran);
-            let known = self.known();
-            if each >= LONG_PIECE {
-                self.long.body.store(self.body, Ordering::Relaxed);
-                self.long.each.store(each, Ordering::Relaxed);
-            } else if known > 0 {
-                self.long.each.store(0, Ordering::Relaxed);
+            if each >= LONG_PIECE || self.known() > 0 {
+                long.body.store(body, Ordering::Relaxed);
+                long.each.store(if each >= LONG_PIECE { each } else { 0 }, Ordering::Relaxed);
             }
         }
         if let (Some(began), true) = (self.began, self.next < u32::MAX) {

@@ -148,8 +148,10 @@ impl Parser {
                 p.mark("..")?;
                 Ok(begin..p.number("the call behind the last")?)
             })?;
+            self.keyword("on")?;
+            let least = self.number("the least threads")?;
             self.keyword("to")?;
-            out.branches.push(Branches { calls, most_threads: self.number("the most threads")? });
+            out.branches.push(Branches { calls, threads: [least, self.number("the most threads")?] });
         }
         Ok(out)
     }
