@@ -168,7 +168,7 @@ fn commands_do_what_the_page_of_joining_shows() {
 #[test]
 #[cfg(unix)]
 fn commands_do_what_the_page_of_stages_shows() {
-    does_what_it_shows("docs/PARALLEL.md", 6, 5);
+    does_what_it_shows("docs/PARALLEL.md", 7, 5);
 }
 
 #[test]
