@@ -11,6 +11,8 @@
 //!
 //! # Memory orderings
 //!
+//! `model.rs` tries every order of a few steps, and fails where either side of a pair below is made relaxed.
+//!
 //! *Reading the job.* The owner stores `body`, `arg`, `n` and `pending` (relaxed), then each ticket (release). A helper loads
 //! a ticket (acquire), then the job (relaxed), then claims by that ticket. Claims are read-modify-writes, so they continue the release
 //! sequence of the owner's store, and whichever of its values the helper's load sees, it sees the job of that generation or
@@ -24,12 +26,13 @@
 //!
 //! *Wrap-around.* A helper would have to be suspended between load and claim for exactly 2^40 forks, which take days at least.
 
+use super::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use super::sync::{Condvar, Instant, LOOKS, Mutex};
 use crate::abi::ParallelBody;
 use crate::pad::CachePadded;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
+use std::time::Duration;
 
 /// Bits of either end of the unclaimed pieces in a ticket.
 const END_BITS: u32 = 12;
@@ -223,8 +226,22 @@ impl Fork {
         false
     }
 
+    /// Helpers only: run what can be claimed of this generation, and leave. Returns how many pieces that were.
+    ///
+    /// # Safety
+    /// As for [`Fork::run_piece`], but what is run is counted.
+    pub unsafe fn help(&self, generation: u64, thread: usize) -> u32 {
+        let mut ran = 0;
+        // SAFETY: the caller's word; what was run is counted by `leave`.
+        while unsafe { self.run_piece(generation, thread) } {
+            ran += 1;
+        }
+        self.leave(ran);
+        ran
+    }
+
     /// Helpers only: `ran` pieces were run. Nothing of the job may be touched afterwards.
-    pub fn leave(&self, ran: u32) {
+    fn leave(&self, ran: u32) {
         if ran > 0 && self.pending.fetch_sub(ran, Ordering::Release) == SLEEPS | ran {
             // The owner sleeps or is about to, with the lock in hand: once it can be had the owner can be woken. If it woke
             // by itself and the fork has another owner, this wakes that one in vain.
@@ -244,7 +261,7 @@ impl Fork {
         }
         let began = Instant::now();
         loop {
-            for _ in 0..16 {
+            for _ in 0..LOOKS {
                 left = self.pending.load(Ordering::Acquire);
                 if left == 0 {
                     return;
@@ -275,7 +292,7 @@ const _: () = {
     shared_between_threads::<Fork>();
 };
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -16,7 +16,10 @@
 //! Which thread runs which piece never shows in results: a piece writes what no other piece reads or writes.
 
 mod fork;
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod model;
+mod sync;
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 use crate::abi::{Env, ParallelBody};
@@ -227,13 +230,8 @@ impl Shared {
                 let Some(generation) = fork.open_generation(thread, looks.is_multiple_of(ALL_LANES)) else {
                     continue;
                 };
-                let mut here = 0;
                 // SAFETY: the word of the caller of `Pool::run`, who waits until what was run here is counted.
-                while unsafe { fork.run_piece(generation, thread) } {
-                    here += 1;
-                }
-                fork.leave(here);
-                ran += here;
+                ran += unsafe { fork.help(generation, thread) };
             }
             if ran > 0 {
                 (idle, looks) = (Instant::now(), 0);
