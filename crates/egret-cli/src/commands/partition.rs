@@ -11,6 +11,7 @@ use egret::stages::simulate::{Load, Machines, predict};
 use egret::stages::{self, PLAN, Plan, Staged};
 use egret::{Denormals, Error, Options, Result};
 use simulated::Simulated;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Ends the help of `egret partition`.
@@ -104,6 +105,13 @@ pub fn run(args: &Args) -> Result<()> {
         (None, None) => Err(Error::user("give --stages or --split")),
     })?;
     whole.iter().for_each(|why| note(format_args!("note: {why}")));
+    let free: BTreeSet<String> = graphs.iter().flat_map(|g| g.free_dims()).collect();
+    if !free.is_empty() {
+        let names = free.into_iter().collect::<Vec<_>>().join(", ");
+        note(format_args!(
+            "note: the stages keep dims free ({names}); `egret run MODEL` compiles for the sizes of its inputs, and may round otherwise: --dim and --shape fix them"
+        ));
+    }
     if !args.copies.is_empty() {
         plan.set_copies(&args.copies).map_err(|e| e.at("--copies"))?;
     }

@@ -23,7 +23,7 @@ pub struct Args {
     /// The .onnx or .egret file, or a test-case folder (its first inputs are given then)
     #[arg(required_unless_present = "plan")]
     pub model: Option<PathBuf>,
-    /// Run the stages of a plan that `egret partition` wrote, in place of a model: results are those of the whole to the bit
+    /// Run the stages of a plan that `egret partition` wrote, in place of a model: results are those of the whole, compiled for the dims that the plan has, to the bit
     #[arg(long, value_name = "PLAN.toml", conflicts_with_all = [
         "model", "shapes", "at_most", "bind", "engine", "max_trips", "profile", "passes", "tier", "budget", "without", "rules",
     ])]
@@ -41,7 +41,13 @@ pub struct Args {
     pub data: Vec<PathBuf>,
     /// With --data: what each stage has for itself: a thread; a process, to which values go through shared memory; or with mpi the processes
     /// that `mpirun -n N egret run ..` starts, on any machines (an egret that is built with `--features mpi`)
-    #[arg(long, value_name = "thread|process|mpi", default_value = "thread", requires = "data")]
+    #[arg(
+        long,
+        value_name = "thread|process|mpi",
+        default_value = "thread",
+        requires = "data",
+        conflicts_with = "random"
+    )]
     pub transport: Transport,
     /// With --transport process or mpi: how many seconds a stage has to compile, and for each sample, before its process counts as lost and the run ends [default: 300]
     #[arg(long, value_name = "SECONDS", value_parser = count, requires = "transport", allow_negative_numbers = true)]
