@@ -11,14 +11,21 @@ use std::ptr;
 
 /// y = x * w (weights) through the arena, in two kernels; the second input is bound to 7.
 fn sample() -> Program {
+    sample_of(1)
+}
+
+/// The same, with kernels that do their work so many times over.
+fn sample_of(rounds: i64) -> Program {
     let mut first = KernelBuilder::new("scale", 4);
     let [x, w] = [16, 16].map(|n| first.param(Elem::F32, n, Access::Read));
     let t = first.param(Elem::F32, 16, Access::Write);
     let task = first.task();
     let at = first.affine(&[(task, 4)], 0);
-    let (a, b) = (first.load_vector(x, at), first.load_vector(w, at));
-    let y = first.mul(a, b);
-    first.store(t, at, y);
+    first.for_n(rounds, |k, _| {
+        let (a, b) = (k.load_vector(x, at), k.load_vector(w, at));
+        let y = k.mul(a, b);
+        k.store(t, at, y);
+    });
     let mut second = KernelBuilder::new("shift", 16);
     let t = second.param(Elem::F32, 16, Access::Read);
     let n = second.param(Elem::I64, 1, Access::Read);
@@ -26,9 +33,11 @@ fn sample() -> Program {
     let (task, zero) = (second.task(), second.int(0));
     let n = second.load(n, zero);
     let n = second.convert(Elem::F32, n);
-    let v = second.load(t, task);
-    let v = second.add(v, n);
-    second.store(y, task, v);
+    second.for_n(rounds, |k, _| {
+        let v = k.load(t, task);
+        let v = k.add(v, n);
+        k.store(y, task, v);
+    });
     let weights = (0..16).flat_map(|i| (i as f32).to_le_bytes()).collect::<Vec<u8>>().into();
     let buffer = Buffer::new;
     let arg = |b| Arg { buffer: BufferId(b), offset: 0 };
@@ -281,11 +290,21 @@ unsafe extern "C" fn note(ctx: *mut std::ffi::c_void, kernel: u32, phase: u32) {
 
 #[test]
 fn uses_the_environment() {
-    let (program, code) = compiled();
+    // Work that is worth sharing, and work that is not.
+    for (rounds, all) in [(4000, [4 + 16, 0, 4 + 8, 4 + 16]), (1, [0; 4])] {
+        environment(rounds, all);
+    }
+}
+
+/// How many chunks kernels of so many rounds ask 0, 1, 2 and 64 threads for.
+#[track_caller]
+fn environment(rounds: i64, all: [i64; 4]) {
+    let program = sample_of(rounds);
+    let code = jit(&program, &Options::native().unwrap()).unwrap();
     let x: Vec<u8> = (0..16).flat_map(|i| (i as f32).to_le_bytes()).collect();
     let n = 7i64.to_le_bytes();
     let want = interp::run(&program, &[&x, &n]).unwrap();
-    for (threads, chunks) in [(0, 4 + 16), (1, 0), (2, 4 + 8), (64, 4 + 16)] {
+    for (threads, chunks) in [0, 1, 2, 64].into_iter().zip(all) {
         let (mut counted, mut seen) = (0i64, Vec::<(u32, u32)>::new());
         let env = abi::Env {
             ctx: (&raw mut counted).cast(),

@@ -1,9 +1,9 @@
 //! Splits the tensors of an optimised graph over workers: heavy contractions become parts that run at the same time, each with its share of the weights.
 //!
 //! A value is whole, or cut along an axis into parts, one for each worker. What an operation makes of cut operands is what the rules of
-//! `ir-spec/rules/partition` say ([`rows`]): a product by columns of its weights gives parts of the result, one whose rows are cut gives as many products
-//! to add, and what lies between (an activation, attention by heads) goes along. Which operations work on parts is chosen by cost ([`choose`]); the
-//! rules then make the graph ([`apply`]), and each worker's part of what lies between two joins is a stage ([`stages`]).
+//! `ir-spec/rules/partition` say (`rows`): a product by columns of its weights gives parts of the result, one whose rows are cut gives as many products
+//! to add, and what lies between (an activation, attention by heads) goes along. Which operations work on parts is chosen by cost (`choose`); the
+//! rules then make the graph (`apply`), and each worker's part of what lies between two joins is a stage (`stages`).
 //!
 //! A value that is needed whole is joined: its parts are concatenated, or added in their order, by every worker that needs it. What works on whole
 //! values is computed by every such worker too: no value waits for one that could be computed at once.
