@@ -87,6 +87,23 @@ impl<'a> BorrowedEnv<'a> {
         self
     }
 
+    /// Whether it has threads beside the caller's.
+    pub(crate) fn lends_threads(&self) -> bool {
+        self.raw.parallel.is_some() && self.raw.threads > 1
+    }
+
+    /// Whether somebody is told of kernels.
+    pub(crate) fn has_profile(&self) -> bool {
+        self.raw.profile.is_some()
+    }
+
+    /// The same with the caller's thread alone.
+    pub(crate) fn without_threads(mut self) -> BorrowedEnv<'a> {
+        self.raw.parallel = None;
+        self.raw.threads = 1;
+        self
+    }
+
     /// What a model is given.
     pub fn as_raw(&self) -> &Env {
         &self.raw

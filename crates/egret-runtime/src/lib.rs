@@ -32,6 +32,7 @@ pub mod memory;
 mod model;
 mod pad;
 mod pool;
+mod trial;
 
 pub use arena::AlignedBytes;
 pub use env::{BorrowedEnv, Phase};

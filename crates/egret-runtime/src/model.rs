@@ -5,6 +5,7 @@ use crate::arena::AlignedBytes;
 use crate::beyond;
 use crate::env::BorrowedEnv;
 use crate::mapped::WeightsFile;
+use crate::trial::Trial;
 use std::any::Any;
 use std::ffi::{CStr, c_void};
 use std::fmt;
@@ -101,6 +102,8 @@ pub struct Model {
     kernels: Vec<String>,
     /// The ONNX nodes of the kernels that may fail; empty for others.
     nodes: Vec<String>,
+    /// Whether runs are faster with other threads.
+    trial: Trial,
     // What the pointers above point into.
     _file: Option<WeightsFile>,
     _code: Box<dyn Any + Send + Sync>,
@@ -154,6 +157,7 @@ impl Model {
             decided: info.n_lengths > 0,
             kernels: vec![],
             nodes: vec![],
+            trial: Trial::default(),
             _file: weights,
             _code: code,
         };
@@ -348,12 +352,9 @@ impl Model {
         arena: &mut AlignedBytes,
         env: BorrowedEnv<'_>,
     ) -> Result<Vec<Vec<i64>>, CallError> {
-        let count = |what: &str, have: usize, need: usize| {
-            if have == need {
-                Ok(())
-            } else {
-                Err(CallError::Load(format!("{have} {what} given, the model has {need}")))
-            }
+        let count = |what: &str, have: usize, need: usize| match have == need {
+            true => Ok(()),
+            false => Err(CallError::Load(format!("{have} {what} given, the model has {need}"))),
         };
         count("inputs", inputs.len(), self.inputs.len())?;
         count("outputs", outputs.len(), self.outputs.len())?;
@@ -370,15 +371,13 @@ impl Model {
                 )));
             }
         }
-        let ins: Vec<abi::Tensor> = inputs
-            .iter()
-            .map(|t| abi::Tensor {
-                data: t.bytes.as_ptr().cast_mut().cast(),
-                dims: t.dims.as_ptr(),
-                rank: t.dims.len() as u32,
-                dtype: t.dtype,
-            })
-            .collect();
+        let raw = |t: &Input<'_>| abi::Tensor {
+            data: t.bytes.as_ptr().cast_mut().cast(),
+            dims: t.dims.as_ptr(),
+            rank: t.dims.len() as u32,
+            dtype: t.dtype,
+        };
+        let ins: Vec<abi::Tensor> = inputs.iter().map(raw).collect();
         let mut needs = None;
         if !self.is_fixed() {
             let dims: Vec<&[i64]> = inputs.iter().map(|i| i.dims).collect();
@@ -406,6 +405,8 @@ impl Model {
                 dtype: port.dtype,
             });
         }
+        // Runs of other sizes say nothing of this one.
+        let (env, turn) = self.trial.turn(env, self.is_fixed());
         // SAFETY: sizes were checked above; the model checks dtypes, ranks, dims and the arena's size itself.
         let value = unsafe {
             (self.symbols.run)(
@@ -417,6 +418,7 @@ impl Model {
                 env.as_raw(),
             )
         };
+        turn.end();
         if value != 0 && !self.is_fixed() {
             let dims: Vec<&[i64]> = inputs.iter().map(|i| i.dims).collect();
             self.check_sizes(value, &self.values(&dims)?)?;
