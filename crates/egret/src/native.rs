@@ -9,7 +9,7 @@ use crate::{found, limits, link, pipeline};
 use egret_ir::{DType, Graph, Tensor, Value};
 use egret_loop::{Program, Weights};
 use egret_runtime::abi::Code;
-use egret_runtime::{AlignedBytes, BorrowedEnv, CallError, Input, Model, Needs, Phase, Pool};
+use egret_runtime::{AlignedBytes, BorrowedEnv, CallError, Input, Model, Needs, Phase, Pool, WeightsFile};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -175,9 +175,19 @@ impl Native {
 
     /// As [`Native::of_lowered`], to run on the threads of a pool that others run on too.
     pub(crate) fn of_lowered_on(lowered: &Lowered, options: &Options, pool: Arc<Pool>) -> Result<Native> {
+        Native::of_lowered_with(lowered, options, pool, None)
+    }
+
+    /// As [`Native::of_lowered_on`], with weights that are packed already, if there are some.
+    pub(crate) fn of_lowered_with(
+        lowered: &Lowered,
+        options: &Options,
+        pool: Arc<Pool>,
+        packed: Option<WeightsFile>,
+    ) -> Result<Native> {
         let limits = limits::said(&lowered.graph);
         limits::fit(&lowered.program, &limits)?;
-        let native = Native::new(pipeline::jit(&lowered.program, options)?, pool, None)?;
+        let native = Native::new(pipeline::jit_with(&lowered.program, options, packed)?, pool, None)?;
         Ok(Native { work: work::of(lowered), limits, ..native })
     }
 

@@ -12,7 +12,7 @@ use egret_lower::{Fault, Held, LowerOptions};
 use egret_machine::Machine;
 use egret_opt::CostModel;
 use egret_opt::partition::tensor::{Links, Tensors};
-use egret_runtime::{Model, Symbols};
+use egret_runtime::{Model, Symbols, WeightsFile};
 use egret_trace::Trace;
 use std::collections::BTreeMap;
 
@@ -420,7 +420,14 @@ fn codegen_options(options: &Options, object: &ObjectOptions) -> Result<egret_co
 
 /// Machine code in memory.
 pub fn jit(program: &Program, options: &Options) -> Result<Model> {
-    let code = egret_codegen::jit(program, &codegen_options(options, &ObjectOptions::default())?)?;
+    jit_with(program, options, None)
+}
+
+/// As [`jit`], with weights that are packed already, if there are some: those of the program, as its code reads them.
+pub(crate) fn jit_with(program: &Program, options: &Options, packed: Option<WeightsFile>) -> Result<Model> {
+    let weights = if packed.is_some() { WeightsPlace::External } else { WeightsPlace::Embedded };
+    let object = ObjectOptions { weights, ..ObjectOptions::default() };
+    let code = egret_codegen::jit(program, &codegen_options(options, &object)?)?;
     let symbols = Symbols {
         plan: code.plan(),
         shape: code.shape(),
@@ -429,7 +436,7 @@ pub fn jit(program: &Program, options: &Options) -> Result<Model> {
         info: std::ptr::from_ref(code.info()),
     };
     // SAFETY: the symbols are those of `code`, which moves into the model and outlives them.
-    Ok(unsafe { Model::new(symbols, None, Box::new(code)) }?)
+    Ok(unsafe { Model::new(symbols, packed, Box::new(code)) }?)
 }
 
 /// The object of a program whose weights are in a file of their own, and have this BLAKE3; the program need know their length alone.

@@ -8,6 +8,8 @@ mod awake;
 mod form;
 mod held;
 mod opened;
+#[cfg(unix)]
+mod payload;
 mod plan;
 #[cfg(unix)]
 mod process;

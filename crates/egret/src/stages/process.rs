@@ -11,8 +11,9 @@
 use super::form::Form;
 use super::held::Held;
 use super::opened::{fingerprint, lower, settle, stage_graph};
+use super::payload;
 use super::plan::Plan;
-use super::shared::{Memory, Shared, read, write};
+use super::shared::{Memory, Place, Shared, read, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::native::Native;
 use crate::options::Options;
@@ -34,6 +35,10 @@ use std::time::Duration;
 /// To a stage.
 #[derive(Serialize, Deserialize)]
 enum Ask {
+    /// Lay its weights down at this place, for other copies of the stage too.
+    Lay(u64),
+    /// Take its weights from this place, where another copy has laid them.
+    Take(u64),
     /// Run on these values, which begin at these places.
     Run(Vec<(Form, u64)>),
     /// Lay down what was made, at these places.
@@ -43,6 +48,10 @@ enum Ask {
 /// From a stage.
 #[derive(Serialize, Deserialize)]
 enum Answer {
+    /// It has this many bytes of weights. Stages with copies say so.
+    Lowered(u64),
+    /// Its weights are laid down.
+    Laid,
     /// It is compiled; what it was compiled from, as [`fingerprint`] says.
     Ready(String),
     /// It has run, and made these.
@@ -58,6 +67,8 @@ pub(super) struct Process {
     memory: Arc<Memory>,
     limit: Duration,
     link: Mutex<Link>,
+    /// Where its weights are, if other copies of the stage have them too.
+    weights: Option<Arc<Place>>,
 }
 
 struct Link {
@@ -77,7 +88,47 @@ impl Process {
         command.stdin(Stdio::from(OwnedFd::from(there)));
         command.stdout(Stdio::from(memory.file().map_err(starts)?));
         let child = command.spawn().map_err(starts)?;
-        Ok(Process { memory: memory.clone(), limit, link: Mutex::new(Link { child, to: here, from }) })
+        Ok(Process {
+            memory: memory.clone(),
+            limit,
+            link: Mutex::new(Link { child, to: here, from }),
+            weights: None,
+        })
+    }
+
+    /// Have the first of a stage's copies lay its weights down, for all of them.
+    pub(super) fn lay(copies: &mut [Process]) -> Result<()> {
+        let mut place = None;
+        for process in copies {
+            let mut link = process.link.lock().unwrap_or_else(PoisonError::into_inner);
+            let Answer::Lowered(bytes) = process.hear(&mut link, "to compile")? else {
+                return Err(out_of_turn());
+            };
+            let first = place.is_none();
+            let place = place.get_or_insert_with(|| process.memory.room(bytes));
+            if first {
+                process.tell(&mut link, &Ask::Lay(place.at()))?;
+            }
+            drop(link);
+            process.weights = Some(place.clone());
+        }
+        Ok(())
+    }
+
+    /// Have the others take what the first has laid down.
+    pub(super) fn take(copies: &[Process]) -> Result<()> {
+        for (i, process) in copies.iter().enumerate() {
+            let mut link = process.link.lock().unwrap_or_else(PoisonError::into_inner);
+            match (i, &process.weights) {
+                (0, _) => match process.hear(&mut link, "to compile")? {
+                    Answer::Laid => {}
+                    _ => return Err(out_of_turn()),
+                },
+                (_, Some(place)) => process.tell(&mut link, &Ask::Take(place.at()))?,
+                (_, None) => return Err(out_of_turn()),
+            }
+        }
+        Ok(())
     }
 
     /// Wait until it is compiled, from what has this fingerprint.
@@ -200,7 +251,7 @@ pub fn serve(plan: &Path, k: usize, options: &Options) -> Result<()> {
     let mut from = BufReader::new(to.try_clone().map_err(odd)?);
     let memory = File::from(std::io::stdout().as_fd().try_clone_to_owned().map_err(odd)?);
     let failed = |e: Error| Answer::Failed(e.kind, e.message);
-    let native = match guarded(|| compile(plan, k, options)) {
+    let native = match guarded(|| compile(plan, k, options, (&mut to, &mut from), &memory)) {
         Ok((native, fingerprint)) => {
             send(&mut to, &Answer::Ready(fingerprint)).map_err(odd)?;
             native
@@ -215,6 +266,7 @@ pub fn serve(plan: &Path, k: usize, options: &Options) -> Result<()> {
                 Answer::Made(made.iter().filter_map(Value::as_tensor).map(Form::of).collect())
             }),
             Ask::Put(places) => put(&memory, &std::mem::take(&mut made), &places).map(|()| Answer::Put),
+            Ask::Lay(_) | Ask::Take(_) => Err(out_of_turn()),
         };
         if send(&mut to, &answer.unwrap_or_else(failed)).is_err() {
             break;
@@ -223,14 +275,39 @@ pub fn serve(plan: &Path, k: usize, options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn compile(path: &Path, k: usize, options: &Options) -> Result<(Native, String)> {
+fn compile(
+    path: &Path,
+    k: usize,
+    options: &Options,
+    (to, from): (&mut UnixStream, &mut BufReader<UnixStream>),
+    memory: &File,
+) -> Result<(Native, String)> {
     let plan = Plan::read(path)?;
     let graph = stage_graph(path, &plan, k)?;
     let fingerprint = fingerprint(&plan, [&graph])?;
     let threads = plan.share(options.threads);
     let options = settle(path, &plan, options, threads)?;
     let pool = Arc::new(Pool::new(threads));
-    Ok((Native::of_lowered_on(&lower(graph, &options)?, &options, pool)?, fingerprint))
+    let lowered = lower(graph, &options)?;
+    let weights = &lowered.program.weights;
+    let mut shared = None;
+    if plan.stages[k].copies > 1 {
+        let gone = |e: std::io::Error| {
+            Error::user(format!("the process that started it cannot be talked to: {e}"))
+        };
+        send(to, &Answer::Lowered(payload::size(weights) as u64)).map_err(gone)?;
+        let at = match receive(from).map_err(gone)? {
+            Some(Ask::Lay(at)) => {
+                payload::lay(weights, memory, at)?;
+                send(to, &Answer::Laid).map_err(gone)?;
+                at
+            }
+            Some(Ask::Take(at)) => at,
+            _ => return Err(out_of_turn()),
+        };
+        shared = Some(payload::take(weights, memory, at)?);
+    }
+    Ok((Native::of_lowered_with(&lowered, &options, pool, shared)?, fingerprint))
 }
 
 fn step(native: &Native, memory: &File, inputs: &[(Form, u64)]) -> Result<Vec<Value>> {

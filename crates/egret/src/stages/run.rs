@@ -113,7 +113,11 @@ impl Staged {
         // They compile at the same time.
         let start = |k| Process::start(command(k), &memory, limit).map_err(|e| at(k, e));
         let copies = |k: usize| (0..plan.stages[k].copies).map(|_| start(k)).collect::<Result<Vec<_>>>();
-        let processes = (0..graphs.len()).map(copies).collect::<Result<Vec<_>>>()?;
+        let mut processes = (0..graphs.len()).map(copies).collect::<Result<Vec<_>>>()?;
+        let mut several: Vec<_> =
+            processes.iter_mut().enumerate().filter(|(_, copies)| copies.len() > 1).collect();
+        several.iter_mut().try_for_each(|(k, copies)| Process::lay(copies).map_err(|e| at(*k, e)))?;
+        several.iter().try_for_each(|(k, copies)| Process::take(copies).map_err(|e| at(*k, e)))?;
         for (k, (copies, graph)) in processes.iter().zip(&graphs).enumerate() {
             let fingerprint = fingerprint(&plan, [graph])?;
             copies.iter().try_for_each(|process| process.ready(&fingerprint)).map_err(|e| at(k, e))?;

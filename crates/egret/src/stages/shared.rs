@@ -1,7 +1,8 @@
 //! Memory that processes share: a file without a name, which the system keeps in memory where it has a folder for that. Nothing of it is left when
 //! the processes have ended, however they end.
 //!
-//! It is read and written at places, not mapped: where there is no room, a write is an error, and touching a mapping would end the process.
+//! It is read and written at places: where there is no room, a write is an error, and touching a mapping would end the process. Mapped are [weights](super::payload)
+//! alone, once they are written.
 
 use super::form::Form;
 use crate::error::{Error, Result};
@@ -54,9 +55,15 @@ impl Memory {
         self.file.try_clone()
     }
 
-    /// The first place that is free and large enough.
+    /// The first place for a tensor of this form that is free and large enough.
     pub(super) fn take(self: &Arc<Memory>, form: Form) -> Result<Shared> {
-        let bytes = form.size()?.1.max(1) as u64;
+        let bytes = form.size()?.1 as u64;
+        Ok(Shared { form, place: self.room(bytes) })
+    }
+
+    /// The first place of so many bytes that is free.
+    pub(super) fn room(self: &Arc<Memory>, bytes: u64) -> Arc<Place> {
+        let bytes = bytes.max(1);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let mut at = 0;
         for (&begin, &end) in taken.iter() {
@@ -66,7 +73,7 @@ impl Memory {
             at = end;
         }
         taken.insert(at, (at + bytes).next_multiple_of(ALIGNED));
-        Ok(Shared { form, place: Arc::new(Place { memory: self.clone(), at }) })
+        Arc::new(Place { memory: self.clone(), at })
     }
 
     /// Lay a tensor into the memory.
@@ -80,6 +87,13 @@ impl Memory {
 impl Drop for Place {
     fn drop(&mut self) {
         self.memory.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.at);
+    }
+}
+
+impl Place {
+    /// Where it begins.
+    pub(super) fn at(&self) -> u64 {
+        self.at
     }
 }
 
@@ -106,10 +120,15 @@ pub(super) fn read(file: &File, at: u64, form: &Form) -> Result<Value> {
 
 /// Write a tensor to a place.
 pub(super) fn write(file: &File, at: u64, tensor: &Tensor) -> Result<()> {
-    file.write_all_at(tensor.bytes(), at).map_err(|e| {
-        let (bytes, ty) = (tensor.bytes().len(), tensor.ty());
-        Error::memory(format!("{bytes} bytes for {ty} in the memory that stages share ({IN_MEMORY}, or TMPDIR where there is none): {e}"))
-    })
+    let written = file.write_all_at(tensor.bytes(), at);
+    written.map_err(|e| no_room(&e, tensor.bytes().len(), &tensor.ty().to_string()))
+}
+
+/// That a file for shared memory does not take so many bytes for something.
+pub(super) fn no_room(e: &std::io::Error, bytes: usize, what: &str) -> Error {
+    Error::memory(format!(
+        "{bytes} bytes for {what} in the memory that stages share ({IN_MEMORY}, or TMPDIR where there is none): {e}"
+    ))
 }
 
 #[cfg(test)]
