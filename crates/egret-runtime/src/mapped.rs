@@ -13,7 +13,7 @@ impl Mapped {
     /// `len` bytes from `offset` on.
     ///
     /// # Safety
-    /// Nobody may write to the file or shorten it while this lives: what is gone ends the process when it is read. To replace the file by another of
+    /// Nobody may write to these bytes of the file or shorten it while this lives: what is gone ends the process when it is read. To replace the file by another of
     /// its name is no harm.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// To a stage.
@@ -100,7 +100,7 @@ impl Process {
     pub(super) fn lay(copies: &mut [Process]) -> Result<()> {
         let mut place = None;
         for process in copies {
-            let mut link = process.link.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut link = process.lock();
             let Answer::Lowered(bytes) = process.hear(&mut link, "to compile")? else {
                 return Err(out_of_turn());
             };
@@ -117,23 +117,19 @@ impl Process {
 
     /// Have the others take what the first has laid down.
     pub(super) fn take(copies: &[Process]) -> Result<()> {
-        for (i, process) in copies.iter().enumerate() {
-            let mut link = process.link.lock().unwrap_or_else(PoisonError::into_inner);
-            match (i, &process.weights) {
-                (0, _) => match process.hear(&mut link, "to compile")? {
-                    Answer::Laid => {}
-                    _ => return Err(out_of_turn()),
-                },
-                (_, Some(place)) => process.tell(&mut link, &Ask::Take(place.at()))?,
-                (_, None) => return Err(out_of_turn()),
-            }
-        }
-        Ok(())
+        let Some((first, others)) = copies.split_first() else { return Ok(()) };
+        let Answer::Laid = first.hear(&mut first.lock(), "to compile")? else { return Err(out_of_turn()) };
+        let place = first.weights.as_ref().ok_or_else(out_of_turn)?;
+        others.iter().try_for_each(|process| process.tell(&mut process.lock(), &Ask::Take(place.at())))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wait until it is compiled, from what has this fingerprint.
     pub(super) fn ready(&self, fingerprint: &str) -> Result<()> {
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut link = self.lock();
         match self.hear(&mut link, "to compile")? {
             Answer::Ready(is) if is == fingerprint => Ok(()),
             Answer::Ready(_) => Err(Error::user(
@@ -147,7 +143,7 @@ impl Process {
     /// Run it on values, which are laid into the memory unless they are there.
     pub(super) fn run(&self, inputs: Vec<Held>) -> Result<Vec<Held>> {
         let inputs = inputs.into_iter().map(|held| self.share(held)).collect::<Result<Vec<_>>>()?;
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut link = self.lock();
         let asked = inputs.iter().map(|s| (s.form.clone(), s.at())).collect();
         self.tell(&mut link, &Ask::Run(asked))?;
         let Answer::Made(forms) = self.hear(&mut link, "for a sample")? else { return Err(out_of_turn()) };

@@ -100,7 +100,7 @@ impl Place {
 impl Shared {
     /// Where it begins.
     pub(super) fn at(&self) -> u64 {
-        self.place.at
+        self.place.at()
     }
 
     /// A copy in the memory of this process.
