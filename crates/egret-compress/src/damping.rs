@@ -3,9 +3,9 @@
 
 use crate::data::original::Seen;
 use crate::data::restore::{Tally, restore};
-use crate::linalg::{dot, times};
 use crate::methods::DAMPING;
 use crate::moments::Moments;
+use egret::linalg::{dot, times};
 
 /// What may be chosen, softest first.
 const DAMPINGS: [f64; 4] = [DAMPING, 0.3, 1.0, 3.0];

@@ -20,7 +20,7 @@
 //! | `integers` | integers of a weight, their scales, and the grids that they stand for |
 //! | `movers` | operators that move numbers and make none |
 //! | `quantize` | which numbers become integers, of which scales, and the nodes around them |
-//! | `moments`, `linalg` | means and covariances of a layer's inputs and outputs, and least squares with them |
+//! | `moments` | means and covariances of a layer's inputs and outputs; least squares with them is `egret::linalg` |
 //! | `stats`, `learn` | what samples told of the values inside a model, in a file, and how it is made |
 //! | `state` | what a long run has found so far, in a file, so that it can be begun again |
 //! | `page` | the report as one HTML page |
@@ -52,7 +52,6 @@ mod joint;
 mod layers;
 mod layout;
 mod learn;
-mod linalg;
 mod mask;
 mod methods;
 mod moments;

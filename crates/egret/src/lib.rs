@@ -3,7 +3,7 @@
 //! [`source::graph`] reads a model, [`Executable`] runs it on an [`Engine`] (the interpreter, code in memory, a library on disk), and
 //! [`artifact::compile`] writes what a program links. [`Options`] says how it is compiled. Between them, [`pipeline`] calls the crates
 //! in turn: importer, passes, lowering, code generation. The other modules are what the `egret` command does: [`source`] and [`inputs`]
-//! (a model, and what is given for it), [`samples`] (data, one sample at a time), [`mod@bench`], [`bisect`], [`diff`], [`grad`], [`report`] and [`story`] (`explain`), [`snapshot`]
+//! (a model, and what is given for it), [`samples`] (data, one sample at a time), [`linalg`] (least squares), [`mod@bench`], [`bisect`], [`diff`], [`grad`], [`report`] and [`story`] (`explain`), [`snapshot`]
 //! (tests of passes on one's own models).
 //!
 //! # Example
@@ -46,6 +46,7 @@ mod host_values;
 pub mod inputs;
 mod kernels;
 pub mod limits;
+pub mod linalg;
 pub mod link;
 pub mod literal;
 pub mod machine;

@@ -1,9 +1,9 @@
 //! Layers that read channels: what the removal of a channel costs them when the others make up for it.
 
 use crate::channels::score::Scores;
-use crate::linalg::{axpy, dot, inverse_factor, solve_rows};
 use crate::methods::{Method, Normal, least};
 use crate::moments::Moments;
+use egret::linalg::{axpy, dot, inverse_factor, solve_rows};
 
 /// What is left of a row is scaled by no more than this, nor by less than one over it.
 pub const MOST: f64 = 2.0;
@@ -152,9 +152,9 @@ pub fn solve<'a>(
 mod tests {
     use super::*;
     use crate::damping::tests::{N, moments};
-    use crate::linalg::times;
     use crate::methods::DAMPING;
     use egret::ir::rng::Rng;
+    use egret::linalg::times;
 
     #[test]
     fn a_channel_of_several_columns_costs_what_the_loss_rises_by() {

@@ -1,8 +1,8 @@
 //! Means and variances of a compressed layer's outputs are those of the original again.
 
-use crate::linalg::{dot, times};
 use crate::moments::Moments;
 use crate::report::Quality;
+use egret::linalg::{dot, times};
 
 /// Sums over rows, of which a [`Quality`] is made.
 #[derive(Default)]

@@ -2,12 +2,12 @@
 //! SparseGPT (arXiv 2301.00774), towards the outputs of the original model from the inputs of the pruned one. Then the weights that stay
 //! are fitted once more, all together.
 
-use crate::linalg::{axpy, dot, inverse_diagonal, inverse_factor, solve_rows, times};
 use crate::mask::{self, Scored};
 use crate::methods::Problem;
 use crate::moments::Moments;
 use crate::pattern::Pattern;
 use crate::scope::Scope;
+use egret::linalg::{axpy, dot, inverse_diagonal, inverse_factor, solve_rows, times};
 
 /// How hard weights are pulled to what they were where no samples tell; relative to the mean variance of the inputs.
 pub const DAMPING: f64 = 0.1;

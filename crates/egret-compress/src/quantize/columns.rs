@@ -4,10 +4,10 @@
 use crate::integers::grid::fit;
 use crate::integers::{Form, Integers};
 use crate::layout::Layout;
-use crate::linalg::{axpy, dot, solve_rows, times};
 use crate::methods::Normal;
 use crate::moments::Moments;
 use crate::numbers;
+use egret::linalg::{axpy, dot, solve_rows, times};
 use onnx_protobuf::TensorProto;
 
 /// Columns whose errors reach the columns behind them at once.

@@ -93,7 +93,7 @@ pub fn times(row: &[f64], h: &[f64], out: &mut [f64]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use egret::ir::rng::Rng;
+    use crate::ir::rng::Rng;
 
     #[test]
     fn the_factor_is_that_of_the_inverse() {
