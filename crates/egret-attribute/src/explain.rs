@@ -8,7 +8,7 @@ use crate::numbers::spelt;
 use crate::program::Model;
 use crate::request::Request;
 use crate::target::{Wanted, wanted};
-use crate::{gradcam, gradients, occlusion, trees};
+use crate::{gradcam, gradients, occlusion, rise, surrogate, trees};
 use egret::compare::unravel;
 use egret::ir::Op;
 use egret::{Error, Result, source};
@@ -39,8 +39,20 @@ pub fn explain(source: &source::Request, request: &Request) -> Result<Explanatio
         Method::Occlusion { window, stride } => {
             occlusion::attribute(&model, &target, &features, window.as_deref(), stride.as_deref())?
         }
-        Method::GradCam { layer } => gradcam::attribute(&model, &target, &features, layer.as_deref())
-            .map_err(|e| with_trees(&model, &target, e))?,
+        Method::Rise { window, samples, seed } => {
+            rise::attribute(&model, &target, &features, window.as_deref(), *samples, *seed)?
+        }
+        Method::GradCam { layer } => {
+            gradcam::attribute(&model, &target, &features, layer.as_deref(), false)
+                .map_err(|e| with_trees(&model, &target, e))?
+        }
+        Method::GradCamPlus { layer } => {
+            gradcam::attribute(&model, &target, &features, layer.as_deref(), true)
+                .map_err(|e| with_trees(&model, &target, e))?
+        }
+        Method::KernelShap { .. } | Method::Lime { .. } => {
+            surrogate::attribute(&model, &target, &features)?
+        }
         Method::TreeShap => trees::attribute(&model, &target, &features, &request.baseline)?,
         _ => {
             gradients::attribute(&model, &target, &features).map_err(|e| with_trees(&model, &target, e))?

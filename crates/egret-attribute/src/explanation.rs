@@ -1,6 +1,6 @@
 //! The answer: maps of attributions, and how far they add up.
 
-use crate::map::Map;
+use crate::map::{Map, Top, top};
 use crate::target::Target;
 
 /// How far attributions that should add up to a difference of scores do.
@@ -28,8 +28,24 @@ pub struct Explanation {
     pub target: Target,
     /// A map for each input.
     pub maps: Vec<Map>,
+    /// Where elements share an attribution (KernelSHAP, LIME): whose it is, the largest first.
+    pub parts: Vec<Top>,
     /// For integrated gradients and SHAP values.
     pub completeness: Option<Completeness>,
     /// What the method did, a line each.
     pub notes: Vec<String>,
+}
+
+impl Explanation {
+    pub(crate) fn new(target: Target, maps: Vec<Map>) -> Explanation {
+        Explanation { target, maps, parts: vec![], completeness: None, notes: vec![] }
+    }
+
+    /// The `count` segments, or features where there are none, of the largest attributions of either sign, the largest first.
+    pub fn top(&self, count: usize) -> Vec<Top> {
+        if self.parts.is_empty() {
+            return top(&self.maps, count);
+        }
+        self.parts.iter().take(count).cloned().collect()
+    }
 }

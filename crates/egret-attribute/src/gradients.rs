@@ -52,7 +52,7 @@ pub(crate) fn attribute(model: &Model, wanted: &Wanted, features: &[Feature]) ->
         }
     };
     let maps = features.iter().zip(values).map(|(f, v)| f.map(v)).collect();
-    Ok(Explanation { target: elements.target, maps, completeness, notes: vec![] })
+    Ok(Explanation { completeness, ..Explanation::new(elements.target, maps) })
 }
 
 fn zeros(features: &[Feature]) -> Vec<Vec<f64>> {

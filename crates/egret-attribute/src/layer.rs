@@ -1,5 +1,6 @@
 //! Ways through a graph: what a value depends on, and the layer that Grad-CAM looks at.
 
+use crate::numbers::to_f64;
 use crate::target::real;
 use egret::ir::{Graph, Node, Op, Type, ValueId};
 use egret::{Error, Result, grad};
@@ -43,11 +44,17 @@ pub(crate) struct Layer {
     pub name: String,
 }
 
-/// The layer of a name, or the last convolution between `on` and `of` with its bias.
-pub(crate) fn layer(graph: &Graph, of: ValueId, on: &[ValueId], name: Option<&str>) -> Result<Layer> {
+/// The layer of a name, or the last convolution between `on` and `of` with its bias and, if `rectified`, a ReLU behind it.
+pub(crate) fn layer(
+    graph: &Graph,
+    of: ValueId,
+    on: &[ValueId],
+    name: Option<&str>,
+    rectified: bool,
+) -> Result<Layer> {
     let layer = match name {
         Some(name) => Layer { value: by_name(graph, name)?, name: name.to_owned() },
-        None => last_convolution(graph, of, on)?,
+        None => last_convolution(graph, of, on, rectified)?,
     };
     let ty = graph.ty(layer.value);
     match ty {
@@ -84,7 +91,16 @@ fn is_convolution(op: Op) -> bool {
     matches!(op, Op::Conv | Op::ConvTranspose | Op::DeformConv)
 }
 
-fn last_convolution(graph: &Graph, of: ValueId, on: &[ValueId]) -> Result<Layer> {
+/// The larger of a value and the constant 0.
+fn is_relu(graph: &Graph, node: &Node) -> bool {
+    let zero = |v: &ValueId| {
+        let constant = graph.as_const(*v).map(|t| to_f64(&t.clone().into()));
+        constant.is_some_and(|c| c.is_ok_and(|c| c.iter().all(|x| *x == 0.0)))
+    };
+    node.op == Op::Max && node.operands.iter().flatten().any(zero)
+}
+
+fn last_convolution(graph: &Graph, of: ValueId, on: &[ValueId], rectified: bool) -> Result<Layer> {
     let (reaching, reached) = (upstream(graph, of), downstream(graph, on)?);
     let between = |v: ValueId| reaching[v.0 as usize] && reached[v.0 as usize];
     let all = nodes(graph)?;
@@ -100,6 +116,15 @@ fn last_convolution(graph: &Graph, of: ValueId, on: &[ValueId]) -> Result<Layer>
             break;
         }
         value = next.results[0];
+    }
+    let mut node = *node;
+    if let [user] = graph.users(value)[..]
+        && rectified
+        && is_relu(graph, graph.node(user))
+        && between(graph.node(user).results[0])
+    {
+        node = graph.node(user);
+        value = node.results[0];
     }
     let name = match (graph.value(value).name.as_str(), node.sources.first()) {
         ("", Some(source)) => source.clone(),

@@ -10,7 +10,11 @@
 //! | `integrated-gradients` | (x - baseline) times the mean gradient on the straight way from the baseline (Sundararajan 2017) | `steps` gradients |
 //! | `smoothgrad` | the mean gradient of noisy copies (Smilkov 2017) | `samples` gradients |
 //! | `grad-cam` | feature maps of a layer, weighed by their mean gradients, where positive (Selvaraju 2017) | one gradient |
+//! | `grad-cam++` | as Grad-CAM, the channels weighed by their positive gradients, by second and third derivatives (Chattopadhay 2018) | one gradient |
 //! | `occlusion` | what the score loses when a window is set to the baseline, averaged over the windows that cover x (Zeiler 2014) | a run per window |
+//! | `rise` | the mean score of randomly masked inputs that leave x (Petsiuk 2018) | a run per mask |
+//! | `kernel-shap` | the Shapley value of x's segment in the game whose absent segments are as the baseline (Lundberg 2017) | a run per set of segments |
+//! | `lime` | the coefficient of x's segment in a linear model near the inputs (Ribeiro 2016) | a run per sample |
 //! | `tree-shap` | the Shapley value of x in the game whose absent features are those of background rows (Lundberg 2018), exactly | a walk through all nodes per row and background row |
 //!
 //! Gradients are programs of `egret-grad` with a seed: one program gives every element of the output, so that it is compiled once.
@@ -50,7 +54,10 @@ mod feature;
 mod features;
 mod gradcam;
 mod gradients;
+mod kernel_shap;
 mod layer;
+mod least_squares;
+mod lime;
 mod map;
 mod method;
 mod numbers;
@@ -59,14 +66,19 @@ mod picture;
 mod program;
 mod quadrature;
 mod request;
+mod rise;
+mod surrogate;
 mod target;
 mod trees;
+mod variants;
+mod windows;
 
 pub use explain::explain;
 pub use explanation::{Completeness, Explanation};
 pub use feature::Baseline;
 pub use map::{Map, Top, top};
 pub use method::{Choices, Method};
+pub use numbers::short;
 pub use picture::picture;
 pub use request::Request;
 pub use target::Target;

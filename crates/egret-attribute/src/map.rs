@@ -39,6 +39,8 @@ pub struct Top {
     pub attribution: f64,
     /// Its own value, where the map has the input's shape.
     pub value: Option<f64>,
+    /// Its standard error, where chance has a part in it.
+    pub error: Option<f64>,
 }
 
 /// The `count` features of the largest attributions of either sign, the largest first.
@@ -56,6 +58,7 @@ pub fn top(maps: &[Map], count: usize) -> Vec<Top> {
                 feature: spelt(&map.name, &unravel(i, &map.shape)),
                 attribution: map.values[i],
                 value: own.map(|(_, _, values)| values[i]),
+                error: None,
             }
         })
         .collect()

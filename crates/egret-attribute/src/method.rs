@@ -29,12 +29,48 @@ pub enum Method {
         /// A value or an ONNX node; the last convolution if there is none.
         layer: Option<String>,
     },
+    /// Feature maps of a layer weighed by their positive gradients, by second and third derivatives.
+    GradCamPlus {
+        /// As for Grad-CAM.
+        layer: Option<String>,
+    },
+    /// The mean score of randomly masked inputs.
+    Rise {
+        /// The size of a mask's cells, as for occlusion.
+        window: Option<Vec<usize>>,
+        /// Masks.
+        samples: usize,
+        /// Equal seeds give equal masks.
+        seed: u64,
+    },
     /// What the score loses without a window of the input.
     Occlusion {
         /// The window's size over the input's last axes; it covers the others whole.
         window: Option<Vec<usize>>,
         /// How far one window is from the next.
         stride: Option<Vec<usize>>,
+    },
+    /// Shapley values of segments.
+    KernelShap {
+        /// As for occlusion; segments do not overlap.
+        window: Option<Vec<usize>>,
+        /// Sets of segments; 2048 and two for each segment if there is no number.
+        samples: Option<usize>,
+        /// Equal seeds give equal sets.
+        seed: u64,
+    },
+    /// Coefficients of segments in a linear model near the inputs.
+    Lime {
+        /// As for occlusion; segments do not overlap.
+        window: Option<Vec<usize>>,
+        /// Sets of segments.
+        samples: usize,
+        /// The cosine distance within which a set counts.
+        width: f64,
+        /// The penalty on squared coefficients.
+        ridge: f64,
+        /// Equal seeds give equal sets.
+        seed: u64,
     },
     /// Shapley values of decision trees, exactly.
     TreeShap,
@@ -45,19 +81,25 @@ pub enum Method {
 pub struct Choices {
     /// For integrated gradients.
     pub steps: Option<usize>,
-    /// For SmoothGrad.
+    /// For SmoothGrad, RISE, KernelSHAP and LIME.
     pub samples: Option<usize>,
     /// For SmoothGrad.
     pub noise: Option<f64>,
     /// For SmoothGrad.
     pub noise_seed: Option<u64>,
-    /// For Grad-CAM.
+    /// For RISE, KernelSHAP and LIME.
+    pub sample_seed: Option<u64>,
+    /// For LIME.
+    pub kernel_width: Option<f64>,
+    /// For LIME.
+    pub ridge: Option<f64>,
+    /// For Grad-CAM and Grad-CAM++.
     pub layer: Option<String>,
-    /// For occlusion.
+    /// For occlusion, RISE, KernelSHAP and LIME.
     pub window: Option<Vec<usize>>,
     /// For occlusion.
     pub stride: Option<Vec<usize>>,
-    /// Whether a baseline was given: for integrated gradients and occlusion.
+    /// Whether a baseline was given: for integrated gradients, occlusion, RISE, KernelSHAP and LIME.
     pub baseline: bool,
     /// Whether rows of a background were given: for tree-shap.
     pub background: bool,
@@ -71,15 +113,28 @@ const MOST_STEPS: usize = 10_000;
 const SAMPLES: usize = 50;
 /// Noise of SmoothGrad: within the 10 % to 20 % that its authors advise.
 const NOISE: f64 = 0.15;
+/// Masks of RISE unless others are asked for: those of its authors for the smaller of their networks.
+const MASKS: usize = 4000;
+/// Samples of LIME unless others are asked for: those of its authors' package for images.
+const LIME_SAMPLES: usize = 1000;
+/// The kernel's width and the penalty of LIME: those of its authors' package for images.
+const KERNEL_WIDTH: f64 = 0.25;
+const RIDGE: f64 = 1.0;
+/// More sets than this cost memory and gain little.
+const MOST_SETS: usize = 1_000_000;
 
 /// Names, and the settings that each takes.
-const METHODS: [(&str, &[&str]); 7] = [
+const METHODS: [(&str, &[&str]); 11] = [
     ("saliency", &[]),
     ("input-x-gradient", &[]),
     ("integrated-gradients", &["--steps", "--baseline"]),
     ("smoothgrad", &["--samples", "--noise", "--noise-seed"]),
     ("grad-cam", &["--layer"]),
+    ("grad-cam++", &["--layer"]),
     ("occlusion", &["--window", "--stride", "--baseline"]),
+    ("rise", &["--window", "--samples", "--sample-seed", "--baseline"]),
+    ("kernel-shap", &["--window", "--samples", "--sample-seed", "--baseline"]),
+    ("lime", &["--window", "--samples", "--kernel-width", "--ridge", "--sample-seed", "--baseline"]),
     ("tree-shap", &["--background"]),
 ];
 
@@ -99,6 +154,9 @@ impl Method {
             ("--samples", choices.samples.is_some()),
             ("--noise", choices.noise.is_some()),
             ("--noise-seed", choices.noise_seed.is_some()),
+            ("--sample-seed", choices.sample_seed.is_some()),
+            ("--kernel-width", choices.kernel_width.is_some()),
+            ("--ridge", choices.ridge.is_some()),
             ("--layer", choices.layer.is_some()),
             ("--window", choices.window.is_some()),
             ("--stride", choices.stride.is_some()),
@@ -114,6 +172,14 @@ impl Method {
             0 => Err(Error::user(format!("{option} 0: at least 1 is needed"))),
             n => Ok(n),
         };
+        for (option, list) in [("--window", &choices.window), ("--stride", &choices.stride)] {
+            list.iter().flatten().try_for_each(|&n| positive(option, n).map(drop))?;
+        }
+        let sets = |n: usize| match positive("--samples", n)? {
+            n if n > MOST_SETS => Err(Error::user(format!("--samples {n}: at most {MOST_SETS} sets"))),
+            n => Ok(n),
+        };
+        let (window, seed) = (choices.window.clone(), choices.sample_seed.unwrap_or(0));
         Ok(match name {
             "saliency" => Method::Saliency,
             "input-x-gradient" => Method::InputXGradient,
@@ -134,18 +200,31 @@ impl Method {
             }
             "tree-shap" => Method::TreeShap,
             "grad-cam" => Method::GradCam { layer: choices.layer.clone() },
-            _ => {
-                for (option, list) in [("--window", &choices.window), ("--stride", &choices.stride)] {
-                    list.iter().flatten().try_for_each(|&n| positive(option, n).map(drop))?;
-                }
-                Method::Occlusion { window: choices.window.clone(), stride: choices.stride.clone() }
+            "grad-cam++" => Method::GradCamPlus { layer: choices.layer.clone() },
+            "rise" => Method::Rise { window, samples: sets(choices.samples.unwrap_or(MASKS))?, seed },
+            "kernel-shap" => {
+                Method::KernelShap { window, samples: choices.samples.map(sets).transpose()?, seed }
             }
+            "lime" => {
+                let width = choices.kernel_width.unwrap_or(KERNEL_WIDTH);
+                if !(width.is_finite() && width >= 0.01) {
+                    return Err(Error::user(format!("--kernel-width {width}: a distance of 0.01 or more")));
+                }
+                let ridge = choices.ridge.unwrap_or(RIDGE);
+                if !(ridge.is_finite() && ridge >= 0.0) {
+                    return Err(Error::user(format!("--ridge {ridge}: a penalty of 0 or more")));
+                }
+                let samples = sets(choices.samples.unwrap_or(LIME_SAMPLES))?;
+                Method::Lime { window, samples, width, ridge, seed }
+            }
+            _ => Method::Occlusion { window, stride: choices.stride.clone() },
         })
     }
 
     /// Whether it needs derivatives.
     pub(crate) fn has_gradients(&self) -> bool {
-        !matches!(self, Method::Occlusion { .. } | Method::TreeShap)
+        use Method::{KernelShap, Lime, Occlusion, Rise, TreeShap};
+        !matches!(self, Occlusion { .. } | Rise { .. } | KernelShap { .. } | Lime { .. } | TreeShap)
     }
 }
 
@@ -159,7 +238,11 @@ impl fmt::Display for Method {
                 write!(f, "SmoothGrad, {samples} copies with noise of {noise} of the range, seed {seed}")
             }
             Method::GradCam { .. } => f.write_str("Grad-CAM"),
+            Method::GradCamPlus { .. } => f.write_str("Grad-CAM++"),
+            Method::Rise { .. } => f.write_str("RISE"),
             Method::Occlusion { .. } => f.write_str("occlusion"),
+            Method::KernelShap { .. } => f.write_str("KernelSHAP"),
+            Method::Lime { width, ridge, .. } => write!(f, "LIME, kernel width {width}, ridge {ridge}"),
             Method::TreeShap => f.write_str("SHAP values of trees"),
         }
     }

@@ -18,6 +18,18 @@ pub(crate) fn spelt(name: &str, index: &[usize]) -> String {
     format!("{name}[{}]", list.join(","))
 }
 
+/// A number in five digits.
+pub fn short(v: f64) -> String {
+    match v.abs() {
+        0.0 => "0".into(),
+        a if (1e-3..1e5).contains(&a) => {
+            let digits = (4 - a.log10().floor() as i32).clamp(0, 7) as usize;
+            format!("{v:.digits$}")
+        }
+        _ => format!("{v:.4e}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

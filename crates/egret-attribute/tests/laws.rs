@@ -284,3 +284,167 @@ fn integer_inputs_are_occluded_and_have_no_gradients() {
     let e = text(lookup, &["ids=[3,0,1]"], &half).expect_err("no integer");
     assert!(e.message.contains("the baseline 0.5 is no value of the input `ids`"), "{e}");
 }
+
+/// What each segment got, by its name.
+fn parts(found: &Explanation) -> std::collections::BTreeMap<String, f64> {
+    found.parts.iter().map(|t| (t.feature.clone(), t.attribution)).collect()
+}
+
+#[test]
+fn segments_of_a_linear_model_have_its_weights() {
+    // The first output's weights are 1, 0.5, 8; against the baseline 1 the differences are 0, 2, 1.
+    let baseline = || Baseline { all: 1.0, ..Baseline::default() };
+    for engine in [Engine::Interp, Engine::Jit] {
+        let choices = Choices { baseline: true, ..Choices::default() };
+        let request = Request { engine, baseline: baseline(), ..request("kernel-shap", &choices) };
+        let found = text(LINEAR, &["x=[[1,3,2]]"], &request).expect("an explanation");
+        for (got, want) in found.maps[0].values.iter().zip([0.0, 1.0, 8.0]) {
+            assert!((got - want).abs() < 1e-12, "{:?}", found.maps[0].values);
+        }
+        assert_eq!(found.notes[1], "all 8 sets of segments: Shapley values, exactly");
+        let c = found.completeness.expect("completeness");
+        assert!((c.baseline - 9.5).abs() < 1e-12 && c.error() < 1e-12, "{c:?}");
+    }
+    // Two columns as one segment: 1 * 1 + 0.5 * 3, shared out evenly; a window that is larger than what is left ends with the axis.
+    let two = Choices { window: Some(vec![2]), ..Choices::default() };
+    let found = text(LINEAR, &["x=[[1,3,2]]"], &request("kernel-shap", &two)).expect("an explanation");
+    for (got, want) in found.maps[0].values.iter().zip([1.25, 1.25, 16.0]) {
+        assert!((got - want).abs() < 1e-12, "{:?}", found.maps[0].values);
+    }
+    let names: Vec<&str> = found.parts.iter().map(|t| t.feature.as_str()).collect();
+    assert_eq!(names, ["x[0,2]", "x[0,0..2]"]);
+    // LIME without a penalty finds the same weights whatever it draws; the sets are enough to know that nothing is left to chance.
+    let free = Choices { ridge: Some(0.0), sample_seed: Some(3), ..Choices::default() };
+    let found = text(LINEAR, &["x=[[1,3,2]]"], &request("lime", &free)).expect("an explanation");
+    for (got, want) in found.maps[0].values.iter().zip([1.0, 1.5, 16.0]) {
+        assert!((got - want).abs() < 1e-10, "{:?}", found.maps[0].values);
+    }
+    assert!(found.parts.iter().all(|t| t.error.is_some_and(|e| e < 1e-10)), "{:?}", found.parts);
+}
+
+/// y = x0 x1 + x2: a game of two that share what they win, and one alone.
+const PRODUCT: &str = "graph @product(%0 \"x\": f64[3]) -> (%4 \"y\") {
+  %1 = slice(%0) {sizes = [1], starts = [0], steps = [1]}
+  %2 = slice(%0) {sizes = [1], starts = [1], steps = [1]}
+  %3 = slice(%0) {sizes = [1], starts = [2], steps = [1]}
+  %5 = mul(%1, %2)
+  %4 = add(%5, %3)
+}";
+
+#[test]
+fn kernel_shap_shares_out_products() {
+    let found = text(PRODUCT, &["x=[4,5,-3]"], &request("kernel-shap", &Choices::default()));
+    let found = found.expect("an explanation");
+    for (got, want) in found.maps[0].values.iter().zip([10.0, 10.0, -3.0]) {
+        assert!((got - want).abs() < 1e-11, "{:?}", found.maps[0].values);
+    }
+}
+
+#[test]
+fn kernel_shap_and_lime_of_a_digit_are_those_of_their_packages() {
+    let known = npz::read_npz(&fixture("shap/digit_segments.npz")).expect("the fixture");
+    let values = |name: &str| compare::to_f64(&known[name]).expect("numbers");
+    // Nine segments of 10x10: all sets, so that both are the Shapley values.
+    for (model, engine) in [("simple_cnn", Engine::Interp), ("parallel_cnn", Engine::Jit)] {
+        let choices = Choices { window: Some(vec![10, 10]), ..Choices::default() };
+        let request = Request { engine, ..request("kernel-shap", &choices) };
+        let found = explain(&digit(model, 292), &request).expect("an explanation");
+        let got = parts(&found);
+        for (k, want) in values("kernel_shap").iter().enumerate() {
+            let range = |i: usize| format!("{}..{}", 10 * i, (10 * i + 10).min(28));
+            let name = format!("image[0,0,{},{}]", range(k / 3), range(k % 3));
+            let got = got.get(&name).copied().unwrap_or(0.0);
+            assert!((got - want).abs() < 1e-4, "{name}: {got}, not {want}");
+        }
+        // LIME draws other sets than its package did: within four standard errors of each.
+        let choices = Choices { samples: Some(1000), ridge: Some(0.01), ..choices };
+        let request = Request { method: Method::new("lime", &choices).expect("a method"), ..request };
+        let found = explain(&digit(model, 292), &request).expect("an explanation");
+        let got: std::collections::BTreeMap<_, _> =
+            found.parts.iter().map(|t| (t.feature.clone(), t)).collect();
+        for (k, want) in values("lime").iter().enumerate() {
+            let range = |i: usize| format!("{}..{}", 10 * i, (10 * i + 10).min(28));
+            let name = format!("image[0,0,{},{}]", range(k / 3), range(k % 3));
+            let Some(part) = got.get(&name) else { continue };
+            let error = part.error.expect("an error");
+            // Both are off by chance; the largest value is 9.
+            let off = (part.attribution - want).abs();
+            assert!(error < 0.2 && off < 4.0 * 2f64.sqrt() * error, "{name}: {part:?}, not {want}");
+        }
+    }
+}
+
+#[test]
+fn drawn_segments_depend_on_their_seed_alone() {
+    let draw = |method: &str, seed: u64, engine: Engine| {
+        let choices = Choices { samples: Some(300), sample_seed: Some(seed), ..Choices::default() };
+        let request = Request { engine, ..request(method, &choices) };
+        explain(&digit("parallel_cnn", 3), &request).expect("an explanation")
+    };
+    for method in ["kernel-shap", "lime"] {
+        let once = draw(method, 1, Engine::Jit);
+        assert_eq!(once, draw(method, 1, Engine::Jit));
+        assert_ne!(once.maps, draw(method, 2, Engine::Jit).maps);
+        assert_eq!(once.notes[0], "49 segments of 4x4 of `image`");
+        assert_eq!(once.notes[2], "run in 2 batches");
+    }
+    let found = draw("kernel-shap", 1, Engine::Jit);
+    assert!(found.completeness.expect("completeness").error() < 1e-9);
+    let few = Choices { samples: Some(97), ..Choices::default() };
+    let e = explain(&digit("simple_cnn", 3), &request("kernel-shap", &few)).expect_err("too few");
+    assert!(e.message.contains("--samples 97: 49 segments need at least 98, two for each"), "{e}");
+    let pixels = Choices { window: Some(vec![1, 1]), samples: Some(600), ..Choices::default() };
+    let few = Choices { ridge: Some(0.0), samples: Some(20), ..Choices::default() };
+    let e = explain(&digit("simple_cnn", 3), &request("lime", &few)).expect_err("too few");
+    assert!(e.message.contains("do not tell the segments apart"), "{e}");
+    let e = explain(&digit("simple_cnn", 3), &request("kernel-shap", &pixels)).expect_err("too few");
+    assert!(e.message.contains("784 segments need at least 1568"), "{e}");
+}
+
+#[test]
+fn rise_of_one_pixel_by_hand() {
+    // y = 4 x1: masks of single elements leave x1 or not, so that the score is 12 while it is there, and 6 while another one is.
+    let model = "graph @one(%0 \"x\": f64[1, 3]) -> (%2 \"y\") {
+      %1 = const f64[3, 1] [0.0, 4.0, 0.0]
+      %2 = matmul(%0, %1) : f64[1, 1]
+    }";
+    let choices = Choices { samples: Some(3000), sample_seed: Some(2), ..Choices::default() };
+    let found = text(model, &["x=[[1,3,2]]"], &request("rise", &choices)).expect("an explanation");
+    // Standard errors: the terms are 0 or 24, of variance 144 (x1) and 108: 0.22 and 0.19.
+    for (got, want) in found.maps[0].values.iter().zip([6.0, 12.0, 6.0]) {
+        assert!((got - want).abs() < 0.9, "{:?}", found.maps[0].values);
+    }
+    assert!(found.notes[2].starts_with("standard errors 0.2"), "{:?}", found.notes);
+    let other = Choices { sample_seed: Some(3), ..choices.clone() };
+    let again = text(model, &["x=[[1,3,2]]"], &request("rise", &choices)).expect("an explanation");
+    assert_eq!(found, again);
+    let other = text(model, &["x=[[1,3,2]]"], &request("rise", &other)).expect("an explanation");
+    assert_ne!(found.maps, other.maps);
+}
+
+#[test]
+fn grad_cam_plus_of_two_channels_by_hand() {
+    // Channel 0 is x + 2 = [2, 3, 1, 5], channel 1 is -x, with gradients 1 and 3: weights 4 / (2 + 11) and 4 * 27 / (18 - 81).
+    let found =
+        text(TWO_CHANNELS, &["image=[[[[0,1],[-1,3]]]]"], &request("grad-cam++", &Choices::default()));
+    let found = found.expect("an explanation");
+    assert_eq!(found.notes[0], "layer `features`, f64[1, 2, 2, 2]");
+    assert!(found.notes[1].starts_with("it has activations below 0"), "{:?}", found.notes);
+    let (a, b) = (4.0 / 13.0, -108.0 / 63.0);
+    for (got, x) in found.maps[0].values.iter().zip([0.0f64, 1.0, -1.0, 3.0]) {
+        let want = (a * (x + 2.0) - b * x).max(0.0);
+        assert!((got - want).abs() < 1e-12, "{got}, not {want}");
+    }
+}
+
+#[test]
+fn grad_cam_plus_looks_behind_the_relu() {
+    let found = explain(&digit("simple_cnn", 292), &request("grad-cam++", &Choices::default()));
+    let found = found.expect("an explanation");
+    assert_eq!(found.notes, ["layer `/Relu_1_output_0`, f32[1, 20, 8, 8]"]);
+    let named = Choices { layer: Some("/Relu_1".into()), ..Choices::default() };
+    let same = explain(&digit("simple_cnn", 292), &request("grad-cam++", &named)).expect("an explanation");
+    assert_eq!(found.maps, same.maps);
+    let before = explain(&digit("simple_cnn", 292), &request("grad-cam", &Choices::default()));
+    assert_eq!(before.expect("an explanation").notes, ["layer `/conv2/Conv_output_0`, f32[1, 20, 8, 8]"]);
+}

@@ -23,15 +23,26 @@ fn on_digit<'a>(model: &'a str, digits: &'a str, args: &[&'a str]) -> Vec<&'a st
 #[test]
 fn every_method_shows_one_screen_and_writes_files() {
     let (model, digits, dir) = (model("simple_cnn"), digits(), temp());
-    for method in
-        ["saliency", "input-x-gradient", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion"]
-    {
+    for method in [
+        "saliency",
+        "input-x-gradient",
+        "integrated-gradients",
+        "smoothgrad",
+        "grad-cam",
+        "grad-cam++",
+        "occlusion",
+        "rise",
+        "kernel-shap",
+        "lime",
+    ] {
         let [npy, png] = ["npy", "png"].map(|e| path(&dir, &format!("{method}.{e}")));
         let said = works(&on_digit(&model, &digits, &["--method", method, "-o", &npy, "--output", &png]));
         assert!(said.starts_with("target        logits[0,4] = 6.2"), "{said}");
         assert!(said.contains("the largest of 10; next logits[0,9]"), "{said}");
         assert!(said.lines().count() <= 24 && said.contains("\nimage[0,0,"), "{said}");
-        assert_eq!(said.contains("completeness  error"), method == "integrated-gradients", "{said}");
+        let complete = ["integrated-gradients", "kernel-shap"].contains(&method);
+        assert_eq!(said.contains("completeness  error"), complete, "{said}");
+        assert_eq!(said.contains("  std error"), ["kernel-shap", "lime"].contains(&method), "{said}");
         let map = npz::read_npy(Path::new(&npy)).expect("the map");
         assert_eq!(map.shape(), [1, 1, 28, 28]);
         assert!(map.data::<f32>().iter().any(|v| *v != 0.0), "{method}");
@@ -130,7 +141,10 @@ fn shap_of_other_models_is_refused() {
     refuse(args(&trees, &["--background", "image=[[1,2]]"]), "--background: `image` is f32[1, 2]");
     refuse(args(&trees, &["--background", "picture=0"]), "--background: the model has no input `picture`");
     refuse(args(&trees, &["--background", "nosuch.npz"]), "nosuch.npz");
-    refuse(args(&trees, &["--window", "2"]), "--window belongs to occlusion, not to tree-shap");
+    refuse(
+        args(&trees, &["--window", "2"]),
+        "--window belongs to occlusion and rise and kernel-shap and lime, not to tree-shap",
+    );
     let other = on_digit(&trees, &digits, &["--method", "occlusion", "--background", &background]);
     refused(&other, 1, &["--background belongs to tree-shap, not to occlusion"]);
     let saliency = on_digit(&trees, &digits, &["--method", "saliency"]);
@@ -170,6 +184,15 @@ fn wrong_requests_have_one_message() {
         ),
         (&["--method", "integrated-gradients", "--baseline", "nan"], "the baseline NaN is no value"),
         (&["--method", "integrated-gradients", "--baseline", "gray"], "--baseline gray: write NAME=VALUE"),
+        (&["--method", "lime", "--kernel-width", "0"], "--kernel-width 0: a distance of 0.01 or more"),
+        (&["--method", "lime", "--ridge", "-1"], "--ridge -1: a penalty of 0 or more"),
+        (&["--method", "lime", "--samples", "2000000"], "--samples 2000000: at most 1000000 sets"),
+        (&["--method", "kernel-shap", "--samples", "97"], "49 segments need at least 98"),
+        (
+            &["--method", "kernel-shap", "--stride", "2"],
+            "--stride belongs to occlusion, not to kernel-shap",
+        ),
+        (&["--method", "kernel-shap", "--ridge", "1"], "--ridge belongs to lime, not to kernel-shap"),
         (&["--method", "smoothgrad", "--noise", "-1"], "--noise -1: 0 or more"),
         (
             &["--method", "saliency", "--steps", "3"],

@@ -64,5 +64,5 @@ pub(crate) fn attribute(
     let score = elements.target.score;
     let completeness =
         Some(Completeness { sum, baseline: found.expected, difference: score - found.expected });
-    Ok(Explanation { target: elements.target, maps, completeness, notes })
+    Ok(Explanation { completeness, notes, ..Explanation::new(elements.target, maps) })
 }

@@ -6,7 +6,7 @@ use crate::{say, say_text};
 use egret::inputs::{Given, Inputs};
 use egret::ir::Type;
 use egret::{Engine, Error, Options, Result, files, frontend::DeclaredInput, npz, source};
-use egret_attribute::{Baseline, Choices, Explanation, Map, Method, Request, Top, explain, picture, top};
+use egret_attribute::{Baseline, Choices, Explanation, Map, Method, Request, Top, explain, picture, short};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ pub struct Args {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// saliency, input-x-gradient, integrated-gradients, smoothgrad, grad-cam, occlusion or tree-shap
+    /// saliency, input-x-gradient, integrated-gradients, smoothgrad, grad-cam, grad-cam++, occlusion, rise, kernel-shap, lime or tree-shap
     #[arg(long)]
     pub method: String,
     /// What is explained: a class of the first float output, an element of a value, or a value's largest element [default: the
@@ -29,7 +29,7 @@ pub struct Args {
     /// Take one sample, counted from 0, of inputs that hold several along their first axis
     #[arg(long, value_name = "K", value_parser = whole, allow_negative_numbers = true)]
     pub sample: Option<usize>,
-    /// What an absent feature is (integrated-gradients, occlusion): a number, or by input as for --input. May be repeated [default: 0]
+    /// What an absent feature is (integrated-gradients, occlusion, rise, kernel-shap, lime): a number, or by input as for --input. May be repeated [default: 0]
     #[arg(long, value_name = "V|NAME=VALUE", allow_hyphen_values = true)]
     pub baseline: Vec<String>,
     /// Rows to compare with (tree-shap): a file as for --inputs, or by input as for --input. May be repeated
@@ -38,7 +38,7 @@ pub struct Args {
     /// Gradients on the way from the baseline (integrated-gradients) [default: 64]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub steps: Option<usize>,
-    /// Noisy copies (smoothgrad) [default: 50]
+    /// Noisy copies (smoothgrad), masks (rise), sets of segments (kernel-shap, lime) [default: 50; 4000; 2048 and two for each segment; 1000]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub samples: Option<usize>,
     /// Standard deviation of the noise, relative to an input's range (smoothgrad) [default: 0.15]
@@ -47,10 +47,19 @@ pub struct Args {
     /// Seed of the noise (smoothgrad) [default: 0]
     #[arg(long, value_name = "SEED", value_parser = seed, allow_negative_numbers = true)]
     pub noise_seed: Option<u64>,
-    /// A value of feature maps, or the ONNX node that makes it (grad-cam) [default: the last convolution]
+    /// Seed of the masks (rise) or sets (kernel-shap, lime) [default: 0]
+    #[arg(long, value_name = "SEED", value_parser = seed, allow_negative_numbers = true)]
+    pub sample_seed: Option<u64>,
+    /// Cosine distance within which a set counts (lime) [default: 0.25]
+    #[arg(long, value_name = "D", allow_hyphen_values = true)]
+    pub kernel_width: Option<f64>,
+    /// Penalty on squared coefficients (lime) [default: 1]
+    #[arg(long, value_name = "P", allow_hyphen_values = true)]
+    pub ridge: Option<f64>,
+    /// A value of feature maps, or the ONNX node that makes it (grad-cam, grad-cam++) [default: the last convolution, for grad-cam++ with its ReLU]
     #[arg(long, value_name = "NAME")]
     pub layer: Option<String>,
-    /// Size of a window over the last axes, e.g. 4x4 (occlusion) [default: an eighth of an image's sides, else 1]
+    /// Size of a window over the last axes, e.g. 4x4 (occlusion), of a segment (kernel-shap, lime) or a cell of a mask (rise) [default: an eighth of an image's sides, else 1]
     #[arg(long, value_name = "AxB")]
     pub window: Option<String>,
     /// From one window to the next (occlusion) [default: 1 for a window that is given, else half of it]
@@ -100,6 +109,9 @@ pub fn run(args: &Args) -> Result<()> {
         samples: args.samples,
         noise: args.noise,
         noise_seed: args.noise_seed,
+        sample_seed: args.sample_seed,
+        kernel_width: args.kernel_width,
+        ridge: args.ridge,
         layer: args.layer.clone(),
         window: sizes("--window", args.window.as_deref())?,
         stride: sizes("--stride", args.stride.as_deref())?,
@@ -238,16 +250,18 @@ fn show(request: &Request, found: &Explanation) -> Result<()> {
         let share = if total > 0.0 { 100.0 * size / total } else { 0.0 };
         say!("input         {} {:?}: sum {}, {share:.1} % of all", map.name, map.shape, short(map.sum()));
     }
-    let list = top(&found.maps, SHOWN);
+    let list = found.top(SHOWN);
     if list.is_empty() {
         say!("no feature has an attribution other than 0");
         return Ok(());
     }
     let width = list.iter().map(|t| t.feature.len()).max().unwrap_or(0).max("feature".len());
-    say!("{:width$}  attribution      value", "feature");
+    let chance = list.iter().any(|t| t.error.is_some());
+    say!("{:width$}  attribution      value{}", "feature", if chance { "  std error" } else { "" });
     for t in &list {
         let value = t.value.map_or_else(|| "-".into(), short);
-        say!("{:width$}  {:>11}  {value:>9}", t.feature, short(t.attribution));
+        let error = t.error.map_or_else(String::new, |e| format!("  {:>9}", short(e)));
+        say!("{:width$}  {:>11}  {value:>9}{error}", t.feature, short(t.attribution));
     }
     Ok(())
 }
@@ -263,28 +277,16 @@ fn json(request: &Request, found: &Explanation) -> Result<()> {
         |c| json!({ "sum": c.sum, "baseline": c.baseline, "difference": c.difference, "error": c.error() }),
     );
     let input = |m: &Map| json!({ "name": m.name, "shape": m.shape, "sum": m.sum() });
-    let feature = |t: &Top| json!({ "name": t.feature, "attribution": t.attribution, "value": t.value });
+    let feature = |t: &Top| json!({ "name": t.feature, "attribution": t.attribution, "value": t.value, "error": t.error });
     let out = json!({
         "target": { "name": target.spelt(), "score": target.score, "largest": next },
         "method": request.method.to_string(),
         "notes": found.notes,
         "completeness": completeness,
         "inputs": found.maps.iter().map(input).collect::<Vec<_>>(),
-        "features": top(&found.maps, usize::MAX).iter().map(feature).collect::<Vec<_>>(),
+        "features": found.top(usize::MAX).iter().map(feature).collect::<Vec<_>>(),
     });
     let text = serde_json::to_string_pretty(&out).map_err(|e| Error::internal(e.to_string()))?;
     say!("{text}");
     Ok(())
-}
-
-/// A number in five digits.
-fn short(v: f64) -> String {
-    match v.abs() {
-        0.0 => "0".into(),
-        a if (1e-3..1e5).contains(&a) => {
-            let digits = (4 - a.log10().floor() as i32).clamp(0, 7) as usize;
-            format!("{v:.digits$}")
-        }
-        _ => format!("{v:.4e}"),
-    }
 }
