@@ -48,6 +48,7 @@ mod blocked_sum;
 mod branches;
 mod broken_rule;
 mod builder;
+pub mod columns;
 pub mod conditions;
 mod elem;
 mod epilogue;

@@ -7,12 +7,12 @@
 mod nonzeros;
 
 use cranelift::prelude::*;
+use egret_loop::columns::{Column, block_shape, columns, pieces};
 use egret_loop::{
     Axis, BASE_VECTOR_BYTES, BlockedSum, Elem, Inst, ParamInfo, Products, Source, Tile, Ty, V,
 };
 use std::collections::BTreeMap;
 
-use crate::clif::blocks::{Column, block_shape, columns, pieces};
 use crate::clif::inst::{Emit, clif_type, lane_order};
 use crate::clif::kernel::data_flags;
 use crate::error::{Result, broken};

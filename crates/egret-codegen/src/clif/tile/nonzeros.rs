@@ -5,10 +5,10 @@ use egret_loop::{Elem, Nonzeros, Products, Ty};
 use std::collections::BTreeMap;
 
 use super::{Addresses, SIZE, TileEmitter};
-use crate::clif::blocks::Column;
 use crate::clif::inst::{clif_type, lane_order};
 use crate::clif::kernel::data_flags;
 use crate::error::Result;
+use egret_loop::columns::Column;
 
 /// Vector registers that hold no sums: of a row, a weight, a mask, and one for what Cranelift copies.
 pub(super) const BESIDE_SUMS: usize = 4;

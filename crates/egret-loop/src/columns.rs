@@ -1,4 +1,4 @@
-//! How a contraction tile is cut for registers of 128 bits.
+//! How a contraction tile is cut for registers of 128 bits, by engines that have no others.
 
 /// One vector (or scalar) of columns.
 #[derive(Copy, Clone, Debug, PartialEq)]
