@@ -151,7 +151,7 @@ fn cpu<M: Module>(out: &mut Output<'_, M>, name: &str, target: &Target) -> Resul
             let code = cpu::check_function(target)?;
             out.function_bytes(&out.symbol(name), signature, &code).map(Some)
         }
-        Arch::Aarch64 => Ok(None),
+        Arch::Aarch64 | Arch::Wasm32 => Ok(None),
     }
 }
 

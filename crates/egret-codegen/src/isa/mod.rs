@@ -2,6 +2,7 @@
 
 mod aarch64;
 mod target;
+mod wasm32;
 mod x86;
 
 use egret_loop::{Denormals, Kernel, ParamInfo, Tile};
@@ -20,6 +21,8 @@ pub enum Arch {
     X86_64,
     /// 64-bit ARM with its base vector instructions.
     Aarch64,
+    /// WebAssembly with 32-bit memories and 128-bit vectors (simd128). Its modules are written by another crate, `egret-wasm`: here it has a name and its numbers.
+    Wasm32,
 }
 
 /// Machine code of a contraction tile: a leaf function `fn(a: *const u8, b: *const u8, out: *mut u8, operands: *const *const
@@ -109,4 +112,5 @@ impl PartialEq for Isa {
 impl Eq for Isa {}
 
 /// Every instruction set; of one architecture, those that ask for more come later.
-pub const ISAS: &[Isa] = &[x86::V2, x86::V3, x86::V4, x86::V4_VNNI, x86::V4_AMX, aarch64::BASE];
+pub const ISAS: &[Isa] =
+    &[x86::V2, x86::V3, x86::V4, x86::V4_VNNI, x86::V4_AMX, aarch64::BASE, wasm32::BASE];

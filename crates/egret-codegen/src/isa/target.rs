@@ -144,17 +144,24 @@ impl Target {
             (Arch::X86_64, Architecture::X86_64) | (Arch::Aarch64, Architecture::Aarch64(_)) => host,
             (Arch::X86_64, _) => linux("x86_64-unknown-linux-gnu"),
             (Arch::Aarch64, _) => linux("aarch64-unknown-linux-gnu"),
+            (Arch::Wasm32, _) => linux("wasm32-unknown-unknown"),
         }
     }
 
     /// Whether this build makes code for it.
     pub fn is_built(&self) -> bool {
-        isa::lookup(self.triple()).is_ok()
+        self.arch() == Arch::Wasm32 || isa::lookup(self.triple()).is_ok()
     }
 
     /// Cranelift's view of the target. `pic`: for objects. `optimize`: or leave instructions in the order in which they are
     /// written.
     pub(crate) fn clif(&self, pic: bool, optimize: bool) -> Result<OwnedTargetIsa> {
+        if self.arch() == Arch::Wasm32 {
+            return Err(CodegenError::Target(
+                "code for wasm32 is a WebAssembly module, and nothing else (egret compile --target wasm32 --emit wasm)"
+                    .into(),
+            ));
+        }
         let failed = |e: &dyn fmt::Display| {
             CodegenError::Target(format!("no code can be generated for {self}: {e}"))
         };
