@@ -12,6 +12,7 @@ use egret_loop::interp::InterpError;
 use egret_workspace::files::graphs_of;
 use egret_workspace::law::{arithmetic, interpreted, isas, same};
 use egret_workspace::special::SPECIAL;
+use egret_workspace::wasm::Wasm;
 use std::collections::BTreeMap;
 
 #[path = "../crates/egret-codegen/tests/common/read_back.rs"]
@@ -146,6 +147,65 @@ fn lowered_files_run_as_loop_ir_says() {
     }
     assert_none(&faults);
     assert!(runs.refused * 5 < runs.run, "{runs:?}");
+}
+
+/// Holds the module of a graph to the law, or gives what breaks it. A graph whose dims a module cannot have is refused.
+fn hold_module(what: &str, graph: &Graph, runs: &mut Runs) -> Result<Held, String> {
+    let options = Options { target: "wasm32".into(), threads: 1, ..Options::default() };
+    let program = match egret::pipeline::lower(graph.clone(), &options, &BTreeMap::new()) {
+        Ok(lowered) => lowered.program,
+        Err(e) if e.kind == ErrorKind::Unsupported => return Ok(Held::Refused),
+        Err(e) => return Err(format!("{what}: {e}")),
+    };
+    let module = match egret::pipeline::wasm_module(&program) {
+        Ok(module) => module,
+        Err(e) if e.message.starts_with("a WebAssembly module has fixed dims, and ") => {
+            return Ok(Held::Refused);
+        }
+        Err(e) => return Err(format!("{what}: {e}")),
+    };
+    let mut instance = Wasm::new(&module, &program.name);
+    for draw in [Draw::Plain, Draw::SpecialFloats, Draw::Special] {
+        let Some(inputs) = inputs(graph, draw) else { continue };
+        let want = interpreted(&program, &inputs, arithmetic(&options.target, options.denormals()));
+        let bytes: Vec<&[u8]> = inputs.iter().map(|v| v.as_tensor().expect("a tensor").bytes()).collect();
+        runs.run += 1;
+        match (want, instance.run(&bytes)) {
+            (Ok(want), Ok(have)) => {
+                assert_eq!(want.len(), have.len(), "{what}");
+                for (i, (want, have)) in want.iter().zip(&have).enumerate() {
+                    let dtype = graph.value(graph.outputs()[i]).ty.as_tensor().expect("a tensor").dtype;
+                    same(dtype, options.denormals(), want, have)
+                        .map_err(|e| format!("{what}, {draw:?}: output {i}: {e}"))?;
+                }
+            }
+            (Err(InterpError::OutOfRange(_, bad)), Err(have)) => {
+                assert_eq!(have, [bad.value, bad.low, bad.high], "{what}");
+                runs.refused += 1;
+            }
+            (Err(want), _) => return Err(format!("{what}, {draw:?}: {want}")),
+            (Ok(_), Err(have)) => return Err(format!("{what}, {draw:?}: the module refuses: {have:?}")),
+        }
+    }
+    Ok(Held::Runs)
+}
+
+/// The graphs of fixed dims as WebAssembly, of f32 and of every other element type that they can have.
+#[test]
+fn modules_of_webassembly_run_as_loop_ir_says() {
+    let (mut runs, mut faults, mut held) = (Runs::default(), vec![], 0);
+    for (name, given) in graphs_of("lower") {
+        let others = DTYPES.iter().filter_map(|(dtype, _)| Some((dtype.name(), of_dtype(&given, *dtype)?)));
+        for (dtype, graph) in [("f32", parse(&given))].into_iter().chain(others) {
+            match hold_module(&format!("{name} of {dtype}:\n{given}"), &graph, &mut runs) {
+                Ok(Held::Runs) => held += 1,
+                Ok(Held::Refused) => {}
+                Err(e) => faults.push(e),
+            }
+        }
+    }
+    assert_none(&faults);
+    assert!(held > 500 && runs.refused * 5 < runs.run, "{held} graphs, {runs:?}");
 }
 
 /// A graph of other elements than f32; nothing where it has no f32, or where an operation does not take such elements.

@@ -1,7 +1,7 @@
 //! Shared helpers of the workspace tests: where fixtures are, the conformance archive unpacked, the graphs of file tests, random
 //! graphs without control flow and with it, special numbers, compiled models run between unmapped pages, those with free dims at many
 //! sizes and those in which data decides dims on many data, the law that
-//! holds compiled code to Loop IR's interpreter, and code for AArch64 run by an emulator.
+//! holds compiled code to Loop IR's interpreter, code for AArch64 run by an emulator, and WebAssembly modules.
 
 pub mod arm;
 #[cfg(unix)]
@@ -17,6 +17,7 @@ pub mod law;
 pub mod lengths;
 pub mod random;
 pub mod special;
+pub mod wasm;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::files;
+use egret_codegen::{Arch, ISAS};
 use egret_ir::{Denormals, Dim};
 use egret_machine::Machine;
 use egret_opt::rules::{Rule, Tier};
@@ -100,12 +101,20 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What becomes of subnormal numbers: as asked for; else they are kept in tier `exact` and flushed in all others.
+    /// What becomes of subnormal numbers: as asked for; else they are kept in tier `exact` and by WebAssembly, which has nothing that flushes, and
+    /// flushed in all others.
     pub fn denormals(&self) -> Denormals {
         self.denormals.unwrap_or(match self.tier {
             Tier::Exact => Denormals::Keep,
+            _ if self.is_wasm() => Denormals::Keep,
             _ => Denormals::Flush,
         })
+    }
+
+    /// Whether code is a WebAssembly module.
+    pub fn is_wasm(&self) -> bool {
+        let named = |name: &str| name == self.target;
+        ISAS.iter().any(|isa| isa.arch == Arch::Wasm32 && (named(isa.name) || named(isa.alias)))
     }
 
     /// Compile for a target or a machine: a name that `egret doctor` lists, or the path of a machine's file, which ends in `.toml`; or for several

@@ -14,6 +14,7 @@ use egret_opt::CostModel;
 use egret_opt::partition::tensor::{Links, Tensors};
 use egret_runtime::{Model, Symbols, WeightsFile};
 use egret_trace::Trace;
+use egret_wasm::WasmError;
 use std::collections::BTreeMap;
 
 pub use crate::targets::{
@@ -458,6 +459,17 @@ pub fn object_into(
     file: &mut dyn std::io::Write,
 ) -> Result<std::io::Result<[u8; 32]>> {
     Ok(egret_codegen::object_into(program, &codegen_options(options, object)?, file)?)
+}
+
+/// A WebAssembly module, weights and all.
+pub fn wasm_module(program: &Program) -> Result<Vec<u8>> {
+    egret_wasm::module(program).map_err(|e| {
+        let kind = match e {
+            WasmError::Unsupported(_) => ErrorKind::Unsupported,
+            WasmError::Internal(_) => ErrorKind::Internal,
+        };
+        Error { kind, message: e.to_string() }
+    })
 }
 
 /// Programs for the levels of an artifact, lowest first, as its parts.

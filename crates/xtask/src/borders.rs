@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// (crate, the crates of ours that it may know). docs/ARCHITECTURE.md has the reasons.
-const KNOWS: [(&str, &[&str]); 26] = [
+const KNOWS: [(&str, &[&str]); 27] = [
     ("egret-float", &[]),
     ("egret-image", &[]),
     ("egret-threads", &[]),
@@ -20,6 +20,7 @@ const KNOWS: [(&str, &[&str]); 26] = [
     ("egret-opt", &["egret-ir", "egret-machine", "egret-threads"]),
     ("egret-lower", &["egret-ir", "egret-loop", "egret-machine", "egret-trace"]),
     ("egret-codegen", &["egret-loop", "egret-machine", "egret-runtime", "egret-threads"]),
+    ("egret-wasm", &["egret-loop"]),
     (
         "egret",
         &[
@@ -33,6 +34,7 @@ const KNOWS: [(&str, &[&str]); 26] = [
             "egret-machine",
             "egret-lower",
             "egret-codegen",
+            "egret-wasm",
             "egret-runtime",
             "egret-threads",
         ],
@@ -62,11 +64,12 @@ const KNOWS: [(&str, &[&str]); 26] = [
 ];
 
 /// (dependency, by the beginning of its name; the only crates that may name it).
-const ONLY_IN: [(&str, &[&str]); 7] = [
+const ONLY_IN: [(&str, &[&str]); 8] = [
     ("petgraph", &["egret-ir"]),
     ("egg", &["egret-opt"]),
     ("cranelift", &["egret-codegen"]),
     ("iced-x86", &["egret-codegen"]),
+    ("wasm-encoder", &["egret-wasm"]),
     ("clap", &["egret-cli"]),
     ("pyo3", &["egret-python"]),
     (

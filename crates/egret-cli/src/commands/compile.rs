@@ -26,7 +26,7 @@ pub struct Args {
     /// Options.
     #[command(flatten)]
     pub options: CompileOptions,
-    /// What to write: lib, header, hpp, rs, obj, so, exe, pc, sbom (M.cdx.json, CycloneDX)
+    /// What to write: lib, header, hpp, rs, obj, so, exe, wasm, pc, sbom (M.cdx.json, CycloneDX)
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "lib,header,hpp,rs")]
     pub emit: Vec<egret::artifact::Emit>,
     /// Where the weights go: embed (into the code) or file (M.weights)

@@ -42,7 +42,7 @@ pub struct Args {
     /// Name in symbols and file names [default: grad_ and that of the model's file]
     #[arg(long, value_name = "M")]
     pub name: Option<String>,
-    /// What to write into the folder: lib, header, hpp, rs, obj, so, exe, pc, sbom
+    /// What to write into the folder: lib, header, hpp, rs, obj, so, exe, wasm, pc, sbom
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "lib,header,hpp,rs")]
     pub emit: Vec<artifact::Emit>,
     /// Where the weights go: embed (into the code) or file (M.weights)

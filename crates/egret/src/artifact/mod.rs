@@ -43,6 +43,8 @@ pub enum Emit {
     So,
     /// `<m>`; needs a C compiler.
     Exe,
+    /// `<m>.wasm`: a WebAssembly module; the only code for the target wasm32.
+    Wasm,
     /// `<m>.pc`: a package for pkg-config.
     Pc,
     /// `<m>.cdx.json`: a bill of materials in CycloneDX.
@@ -60,11 +62,12 @@ impl FromStr for Emit {
             "obj" => Emit::Obj,
             "so" => Emit::So,
             "exe" => Emit::Exe,
+            "wasm" => Emit::Wasm,
             "pc" => Emit::Pc,
             "sbom" => Emit::Sbom,
             _ => {
                 return Err(format!(
-                    "nothing called `{s}` can be written; there are lib, header, hpp, rs, obj, so, exe, pc, sbom"
+                    "nothing called `{s}` can be written; there are lib, header, hpp, rs, obj, so, exe, wasm, pc, sbom"
                 ));
             }
         })

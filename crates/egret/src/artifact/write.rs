@@ -10,7 +10,7 @@ use crate::options::{self, Options};
 use crate::pipeline::{self, Lowered, ObjectOptions};
 use crate::source::Imported;
 use crate::{frontend, link, notes, report, story};
-use egret_ir::Graph;
+use egret_ir::{Denormals, Graph};
 use egret_loop::Program;
 use egret_runtime::abi;
 use egret_trace::Trace;
@@ -178,6 +178,33 @@ pub(super) fn check(request: &Request) -> Result<()> {
             "an executable carries its weights, up to 1 GiB of them: use --weights embed with --emit exe, or --emit lib with --weights file",
         ));
     }
+    check_wasm(request)
+}
+
+/// Refuse modules for what is no WebAssembly, and all else for what is.
+fn check_wasm(request: &Request) -> Result<()> {
+    let emits = request.emit.contains(&Emit::Wasm);
+    if !request.options.is_wasm() {
+        return match emits {
+            true => Err(Error::user(
+                "a WebAssembly module is for the target wasm32: use --target wasm32 with --emit wasm",
+            )),
+            false => Ok(()),
+        };
+    }
+    if !emits || request.emit.iter().any(|e| ![Emit::Wasm, Emit::Sbom].contains(e)) {
+        return Err(Error::user(
+            "code for the target wasm32 is a WebAssembly module, and no object, library or header: use --emit wasm (or wasm,sbom)",
+        ));
+    }
+    if request.weights == WeightsPlace::File {
+        return Err(Error::user("a WebAssembly module carries its weights: use --weights embed"));
+    }
+    if request.options.denormals() == Denormals::Flush {
+        return Err(Error::user(
+            "WebAssembly keeps subnormal numbers, it has nothing that flushes them: use --denormals keep",
+        ));
+    }
     Ok(())
 }
 
@@ -228,7 +255,10 @@ fn files(
     let mut out = Staging::new(&request.out_dir)?;
     // No copy of the weights is made without need, or kept for longer than it is needed.
     let linked = wants(Emit::Lib) || wants(Emit::So) || wants(Emit::Exe);
-    let weights_hash = {
+    let weights_hash = if wants(Emit::Wasm) {
+        out.write(&format!("{m}.wasm"), &pipeline::wasm_module(&program)?)?;
+        *blake3::hash(&program.weights).as_bytes()
+    } else {
         let write = |file: &mut dyn std::io::Write| match &levels[..] {
             [] => pipeline::object_into(&program, &request.options, &options, file),
             _ => pipeline::front_into(&program, &request.options, &options, file),
