@@ -1,4 +1,4 @@
-//! Models in builds of C and C++: the examples and small projects, with every build tool that is there. They build from clean, a
+//! Models in builds of C and C++: the examples (that of a web page too) and small projects, with every tool that is there. They build from clean, a
 //! second time nothing, and after a change of model, external data or option that model and no other; in folders whose names
 //! have spaces and letters beyond ASCII.
 
@@ -147,6 +147,23 @@ fn the_example_of_meson() {
         says(&at, "ninja", &["-C", "build"])
     };
     cycle(&top, build, &at.join("build/digits").display().to_string());
+}
+
+/// Chromium draws digits on the page, which tells what they are.
+#[test]
+fn the_example_of_a_web_page() {
+    if !there(&["python3", "chromium", "chromedriver"]) {
+        return;
+    }
+    let dir = temp();
+    let top = checkout(dir.path(), DOLLAR);
+    let network = top.join("fixtures/models/attention_model.onnx");
+    std::fs::copy(model("attention_model"), network).expect("a copy");
+    let at = top.join("examples/web-page");
+    let said = says(&at, "./test.sh", &["picture.png"]);
+    assert!(said.contains("10 digits are told") && said.contains("a 1 by keys"), "{said}");
+    let picture = std::fs::read(at.join("picture.png")).expect("a picture");
+    assert!(picture.starts_with(b"\x89PNG"), "{} bytes", picture.len());
 }
 
 /// Two models, of which one has its weights in a file of its own, the other comes through a link.
