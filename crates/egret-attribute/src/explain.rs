@@ -8,7 +8,7 @@ use crate::numbers::spelt;
 use crate::program::Model;
 use crate::request::Request;
 use crate::target::{Wanted, wanted};
-use crate::{gradcam, gradients, occlusion, rise, surrogate, trees};
+use crate::{curves, gradcam, gradients, occlusion, rise, surrogate, trees};
 use egret::compare::unravel;
 use egret::ir::Op;
 use egret::{Error, Result, source};
@@ -35,7 +35,12 @@ pub fn explain(source: &source::Request, request: &Request) -> Result<Explanatio
     let model = Model::new(source, request)?;
     let target = wanted(&model.graph, request.target.as_deref())?;
     let features = features(&model, target.value, &request.wrt, &request.method, &request.baseline)?;
-    let out = match &request.method {
+    if request.checks.curves.is_some() && request.method == Method::TreeShap {
+        return Err(Error::user(
+            "--curves set features to a baseline, and tree-shap has rows of background instead; leave it out",
+        ));
+    }
+    let mut out = match &request.method {
         Method::Occlusion { window, stride } => {
             occlusion::attribute(&model, &target, &features, window.as_deref(), stride.as_deref())?
         }
@@ -66,6 +71,10 @@ pub fn explain(source: &source::Request, request: &Request) -> Result<Explanatio
                 map.values[i]
             )));
         }
+    }
+    if let Some(steps) = request.checks.curves {
+        let target = target.pinned(&out.target);
+        out.curves = Some(curves::curves(&model, &target, &features, &out.maps, steps)?);
     }
     Ok(out)
 }

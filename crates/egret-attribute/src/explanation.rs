@@ -21,6 +21,28 @@ impl Completeness {
     }
 }
 
+/// The score while units of the inputs (elements, segments, places) are set to the baseline, or put into it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Curve {
+    /// The fraction of units that are taken, from 0 to 1, and the score there: by the map, the largest attributions first.
+    pub points: Vec<(f64, f64)>,
+    /// The area under the points: the mean score.
+    pub area: f64,
+    /// The areas of random orders.
+    pub random: Vec<f64>,
+}
+
+/// Deletion and insertion curves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Curves {
+    /// From the inputs to the baseline: a good map makes the score fall soon.
+    pub deletion: Curve,
+    /// From the baseline to the inputs: a good map makes the score rise soon.
+    pub insertion: Curve,
+    /// How they were made.
+    pub note: String,
+}
+
 /// Attributions of a score.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
@@ -32,13 +54,15 @@ pub struct Explanation {
     pub parts: Vec<Top>,
     /// For integrated gradients and SHAP values.
     pub completeness: Option<Completeness>,
+    /// If they were asked for.
+    pub curves: Option<Curves>,
     /// What the method did, a line each.
     pub notes: Vec<String>,
 }
 
 impl Explanation {
     pub(crate) fn new(target: Target, maps: Vec<Map>) -> Explanation {
-        Explanation { target, maps, parts: vec![], completeness: None, notes: vec![] }
+        Explanation { target, maps, parts: vec![], completeness: None, curves: None, notes: vec![] }
     }
 
     /// The `count` segments, or features where there are none, of the largest attributions of either sign, the largest first.

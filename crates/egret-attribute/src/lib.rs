@@ -23,7 +23,7 @@
 //!
 //! ```
 //! use egret::{Engine, Options, inputs::{Given, Inputs}, source};
-//! use egret_attribute::{Baseline, Choices, Method, Request, explain, top};
+//! use egret_attribute::{Baseline, Checks, Choices, Method, Request, explain, top};
 //!
 //! let digits = Given::named("image=../../fixtures/digits/images.npy")?;
 //! let model = source::Request {
@@ -36,6 +36,7 @@
 //!     method: Method::new("integrated-gradients", &Choices::default())?,
 //!     wrt: vec![],
 //!     baseline: Baseline::default(),
+//!     checks: Checks::default(),
 //!     engine: Engine::Jit,
 //!     options: Options::default(),
 //! })?;
@@ -48,6 +49,7 @@
 
 pub mod attention;
 mod batch;
+mod curves;
 mod explain;
 mod explanation;
 mod feature;
@@ -74,11 +76,11 @@ mod variants;
 mod windows;
 
 pub use explain::explain;
-pub use explanation::{Completeness, Explanation};
+pub use explanation::{Completeness, Curve, Curves, Explanation};
 pub use feature::Baseline;
 pub use map::{Map, Top, top};
 pub use method::{Choices, Method};
 pub use numbers::short;
 pub use picture::picture;
-pub use request::Request;
+pub use request::{Checks, Request};
 pub use target::Target;

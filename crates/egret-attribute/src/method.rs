@@ -138,6 +138,14 @@ const METHODS: [(&str, &[&str]); 11] = [
     ("tree-shap", &["--background"]),
 ];
 
+/// `a`, `a and b`, `a, b and c`
+fn listed(names: &[&str]) -> String {
+    match names {
+        [first @ .., one, last] => [first, &[&format!("{one} and {last}")]].concat().join(", "),
+        names => names.concat(),
+    }
+}
+
 impl Method {
     /// The method of a name, its settings chosen or usual.
     ///
@@ -166,7 +174,7 @@ impl Method {
         if let Some((option, _)) = given.iter().find(|(option, given)| *given && !takes.contains(option)) {
             let of: Vec<&str> =
                 METHODS.iter().filter(|(_, t)| t.contains(option)).map(|(n, _)| *n).collect();
-            return Err(Error::user(format!("{option} belongs to {}, not to {name}", of.join(" and "))));
+            return Err(Error::user(format!("{option} belongs to {}, not to {name}", listed(&of))));
         }
         let positive = |option: &str, n: usize| match n {
             0 => Err(Error::user(format!("{option} 0: at least 1 is needed"))),

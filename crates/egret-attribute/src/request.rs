@@ -15,8 +15,17 @@ pub struct Request {
     pub wrt: Vec<String>,
     /// What an absent feature is.
     pub baseline: Baseline,
+    /// How far the maps can be believed.
+    pub checks: Checks,
     /// What runs it.
     pub engine: Engine,
     /// How it is compiled.
     pub options: Options,
+}
+
+/// What is asked about the maps themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Checks {
+    /// Deletion and insertion curves of at most so many steps.
+    pub curves: Option<usize>,
 }

@@ -72,6 +72,12 @@ pub(crate) fn real(dtype: DType) -> bool {
 }
 
 impl Wanted {
+    /// The same target as one element that no input changes.
+    pub(crate) fn pinned(&self, target: &Target) -> Wanted {
+        let index = target.index.iter().map(|&i| i as i64).collect();
+        Wanted { value: self.value, name: self.name.clone(), index: Some(index) }
+    }
+
     /// The target in the value that the model computed.
     pub(crate) fn elements(&self, shape: &[usize], data: &[f64]) -> Result<Elements> {
         let name = &self.name;

@@ -3,7 +3,7 @@
 use egret::inputs::{Given, Inputs};
 use egret::ir::{Tensor, Value, interp};
 use egret::{Engine, Error, Options, compare, npz, source};
-use egret_attribute::{Baseline, Choices, Explanation, Method, Request, explain};
+use egret_attribute::{Baseline, Checks, Choices, Explanation, Method, Request, explain};
 use std::path::{Path, PathBuf};
 
 fn fixture(name: &str) -> PathBuf {
@@ -30,6 +30,7 @@ fn request(method: &str, choices: &Choices) -> Request {
         method: Method::new(method, choices).expect("a method"),
         wrt: vec![],
         baseline: Baseline::default(),
+        checks: Checks::default(),
         engine: Engine::Interp,
         options: Options::default(),
     }
@@ -447,4 +448,70 @@ fn grad_cam_plus_looks_behind_the_relu() {
     assert_eq!(found.maps, same.maps);
     let before = explain(&digit("simple_cnn", 292), &request("grad-cam", &Choices::default()));
     assert_eq!(before.expect("an explanation").notes, ["layer `/conv2/Conv_output_0`, f32[1, 20, 8, 8]"]);
+}
+
+/// A request with curves of at most so many steps.
+fn with_curves(steps: usize, request: Request) -> Request {
+    Request { checks: Checks { curves: Some(steps) }, ..request }
+}
+
+#[test]
+fn curves_of_a_linear_model_by_hand() {
+    // The products are 1, 1.5 and 16: x2 goes first, then x1.
+    let run = |steps| {
+        let request = with_curves(steps, request("input-x-gradient", &Choices::default()));
+        text(LINEAR, &["x=[[1,3,2]]"], &request).expect("an explanation").curves.expect("curves")
+    };
+    let same = |got: &[(f64, f64)], want: &[(f64, f64)]| {
+        assert_eq!(got.len(), want.len(), "{got:?}");
+        let near = |(g, w): (&(f64, f64), &(f64, f64))| (g.0 - w.0).abs() + (g.1 - w.1).abs() < 1e-12;
+        assert!(got.iter().zip(want).all(near), "{got:?}, not {want:?}");
+    };
+    let all = run(100);
+    let thirds = [0.0, 1.0 / 3.0, 2.0 / 3.0, 1.0];
+    let at = |scores: [f64; 4]| thirds.into_iter().zip(scores).collect::<Vec<_>>();
+    same(&all.deletion.points, &at([18.5, 2.5, 1.0, 0.0]));
+    same(&all.insertion.points, &at([0.0, 16.0, 17.5, 18.5]));
+    assert!((all.deletion.area - 12.75 / 3.0).abs() < 1e-12 && (all.insertion.area - 14.25).abs() < 1e-12);
+    // Each order of a sum has an insertion that is the rest of its deletion.
+    assert_eq!(all.deletion.random.len(), 5);
+    for (d, i) in all.deletion.random.iter().zip(&all.insertion.random) {
+        assert!((d + i - 18.5).abs() < 1e-12 && (4.25 - 1e-12..=14.25 + 1e-12).contains(d), "{d} and {i}");
+    }
+    same(&run(2).deletion.points, &[(0.0, 18.5), (2.0 / 3.0, 1.0), (1.0, 0.0)]);
+    same(&run(1).insertion.points, &[(0.0, 0.0), (1.0, 18.5)]);
+    assert!(all.note.starts_with("3 steps over 3 elements, 5 random orders, "), "{}", all.note);
+}
+
+#[test]
+fn curves_take_away_what_a_map_tells_apart() {
+    // Grad-CAM has a value for each place of all channels: 4, 2, 0, 0 at x = -1, 0, 1, 3, whose scores are 2 - 2 x.
+    let request = with_curves(100, request("grad-cam", &Choices::default()));
+    let found = text(TWO_CHANNELS, &["image=[[[[0,1],[-1,3]]]]"], &request).expect("an explanation");
+    let curves = found.curves.expect("curves");
+    let scores: Vec<f64> = curves.deletion.points.iter().map(|p| p.1).collect();
+    assert_eq!(scores, [2.0, 0.0, 0.0, 2.0, 8.0]);
+    // Segments go as a whole.
+    let two = Choices { window: Some(vec![2]), ..Choices::default() };
+    let request = Request { method: Method::new("kernel-shap", &two).expect("a method"), ..request };
+    let curves = text(LINEAR, &["x=[[1,3,2]]"], &request).expect("an explanation").curves.expect("curves");
+    assert!(curves.note.contains("2 steps over 2 segments"), "{}", curves.note);
+    assert!((curves.deletion.points[1].1 - 2.5).abs() < 1e-12, "{curves:?}");
+}
+
+#[test]
+fn curves_tell_good_maps_from_bad_ones() {
+    let run = |model: &str, engine, method: &str, class: Option<&str>| {
+        let request = request(method, &Choices::default());
+        let request = with_curves(6, Request { engine, target: class.map(str::to_owned), ..request });
+        explain(&digit(model, 292), &request).expect("an explanation").curves.expect("curves")
+    };
+    let good = run("parallel_cnn", Engine::Jit, "integrated-gradients", None);
+    assert!(good.note.ends_with("run in 1 batch"), "{}", good.note);
+    assert!(good.deletion.random.iter().all(|r| good.deletion.area < *r), "{good:?}");
+    assert!(good.insertion.random.iter().all(|r| good.insertion.area > *r), "{good:?}");
+    // One by one on another engine it is the same.
+    let same = run("simple_cnn", Engine::Interp, "integrated-gradients", None);
+    assert!((same.deletion.area - good.deletion.area).abs() < 1e-3, "{same:?}");
+    assert!((same.insertion.area - good.insertion.area).abs() < 1e-3, "{same:?}");
 }

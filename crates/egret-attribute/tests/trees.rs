@@ -6,7 +6,7 @@ use egret::ir::{
     Attrs, Builder, DType, Graph, Op, Tensor, TensorType, Type, Value, ValueId, attrs, interp, text,
 };
 use egret::{Engine, Error, Options, npz, source};
-use egret_attribute::{Baseline, Choices, Explanation, Method, Request, explain};
+use egret_attribute::{Baseline, Checks, Choices, Explanation, Method, Request, explain};
 use egret_testkit::trees::{Ensemble, number};
 use std::path::Path;
 
@@ -101,6 +101,7 @@ fn request(target: &str) -> Request {
             .expect("tree-shap"),
         wrt: vec![],
         baseline: Baseline::default(),
+        checks: Checks::default(),
         engine: Engine::Interp,
         options: Options { threads: 2, ..Options::default() },
     }

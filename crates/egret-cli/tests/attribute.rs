@@ -68,6 +68,31 @@ fn two_inputs_have_a_map_and_a_share_each() {
 }
 
 #[test]
+fn curves_are_two_lines_and_points() {
+    let (model, digits) = (model("parallel_cnn"), digits());
+    let args = on_digit(&model, &digits, &["--method", "saliency", "--baseline", "0.5", "--curves=20"]);
+    let said = works(&args);
+    assert!(said.lines().count() <= 24 && said.lines().all(|l| l.len() <= 100), "{said}");
+    let note = "curves        20 steps over 784 elements, 5 random orders, run in 1 batch\n";
+    assert!(said.contains(note), "{said}");
+    for curve in ["deletion", "insertion"] {
+        let line = said.lines().find(|l| l.starts_with(curve)).expect("a line");
+        assert!(line.contains(", in random order ") && line.contains("than chance"), "{line}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&works(&[&args[..], &["--format", "json"]].concat())).expect("JSON");
+    let points = |curve: &str| json["curves"][curve]["points"].as_array().expect("points").clone();
+    let (deletion, insertion) = (points("deletion"), points("insertion"));
+    assert_eq!((deletion.len(), insertion.len()), (21, 21));
+    assert_eq!(deletion[0][1], insertion[20][1]);
+    assert_eq!(deletion[20], serde_json::json!([1.0, insertion[0][1]]));
+    assert_eq!(json["curves"]["deletion"]["random"].as_array().expect("areas").len(), 5);
+    // Without a number of steps there are 100.
+    let said = works(&on_digit(&model, &digits, &["--method", "saliency", "--curves"]));
+    assert!(said.contains("curves        100 steps"), "{said}");
+}
+
+#[test]
 fn samples_that_are_not_independent_run_one_by_one() {
     let dir = temp();
     let file = path(&dir, "norm.onnx");
@@ -143,7 +168,11 @@ fn shap_of_other_models_is_refused() {
     refuse(args(&trees, &["--background", "nosuch.npz"]), "nosuch.npz");
     refuse(
         args(&trees, &["--window", "2"]),
-        "--window belongs to occlusion and rise and kernel-shap and lime, not to tree-shap",
+        "--window belongs to occlusion, rise, kernel-shap and lime, not to tree-shap",
+    );
+    refuse(
+        args(&trees, &["--background", "image=0", "--curves"]),
+        "tree-shap has rows of background instead",
     );
     let other = on_digit(&trees, &digits, &["--method", "occlusion", "--background", &background]);
     refused(&other, 1, &["--background belongs to tree-shap, not to occlusion"]);

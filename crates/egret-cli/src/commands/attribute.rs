@@ -6,7 +6,9 @@ use crate::{say, say_text};
 use egret::inputs::{Given, Inputs};
 use egret::ir::Type;
 use egret::{Engine, Error, Options, Result, files, frontend::DeclaredInput, npz, source};
-use egret_attribute::{Baseline, Choices, Explanation, Map, Method, Request, Top, explain, picture, short};
+use egret_attribute::{
+    Baseline, Checks, Choices, Curve, Explanation, Map, Method, Request, Top, explain, picture, short,
+};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +31,7 @@ pub struct Args {
     /// Take one sample, counted from 0, of inputs that hold several along their first axis
     #[arg(long, value_name = "K", value_parser = whole, allow_negative_numbers = true)]
     pub sample: Option<usize>,
-    /// What an absent feature is (integrated-gradients, occlusion, rise, kernel-shap, lime): a number, or by input as for --input. May be repeated [default: 0]
+    /// What an absent feature is (integrated-gradients, occlusion, rise, kernel-shap, lime, --curves): a number, or by input as for --input. May be repeated [default: 0]
     #[arg(long, value_name = "V|NAME=VALUE", allow_hyphen_values = true)]
     pub baseline: Vec<String>,
     /// Rows to compare with (tree-shap): a file as for --inputs, or by input as for --input. May be repeated
@@ -65,6 +67,10 @@ pub struct Args {
     /// From one window to the next (occlusion) [default: 1 for a window that is given, else half of it]
     #[arg(long, value_name = "AxB")]
     pub stride: Option<String>,
+    /// How soon the score falls and rises while features are set to the baseline and put into it, by the map and in random orders: deletion and
+    /// insertion curves of so many steps (at most one for each feature) [default with no number: 100]
+    #[arg(long, value_name = "STEPS", value_parser = count, num_args = 0..=1, require_equals = true, default_missing_value = "100")]
+    pub curves: Option<usize>,
     /// Write the attributions to a .npz or .npy file, or as a heat map over image inputs to a .png file. May be repeated
     #[arg(long, short, value_name = "FILE")]
     pub output: Vec<PathBuf>,
@@ -115,7 +121,8 @@ pub fn run(args: &Args) -> Result<()> {
         layer: args.layer.clone(),
         window: sizes("--window", args.window.as_deref())?,
         stride: sizes("--stride", args.stride.as_deref())?,
-        baseline: !args.baseline.is_empty(),
+        // Curves take one whatever the method is.
+        baseline: !args.baseline.is_empty() && args.curves.is_none(),
         background: !args.background.is_empty(),
     };
     let request = Request {
@@ -123,6 +130,7 @@ pub fn run(args: &Args) -> Result<()> {
         target: args.target.clone(),
         wrt: args.wrt.clone(),
         baseline: Baseline { rows: rows(&args.background)?, ..baseline(&args.baseline, &source)? },
+        checks: Checks { curves: args.curves },
         engine: args.engine,
         options: Options { threads: args.threads.unwrap_or_else(egret::all_cores), ..Options::default() },
     };
@@ -244,6 +252,11 @@ fn show(request: &Request, found: &Explanation) -> Result<()> {
             }
         );
     }
+    if let Some(curves) = &found.curves {
+        say!("curves        {}", curves.note);
+        say!("deletion      {}", against_chance(&curves.deletion, |map, random| map < random));
+        say!("insertion     {}", against_chance(&curves.insertion, |map, random| map > random));
+    }
     let total: f64 = found.maps.iter().flat_map(|m| &m.values).map(|v| v.abs()).sum();
     for map in &found.maps {
         let size: f64 = map.values.iter().map(|v| v.abs()).sum();
@@ -266,6 +279,25 @@ fn show(request: &Request, found: &Explanation) -> Result<()> {
     Ok(())
 }
 
+/// The area under a curve beside those of random orders; `better` than another one says whether a map found more.
+fn against_chance(curve: &Curve, better: fn(f64, f64) -> bool) -> String {
+    let mean = curve.random.iter().sum::<f64>() / curve.random.len().max(1) as f64;
+    let low = curve.random.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = curve.random.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let verdict = match curve.random.iter().filter(|&&r| better(curve.area, r)).count() {
+        n if n == curve.random.len() => "better than chance",
+        0 => "worse than chance",
+        _ => "no better than chance",
+    };
+    format!(
+        "area {}, in random order {} ({} to {}): {verdict}",
+        short(curve.area),
+        short(mean),
+        short(low),
+        short(high)
+    )
+}
+
 /// All of it, for programs.
 fn json(request: &Request, found: &Explanation) -> Result<()> {
     let target = &found.target;
@@ -278,11 +310,16 @@ fn json(request: &Request, found: &Explanation) -> Result<()> {
     );
     let input = |m: &Map| json!({ "name": m.name, "shape": m.shape, "sum": m.sum() });
     let feature = |t: &Top| json!({ "name": t.feature, "attribution": t.attribution, "value": t.value, "error": t.error });
+    let curve = |c: &Curve| json!({ "area": c.area, "random": c.random, "points": c.points });
+    let curves = found.curves.as_ref().map(
+        |c| json!({ "note": c.note, "deletion": curve(&c.deletion), "insertion": curve(&c.insertion) }),
+    );
     let out = json!({
         "target": { "name": target.spelt(), "score": target.score, "largest": next },
         "method": request.method.to_string(),
         "notes": found.notes,
         "completeness": completeness,
+        "curves": curves,
         "inputs": found.maps.iter().map(input).collect::<Vec<_>>(),
         "features": found.top(usize::MAX).iter().map(feature).collect::<Vec<_>>(),
     });
