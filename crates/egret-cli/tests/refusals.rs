@@ -54,6 +54,25 @@ fn files_of_another_kind_are_refused_with_what_is_wanted() {
     refused(&["test", &folder, "--list", &bytes], 1, &["is no text", "case-name"]);
 }
 
+/// Egret writes modules of WebAssembly and runs none: whoever asks is told what there is, by whichever command.
+#[test]
+fn modules_of_webassembly_are_not_run() {
+    let cnn = model(CNN);
+    let said = ["--target wasm32 --emit wasm", "does not run", "such as native"];
+    for command in ["run", "bench", "check"] {
+        let mut args = vec![command, &cnn, "--target", "wasm32"];
+        if command != "bench" {
+            args.extend(["--random", "1"]);
+        }
+        refused(&args, 1, &said);
+    }
+    refused(&["run", &cnn, "--target", "wasm32", "--random", "1", "--engine", "aot"], 1, &said);
+    let many = model("parallel_cnn");
+    let out = temp();
+    let free = ["compile", &many, "--target", "wasm32", "--emit", "wasm", "--out-dir", &path(&out, "x")];
+    refused(&free, 2, &["`batch` is free", "--dim batch=N"]);
+}
+
 /// The bytes of a `.npy` file of f32 whose header states this shape, whatever follows.
 fn npy_of(shape: &str) -> Vec<u8> {
     let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");

@@ -8,7 +8,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use crate::error::{CodegenError, Result};
-use crate::isa::Target;
+use crate::isa::{Arch, Target, no_machine_code};
 use crate::module::{self, WeightsData};
 use crate::options::{Options, WeightsPlace};
 
@@ -108,6 +108,9 @@ impl Drop for AlignedBytes {
 /// # Errors
 /// A target that is not this machine; what the code generator cannot do.
 pub fn jit(program: &Program, options: &Options) -> Result<Jit> {
+    if options.target.arch() == Arch::Wasm32 {
+        return Err(no_machine_code());
+    }
     let native = Target::native()?;
     let missing = options.target.features().iter().find(|f| !native.has(**f));
     if options.target.arch() != native.arch() || missing.is_some() {

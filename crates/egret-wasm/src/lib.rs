@@ -18,7 +18,7 @@
 //! {"name": "m", "inputs": [{"name": "x", "dtype": 1, "dims": [1, 784], "at": 65536, "bytes": 3136}], "outputs": [], "failure": 64}
 //! ```
 //!
-//! `dtype` is ONNX's number of the element type (1 float32, 2 uint8, 3 int8, 6 int32, 7 int64, 9 bool). Where `<m>_run` gives 1, `failure` is where three i64
+//! `dtype` is ONNX's number of the element type (1 float32, 2 uint8, 3 int8, 6 int32, 7 int64, 9 bool, 10 float16, 11 float64). Where `<m>_run` gives 1, `failure` is where three i64
 //! are: the number, the least that is right, and the end of what is right.
 #![forbid(unsafe_code)]
 

@@ -10,6 +10,7 @@ use egret_loop::{Denormals, Kernel, ParamInfo, Tile};
 use crate::error::Result;
 
 pub use target::Target;
+pub(crate) use wasm32::no_machine_code;
 pub(crate) use x86::features::CpuidReg;
 pub use x86::features::Feature;
 pub(crate) use x86::features::permission;

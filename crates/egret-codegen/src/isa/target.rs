@@ -5,7 +5,7 @@ use cranelift::codegen::settings::{self, Configurable};
 use std::fmt;
 use target_lexicon::{Architecture, CallingConvention, OperatingSystem, Triple};
 
-use super::{Arch, Feature, ISAS, Isa};
+use super::{Arch, Feature, ISAS, Isa, no_machine_code};
 use crate::error::{CodegenError, Result};
 
 /// What code is generated for.
@@ -157,10 +157,7 @@ impl Target {
     /// written.
     pub(crate) fn clif(&self, pic: bool, optimize: bool) -> Result<OwnedTargetIsa> {
         if self.arch() == Arch::Wasm32 {
-            return Err(CodegenError::Target(
-                "code for wasm32 is a WebAssembly module, and nothing else (egret compile --target wasm32 --emit wasm)"
-                    .into(),
-            ));
+            return Err(no_machine_code());
         }
         let failed = |e: &dyn fmt::Display| {
             CodegenError::Target(format!("no code can be generated for {self}: {e}"))

@@ -1,7 +1,7 @@
 //! WebAssembly: what lowering and messages ask. Its code is no machine's, and `egret-wasm` writes it.
 
 use super::{Arch, FloatState, Isa};
-use crate::error::{Result, broken};
+use crate::error::{CodegenError, Result, broken};
 use egret_loop::Denormals;
 
 /// 128-bit vectors.
@@ -21,4 +21,12 @@ pub(super) const BASE: Isa = Isa {
 /// It has none: always nearest even, no traps, subnormal numbers kept.
 fn float_state(_: Denormals) -> Result<FloatState> {
     Err(broken("WebAssembly has no floating-point state"))
+}
+
+/// What whoever asks for machine code is told.
+pub(crate) fn no_machine_code() -> CodegenError {
+    CodegenError::Target(
+        "code for wasm32 is a WebAssembly module, which Egret writes (egret compile --target wasm32 --emit wasm) and does not run: choose another target, such as native"
+            .into(),
+    )
 }
