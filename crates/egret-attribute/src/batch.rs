@@ -2,6 +2,7 @@
 
 use crate::feature::Feature;
 use crate::program::{Model, only};
+use crate::swap::swap;
 use crate::target::Wanted;
 use egret::inputs::Inputs;
 use egret::ir::{Dim, Type};
@@ -83,7 +84,10 @@ pub(crate) fn batched(
             dims.insert(symbol.to_owned(), (size * times) as i64);
         }
     }
-    let imported = source::Request { dims, ..free }.import()?;
+    let mut imported = source::Request { dims, ..free }.import()?;
+    if !swap(&mut imported.graph, &model.swaps) {
+        return Ok(Err("a weight is another constant in the model of a larger batch".into()));
+    }
     let Some(value) = grad::find(&imported.graph, &target.name) else {
         return Ok(Err(format!("`{}` has no name in the model of a larger batch", target.name)));
     };

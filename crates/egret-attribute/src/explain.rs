@@ -1,6 +1,7 @@
 //! From a model and a request to an explanation.
 
 use crate::explanation::Explanation;
+use crate::feature::Feature;
 use crate::features::features;
 use crate::layer::upstream;
 use crate::method::Method;
@@ -8,7 +9,7 @@ use crate::numbers::spelt;
 use crate::program::Model;
 use crate::request::Request;
 use crate::target::{Wanted, wanted};
-use crate::{curves, gradcam, gradients, occlusion, rise, surrogate, trees};
+use crate::{curves, gradcam, gradients, occlusion, randomised, rise, surrogate, trees};
 use egret::compare::unravel;
 use egret::ir::Op;
 use egret::{Error, Result, source};
@@ -26,6 +27,37 @@ fn with_trees(model: &Model, target: &Wanted, mut e: Error) -> Error {
     e
 }
 
+/// The attributions of a target.
+fn attributed(model: &Model, target: &Wanted, features: &[Feature]) -> Result<Explanation> {
+    let out = match &model.request.method {
+        Method::Occlusion { window, stride } => {
+            occlusion::attribute(model, target, features, window.as_deref(), stride.as_deref())?
+        }
+        Method::Rise { window, samples, seed } => {
+            rise::attribute(model, target, features, window.as_deref(), *samples, *seed)?
+        }
+        Method::GradCam { layer } => gradcam::attribute(model, target, features, layer.as_deref(), false)
+            .map_err(|e| with_trees(model, target, e))?,
+        Method::GradCamPlus { layer } => {
+            gradcam::attribute(model, target, features, layer.as_deref(), true)
+                .map_err(|e| with_trees(model, target, e))?
+        }
+        Method::KernelShap { .. } | Method::Lime { .. } => surrogate::attribute(model, target, features)?,
+        Method::TreeShap => trees::attribute(model, target, features, &model.request.baseline)?,
+        _ => gradients::attribute(model, target, features).map_err(|e| with_trees(model, target, e))?,
+    };
+    for map in &out.maps {
+        if let Some(i) = map.values.iter().position(|v| !v.is_finite()) {
+            return Err(Error::user(format!(
+                "the attribution of {} is {}: the model overflows there, or its gradient does",
+                spelt(&map.name, &unravel(i, &map.shape)),
+                map.values[i]
+            )));
+        }
+    }
+    Ok(out)
+}
+
 /// Explain a score.
 ///
 /// # Errors
@@ -40,41 +72,15 @@ pub fn explain(source: &source::Request, request: &Request) -> Result<Explanatio
             "--curves set features to a baseline, and tree-shap has rows of background instead; leave it out",
         ));
     }
-    let mut out = match &request.method {
-        Method::Occlusion { window, stride } => {
-            occlusion::attribute(&model, &target, &features, window.as_deref(), stride.as_deref())?
-        }
-        Method::Rise { window, samples, seed } => {
-            rise::attribute(&model, &target, &features, window.as_deref(), *samples, *seed)?
-        }
-        Method::GradCam { layer } => {
-            gradcam::attribute(&model, &target, &features, layer.as_deref(), false)
-                .map_err(|e| with_trees(&model, &target, e))?
-        }
-        Method::GradCamPlus { layer } => {
-            gradcam::attribute(&model, &target, &features, layer.as_deref(), true)
-                .map_err(|e| with_trees(&model, &target, e))?
-        }
-        Method::KernelShap { .. } | Method::Lime { .. } => {
-            surrogate::attribute(&model, &target, &features)?
-        }
-        Method::TreeShap => trees::attribute(&model, &target, &features, &request.baseline)?,
-        _ => {
-            gradients::attribute(&model, &target, &features).map_err(|e| with_trees(&model, &target, e))?
-        }
-    };
-    for map in &out.maps {
-        if let Some(i) = map.values.iter().position(|v| !v.is_finite()) {
-            return Err(Error::user(format!(
-                "the attribution of {} is {}: the model overflows there, or its gradient does",
-                spelt(&map.name, &unravel(i, &map.shape)),
-                map.values[i]
-            )));
-        }
-    }
+    let mut out = attributed(&model, &target, &features)?;
     if let Some(steps) = request.checks.curves {
         let target = target.pinned(&out.target);
         out.curves = Some(curves::curves(&model, &target, &features, &out.maps, steps)?);
+    }
+    if request.checks.randomised {
+        let target = target.pinned(&out.target);
+        let again = |model: &Model| attributed(model, &target, &features);
+        out.randomised = Some(randomised::randomised(&model, &target, &out, again)?);
     }
     Ok(out)
 }

@@ -43,6 +43,36 @@ pub struct Curves {
     pub note: String,
 }
 
+/// Maps of models whose weights are permuted, from the output back, held against the map.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Randomised {
+    /// What uses each layer's weights, those nearest to the output first.
+    pub layers: Vec<String>,
+    /// From the last layer alone to all of them.
+    pub stages: Vec<Stage>,
+}
+
+/// A model with some permuted layers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stage {
+    /// How many, from the output back.
+    pub layers: usize,
+    /// Spearman's rank correlation of the sizes of its attributions and of the map's; `None` where one of both is the same everywhere.
+    pub correlation: Option<f64>,
+    /// The same over the features that are not 0 in both: black pixels have no product with a gradient, whatever the weights are.
+    pub but_zeros: Option<f64>,
+}
+
+impl Randomised {
+    /// The rank correlation from which on a map is not explained by what the model learned.
+    pub const HIGH: f64 = 0.5;
+
+    /// Whether the map is much the same with no weight in its place.
+    pub fn fails(&self) -> bool {
+        self.stages.last().and_then(|s| s.correlation).is_some_and(|c| c > Randomised::HIGH)
+    }
+}
+
 /// Attributions of a score.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
@@ -56,13 +86,23 @@ pub struct Explanation {
     pub completeness: Option<Completeness>,
     /// If they were asked for.
     pub curves: Option<Curves>,
+    /// If it was asked for.
+    pub randomised: Option<Randomised>,
     /// What the method did, a line each.
     pub notes: Vec<String>,
 }
 
 impl Explanation {
     pub(crate) fn new(target: Target, maps: Vec<Map>) -> Explanation {
-        Explanation { target, maps, parts: vec![], completeness: None, curves: None, notes: vec![] }
+        Explanation {
+            target,
+            maps,
+            parts: vec![],
+            completeness: None,
+            curves: None,
+            randomised: None,
+            notes: vec![],
+        }
     }
 
     /// The `count` segments, or features where there are none, of the largest attributions of either sign, the largest first.

@@ -3,6 +3,7 @@
 use crate::feature::Feature;
 use crate::numbers::to_f64;
 use crate::request::Request;
+use crate::swap::{Swap, swap};
 use egret::grad::{Of, differentiate};
 use egret::ir::{DType, Graph, Tensor, Value, ValueId, advice};
 use egret::source::{self, Prepared};
@@ -10,18 +11,28 @@ use egret::{Error, Executable, Result};
 use std::collections::BTreeMap;
 
 /// A model with a value for each of its inputs.
+#[derive(Clone)]
 pub(crate) struct Model<'a> {
     pub source: &'a source::Request,
     pub request: &'a Request,
     pub graph: Graph,
     pub bound: BTreeMap<String, Tensor>,
     pub inputs: Vec<Value>,
+    /// Constants that stand in the places of the file's, here and in every further import of it.
+    pub swaps: Vec<Swap>,
 }
 
 impl<'a> Model<'a> {
     pub(crate) fn new(source: &'a source::Request, request: &'a Request) -> Result<Model<'a>> {
         let Prepared { graph, bound, inputs, .. } = source.prepare()?;
-        Ok(Model { source, request, graph, bound, inputs })
+        Ok(Model { source, request, graph, bound, inputs, swaps: vec![] })
+    }
+
+    /// The same model with other constants.
+    pub(crate) fn with_weights(&self, swaps: &[Swap]) -> Model<'a> {
+        let mut out = Model { swaps: swaps.to_vec(), ..self.clone() };
+        swap(&mut out.graph, swaps);
+        out
     }
 
     /// Where an input stands.

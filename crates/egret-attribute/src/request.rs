@@ -28,4 +28,6 @@ pub struct Request {
 pub struct Checks {
     /// Deletion and insertion curves of at most so many steps.
     pub curves: Option<usize>,
+    /// Maps of models whose weights are permuted.
+    pub randomised: bool,
 }

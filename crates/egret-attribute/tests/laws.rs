@@ -3,7 +3,7 @@
 use egret::inputs::{Given, Inputs};
 use egret::ir::{Tensor, Value, interp};
 use egret::{Engine, Error, Options, compare, npz, source};
-use egret_attribute::{Baseline, Checks, Choices, Explanation, Method, Request, explain};
+use egret_attribute::{Baseline, Checks, Choices, Explanation, Method, Randomised, Request, explain};
 use std::path::{Path, PathBuf};
 
 fn fixture(name: &str) -> PathBuf {
@@ -452,7 +452,7 @@ fn grad_cam_plus_looks_behind_the_relu() {
 
 /// A request with curves of at most so many steps.
 fn with_curves(steps: usize, request: Request) -> Request {
-    Request { checks: Checks { curves: Some(steps) }, ..request }
+    Request { checks: Checks { curves: Some(steps), ..Checks::default() }, ..request }
 }
 
 #[test]
@@ -514,4 +514,48 @@ fn curves_tell_good_maps_from_bad_ones() {
     let same = run("simple_cnn", Engine::Interp, "integrated-gradients", None);
     assert!((same.deletion.area - good.deletion.area).abs() < 1e-3, "{same:?}");
     assert!((same.insertion.area - good.insertion.area).abs() < 1e-3, "{same:?}");
+}
+
+#[test]
+fn permuted_weights_change_maps_that_show_what_was_learned() {
+    let run = |model: &str, method: &str, engine| {
+        let checks = Checks { randomised: true, ..Checks::default() };
+        let request = Request { checks, engine, ..request(method, &Choices::default()) };
+        explain(&digit(model, 292), &request).expect("an explanation").randomised.expect("stages")
+    };
+    let last = |r: &Randomised| r.stages.last().expect("stages").correlation.expect("no constant map");
+    let found = run("parallel_cnn", "occlusion", Engine::Jit);
+    assert_eq!(found.layers.len(), 4, "{found:?}");
+    assert_eq!(found.stages.iter().map(|s| s.layers).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    // The permuted weights are those of batches too: one by one it is the same.
+    let alone = run("simple_cnn", "occlusion", Engine::Interp);
+    for (a, b) in alone.stages.iter().zip(&found.stages) {
+        assert!(a.correlation.zip(b.correlation).is_some_and(|(a, b)| (a - b).abs() < 1e-3), "{alone:?}");
+    }
+    // Black pixels have no product with any gradient, whatever the weights are.
+    let product = run("simple_cnn", "input-x-gradient", Engine::Interp);
+    assert!(product.fails() && last(&product) > 0.9, "{product:?}");
+    // Without these zeros there is another order.
+    assert!(product.stages[3].but_zeros.expect("an order") < 0.9, "{product:?}");
+    let saliency = run("simple_cnn", "saliency", Engine::Interp);
+    assert!(last(&saliency) < last(&product), "{saliency:?}");
+}
+
+#[test]
+fn permuted_weights_of_a_linear_model_by_hand() {
+    // Saliency is the weights of the class themselves, here those of a permuted column; the class stays the first.
+    let checks = Checks { randomised: true, ..Checks::default() };
+    let request = Request { checks, ..request("saliency", &Choices::default()) };
+    let found = text(LINEAR, &["x=[[1,3,2]]"], &request).expect("an explanation");
+    assert_eq!(found.maps[0].values, [1.0, 0.5, 8.0]);
+    let found = found.randomised.expect("stages");
+    assert_eq!((found.layers.len(), found.stages.len()), (1, 1));
+    // Three ranks without ties have one of these correlations.
+    let c = found.stages[0].correlation.expect("an order");
+    assert!([1.0, 0.5, -0.5, -1.0].iter().any(|w| (c - w).abs() < 1e-12), "{c}");
+    let e = text(CUBES, &["x=[1,2,-3]"], &request).expect_err("no weights");
+    assert!(
+        e.message.contains("--check-randomised permutes weights, and the model has no constants"),
+        "{e}"
+    );
 }

@@ -93,6 +93,31 @@ fn curves_are_two_lines_and_points() {
 }
 
 #[test]
+fn permuted_weights_are_a_line_and_a_warning() {
+    let (model, trees, digits) = (model("parallel_cnn"), model("digit_trees"), digits());
+    let args = on_digit(&model, &digits, &["--method", "input-x-gradient", "--check-randomised"]);
+    let said = works(&args);
+    assert!(said.lines().count() <= 24 && said.lines().all(|l| l.len() <= 126), "{said}");
+    assert!(
+        said.contains("randomised    rank correlation with permuted weights: last of 4 layers 0."),
+        "{said}"
+    );
+    assert!(said.contains(" but for zeros of both): it shows the input's edges more than what"), "{said}");
+    let json: serde_json::Value =
+        serde_json::from_str(&works(&[&args[..], &["--format", "json"]].concat())).expect("JSON");
+    let layers = ["Gemm:/fc2/Gemm", "Gemm:/fc1/Gemm", "Conv:/conv2/Conv", "Conv:/conv1/Conv"];
+    assert_eq!(json["randomised"]["layers"], serde_json::json!(layers));
+    assert_eq!(json["randomised"]["fails"], true);
+    let background = path_of("shap/background.npz");
+    let args = ["--method", "tree-shap", "--background", &background, "--check-randomised"];
+    refused(
+        &on_digit(&trees, &digits, &args),
+        1,
+        &["--check-randomised permutes weights, and the model has no"],
+    );
+}
+
+#[test]
 fn samples_that_are_not_independent_run_one_by_one() {
     let dir = temp();
     let file = path(&dir, "norm.onnx");

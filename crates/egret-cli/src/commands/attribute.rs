@@ -7,7 +7,8 @@ use egret::inputs::{Given, Inputs};
 use egret::ir::Type;
 use egret::{Engine, Error, Options, Result, files, frontend::DeclaredInput, npz, source};
 use egret_attribute::{
-    Baseline, Checks, Choices, Curve, Explanation, Map, Method, Request, Top, explain, picture, short,
+    Baseline, Checks, Choices, Curve, Explanation, Map, Method, Randomised, Request, Stage, Top, explain,
+    picture, short,
 };
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -71,6 +72,10 @@ pub struct Args {
     /// insertion curves of so many steps (at most one for each feature) [default with no number: 100]
     #[arg(long, value_name = "STEPS", value_parser = count, num_args = 0..=1, require_equals = true, default_missing_value = "100")]
     pub curves: Option<usize>,
+    /// Whether the map shows what the model learned: explain it again with permuted weights, layer by layer from the output back. Each stage
+    /// takes as long as the map itself
+    #[arg(long)]
+    pub check_randomised: bool,
     /// Write the attributions to a .npz or .npy file, or as a heat map over image inputs to a .png file. May be repeated
     #[arg(long, short, value_name = "FILE")]
     pub output: Vec<PathBuf>,
@@ -130,7 +135,7 @@ pub fn run(args: &Args) -> Result<()> {
         target: args.target.clone(),
         wrt: args.wrt.clone(),
         baseline: Baseline { rows: rows(&args.background)?, ..baseline(&args.baseline, &source)? },
-        checks: Checks { curves: args.curves },
+        checks: Checks { curves: args.curves, randomised: args.check_randomised },
         engine: args.engine,
         options: Options { threads: args.threads.unwrap_or_else(egret::all_cores), ..Options::default() },
     };
@@ -257,6 +262,22 @@ fn show(request: &Request, found: &Explanation) -> Result<()> {
         say!("deletion      {}", against_chance(&curves.deletion, |map, random| map < random));
         say!("insertion     {}", against_chance(&curves.insertion, |map, random| map > random));
     }
+    if let Some(r) = &found.randomised {
+        let list: Vec<String> = r.stages.iter().map(|s| stage(s, r.layers.len())).collect();
+        say!("randomised    rank correlation with permuted weights: {}", list.join(", "));
+        if r.fails() {
+            let but_zeros = r
+                .stages
+                .last()
+                .and_then(|s| s.but_zeros)
+                .map(|c| format!(" ({c:.3} but for zeros of both)"));
+            say!(
+                "              above {} with all permuted{}: it shows the input's edges more than what was learned",
+                Randomised::HIGH,
+                but_zeros.unwrap_or_default()
+            );
+        }
+    }
     let total: f64 = found.maps.iter().flat_map(|m| &m.values).map(|v| v.abs()).sum();
     for map in &found.maps {
         let size: f64 = map.values.iter().map(|v| v.abs()).sum();
@@ -298,6 +319,17 @@ fn against_chance(curve: &Curve, better: fn(f64, f64) -> bool) -> String {
     )
 }
 
+/// `last 2 of 5 layers 0.120`
+fn stage(stage: &Stage, all: usize) -> String {
+    let layers = match stage.layers {
+        n if n == all => format!("all {n}"),
+        1 => format!("last of {all} layers"),
+        n => format!("last {n}"),
+    };
+    let correlation = stage.correlation.map_or_else(|| "none".into(), |c| format!("{c:.3}"));
+    format!("{layers} {correlation}")
+}
+
 /// All of it, for programs.
 fn json(request: &Request, found: &Explanation) -> Result<()> {
     let target = &found.target;
@@ -314,12 +346,18 @@ fn json(request: &Request, found: &Explanation) -> Result<()> {
     let curves = found.curves.as_ref().map(
         |c| json!({ "note": c.note, "deletion": curve(&c.deletion), "insertion": curve(&c.insertion) }),
     );
+    let randomised = found.randomised.as_ref().map(|r| {
+        let stage = |s: &Stage| json!({ "layers": s.layers, "correlation": s.correlation, "but_zeros": s.but_zeros });
+        let stages = r.stages.iter().map(stage).collect::<Vec<_>>();
+        json!({ "layers": r.layers, "stages": stages, "fails": r.fails() })
+    });
     let out = json!({
         "target": { "name": target.spelt(), "score": target.score, "largest": next },
         "method": request.method.to_string(),
         "notes": found.notes,
         "completeness": completeness,
         "curves": curves,
+        "randomised": randomised,
         "inputs": found.maps.iter().map(input).collect::<Vec<_>>(),
         "features": found.top(usize::MAX).iter().map(feature).collect::<Vec<_>>(),
     });
