@@ -154,12 +154,45 @@ fn more_stages_than_kernels_and_values_that_are_bound_are_refused() {
     refused(
         &["partition", &file, "--stages", "1", "-o", &out, "--bind", "x=[1,2,3,4]"],
         2,
-        &["`x` is fixed", "constant"],
+        &["`x` is fixed", "egret print"],
     );
     let strings = "graph @s(%0 \"x\": string[2]) -> (%1 \"y\") {\n  %1 = concat(%0, %0) {axis = 0}\n}";
     let file = write(&dir, "s.egret", strings);
     refused(&["partition", &file, "--stages", "1", "-o", &out], 2, &["string"]);
     assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn the_kernel_in_the_way_of_even_stages_is_named() {
+    let dir = temp();
+    let file = write(&dir, "pick.egret", PICK);
+    let said = works(&["partition", &file, "--stages", "3", "-o", &path(&dir, "parts")]);
+    let read = Plan::read(&dir.path().join("parts/plan.toml")).unwrap();
+    let longest = read.stages.iter().map(|s| s.microseconds).fold(0.0, f64::max);
+    let uneven: Vec<_> = read.stages.iter().filter(|s| s.uneven.is_some()).collect();
+    assert!(uneven.len() == 1 && uneven[0].microseconds == longest, "{read:?}");
+    let why = uneven[0].uneven.as_ref().unwrap();
+    assert!(why.contains("stands in the way: the kernel of matmul takes"), "{why}");
+    assert!(said.contains(why), "{said}");
+    works(&["run", "--plan", &path(&dir, "parts/plan.toml"), "--random", "1", "--input", "at=[1,2]"]);
+    // Even stages have nothing in the way.
+    let (_, even) = partition(&dir, &write(&dir, "far.egret", FAR), 2);
+    assert!(even.stages.iter().all(|s| s.uneven.is_none()), "{even:?}");
+}
+
+#[test]
+fn a_model_with_a_fixed_value_is_written_first() {
+    let dir = temp();
+    let (file, fixed) = (write(&dir, "far.egret", FAR), path(&dir, "fixed.onnx"));
+    let bind = ["--bind", "idle=[1,2]"];
+    let cut = ["partition", &file, "--stages", "2", "-o", &path(&dir, "parts")];
+    refused(
+        &[&cut, &bind[..]].concat(),
+        2,
+        &["`idle`", "egret print", "--bind idle=value.npy", "--format onnx"],
+    );
+    works(&[&["print", &file], &bind[..], &["--format", "onnx", "-o", &fixed]].concat());
+    partition(&dir, &fixed, 2);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Stages, run one after another, are the whole graph; the cut is the known least one.
 
-use egret_ir::{Graph, Tensor, Value, interp, text};
+use egret_ir::{Graph, NodeId, Tensor, Value, interp, text};
 use egret_opt::CostModel;
-use egret_opt::partition::{self, PartitionError, Stages, Why};
+use egret_opt::partition::{self, Cause, PartitionError, Stages, Why};
 use egret_testkit::compare;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn graph(body: &str) -> Graph {
     text::parse(body, &|_| None).unwrap()
@@ -64,7 +64,8 @@ fn the_cut_is_at_the_waist() {
     assert_eq!(parts.stages[0].graph.output_names(), ["waist"]);
     assert_eq!(parts.cuts[0].bytes(), 64 * 4 * 4);
     let Why::Even(reason) = &parts.cuts[0].why else { panic!("{parts:?}") };
-    assert!(reason.even > 1 && reason.in_the_way.is_none() && reason.tried >= reason.even, "{reason:?}");
+    assert!(reason.fitting > 1 && reason.is_even() && reason.tried >= reason.fitting, "{reason:?}");
+    assert_eq!(parts.uneven, None);
     let (a, b) = (parts.stages[0].cost as f64, parts.stages[1].cost as f64);
     assert!((a / (a + b) - 0.5).abs() < 0.13, "{a} {b}");
 }
@@ -174,8 +175,64 @@ fn kernels_stay_whole() {
     assert_eq!(parts.stages.iter().map(|s| s.graph.node_count()).collect::<Vec<_>>(), [1, 6, 1]);
     // Nothing else is possible, and the kernel in the way is named.
     let Why::Even(reason) = &parts.cuts[0].why else { panic!("{parts:?}") };
-    assert_eq!(reason.even, 0);
-    assert!(reason.in_the_way.as_ref().unwrap().0.contains("matmul"), "{reason:?}");
+    assert!(!reason.is_even() && reason.fitting == 1, "{reason:?}");
+    let uneven = parts.uneven.unwrap();
+    assert_eq!((uneven.stage, &uneven.cause, uneven.time), (1, &Cause::Kernel, parts.stages[1].cost));
+    assert_eq!(uneven.kernel.time, uneven.time);
+    assert_eq!(uneven.kernel.ops, BTreeSet::from(["matmul".to_owned(), "tanh".to_owned()]));
+    assert_eq!(uneven.whole, parts.stages.iter().map(|s| s.cost).sum::<u64>());
+}
+
+/// Two products for each of the numbers, one behind the other: to so many columns, and back.
+fn products(columns: &[usize]) -> Graph {
+    let mut lines = String::new();
+    for (i, k) in columns.iter().enumerate() {
+        let (a, b, from) = (100 + i, 200 + i, 300 + i);
+        lines += &format!("  %{a} = const f32[8, {k}] random(1)\n  %{b} = const f32[{k}, 8] random(2)\n");
+        lines +=
+            &format!("  %{from}0 = matmul(%{}, %{a})\n", if i == 0 { 0 } else { 3000 + 10 * (i - 1) + 1 });
+        lines += &format!("  %{from}1 = matmul(%{from}0, %{b})\n");
+    }
+    let last = 3000 + 10 * (columns.len() - 1) + 1;
+    graph(&format!("graph @products(%0 \"x\": f32[64, 8]) -> (%{last} \"y\") {{\n{lines}}}"))
+}
+
+#[test]
+fn cuts_are_chosen_together() {
+    // Each pair is a kernel. Cut one after another, each even in what is left, the longest of 4 stages of the first, and of 5 of the second, would be a third above the mean.
+    for columns in [[400, 800, 400, 800, 700, 500, 1000, 900], [700, 400, 700, 400, 500, 400, 1000, 600]] {
+        let whole = products(&columns);
+        let order = whole.topological().unwrap();
+        let kernels: Vec<_> = order.chunks(2).map(<[_]>::to_vec).collect();
+        let times: Vec<u64> = kernels.iter().map(|k| kernel_time(&whole, k)).collect();
+        let mut even = 0;
+        for stages in 2..=6 {
+            let parts = partition::split(&whole, &kernels, stages, CostModel::widest()).unwrap();
+            let longest = parts.stages.iter().map(|s| s.cost).max().unwrap();
+            let best = evenest(&times, stages);
+            let wanted = times.iter().sum::<u64>() * 5 / 4 / stages as u64;
+            assert!(longest <= best.max(wanted), "{columns:?} in {stages}: {longest}, {best} is possible");
+            assert_eq!(parts.uneven.is_none(), longest <= wanted, "{columns:?} in {stages}");
+            even += usize::from(best <= wanted && stages > 3);
+        }
+        assert!(even > 0, "{times:?}");
+    }
+}
+
+/// The estimated time of the nodes of a kernel.
+fn kernel_time(whole: &Graph, kernel: &[NodeId]) -> u64 {
+    let times = egret_opt::estimate(whole, CostModel::widest());
+    times.iter().filter(|(n, _)| kernel.contains(n)).map(|(_, time)| time).sum()
+}
+
+/// The longest stage of the most even way to cut a chain.
+fn evenest(times: &[u64], stages: usize) -> u64 {
+    let time = |of: &[u64]| of.iter().sum::<u64>();
+    if stages == 1 {
+        return time(times);
+    }
+    let ways = 1..=times.len() - (stages - 1);
+    ways.map(|n| time(&times[..n]).max(evenest(&times[n..], stages - 1))).min().unwrap()
 }
 
 #[test]

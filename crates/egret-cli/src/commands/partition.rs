@@ -144,6 +144,9 @@ fn tell(plan: &Plan, dir: &Path) -> Result<()> {
                 stage.microseconds,
                 stage.share * 100.0
             );
+            if let Some(why) = &stage.uneven {
+                say!("  {why}");
+            }
         }
         let Some(cut) = plan.cuts.get(k) else { continue };
         let values: Vec<String> = cut.values.iter().map(|v| format!("{} {}", v.name, v.ty)).collect();

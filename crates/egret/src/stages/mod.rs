@@ -20,6 +20,7 @@ mod run;
 mod shared;
 pub mod simulate;
 mod stream;
+mod why;
 mod worker;
 
 pub use plan::{Crossing, Cut, Plan, Port, Stage};
@@ -35,9 +36,9 @@ use crate::options::Options;
 use crate::pipeline::Lowered;
 use crate::source::Imported;
 use crate::{files, pipeline};
-use egret_ir::{Graph, text};
+use egret_ir::{Graph, advice, text};
 use egret_opt::partition::tensor::{Compared, Links};
-use egret_opt::partition::{self, Stages, TOLERANCE, Why};
+use egret_opt::partition::{self, Stages};
 use egret_trace::Trace;
 use std::path::Path;
 
@@ -95,7 +96,9 @@ fn whole(model: Imported, options: &Options) -> Result<(Plan, Lowered)> {
     let Imported { model: file, graph, bound, .. } = model;
     if let Some(name) = bound.keys().next() {
         return Err(Error::unsupported(format!(
-            "the input `{name}` is fixed to a value, which a plan does not hold yet; make it a constant of the model first"
+            "the input `{name}` is fixed to a value, which a plan does not hold; write the model with its value first, and cut that: egret print {} --bind {} --format onnx -o FIXED.onnx",
+            advice::word(&file.display().to_string()),
+            advice::word(&format!("{name}=value.npy")),
         )));
     }
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -137,6 +140,7 @@ fn arrange(plan: &mut Plan, parts: Stages, options: &Options) -> Result<Vec<Grap
             kernels: lowered.program.calls.len(),
             microseconds: microseconds(stage.cost),
             share: (stage.cost as f64 / all.max(1) as f64 * 1e3).round() / 1e3,
+            uneven: parts.uneven.as_ref().filter(|uneven| uneven.stage == k).map(why::uneven),
         });
     }
     for (k, cut) in parts.cuts.iter().enumerate() {
@@ -150,7 +154,7 @@ fn arrange(plan: &mut Plan, parts: Stages, options: &Options) -> Result<Vec<Grap
         plan.cuts.push(Cut {
             behind: k,
             bytes: cut.bytes(),
-            why: why(cut.bytes(), &cut.why),
+            why: why::cut(&cut.why),
             values: cut.values.iter().map(value).collect(),
         });
     }
@@ -179,54 +183,4 @@ pub fn write(plan: &Plan, graphs: &[Graph], dir: &Path) -> Result<()> {
 
 fn microseconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e3
-}
-
-/// Why a cut is where it is, in a sentence.
-fn why(bytes: u64, why: &Why) -> String {
-    let reason = match why {
-        Why::Even(reason) => reason,
-        Why::Beside { stages, together, longest } => {
-            return format!(
-                "No value goes between the stages {} to {}: one behind the other they take {} us, at the same time {} us.",
-                stages.start,
-                stages.end - 1,
-                microseconds(*together),
-                microseconds(*longest)
-            );
-        }
-        Why::Parts { split, whole } => {
-            return format!(
-                "Parts are put together behind it: with split tensors the model takes {} us by estimate, on one worker {} us.",
-                microseconds(*split),
-                microseconds(*whole)
-            );
-        }
-    };
-    let partition::Reason { tried, even, share, most_even, in_the_way } = reason;
-    let percent = TOLERANCE * 100.0;
-    let near =
-        format!("within {percent:.0} % of an even share of the time left ({} us)", microseconds(*share));
-    match in_the_way {
-        Some((nodes, cost)) => {
-            const SHOWN: usize = 3;
-            let mut names: Vec<String> = nodes.iter().take(SHOWN).cloned().collect();
-            if let Some(more) = nodes.len().checked_sub(SHOWN).filter(|n| *n > 0) {
-                names.push(format!("{more} more"));
-            }
-            format!(
-                "None of {tried} places tried leaves the stage before it {near}, and this one is the most even: the longest kernel there, of {}, takes {} us.",
-                names.join(", "),
-                microseconds(*cost)
-            )
-        }
-        None => {
-            let end = match *most_even == bytes {
-                true => "the most even one sends as many".to_owned(),
-                false => format!("the most even one sends {most_even}"),
-            };
-            format!(
-                "{even} of {tried} places tried leave the stage before it {near}, and none of those sends fewer bytes than this one ({bytes}); {end}."
-            )
-        }
-    }
 }

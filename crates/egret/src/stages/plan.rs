@@ -80,6 +80,9 @@ pub struct Stage {
     pub microseconds: f64,
     /// Its share in the time of all stages.
     pub share: f64,
+    /// What is in the way of even stages, where this is the longest one and takes more than a quarter above their mean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uneven: Option<String>,
 }
 
 fn one() -> usize {

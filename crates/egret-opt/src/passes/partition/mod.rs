@@ -2,21 +2,23 @@
 //! stages, among cuts that balance their estimated times. Stages run one after another, or in one step where they are independent and that pays.
 //!
 //! What is cut is not nodes but units, the nodes of one kernel: a cut undoes no fusion, and the kernels of the stages are those of the whole.
-//! A boundary is a minimum cut, found by max-flow, of a network in which a value is an edge with its size
-//! as capacity; no edge goes backwards. For balance, the first units of a topological order (up to the
-//! least cost of a stage) are fixed on one side and the last ones on the other; two orders are tried, and every
-//! boundary within them. The cut is the minimum among those, not among all balanced cuts, which would be NP-hard. Inputs of the graph
-//! and constants are free: every stage gets them from where the graph does. What an earlier stage makes and a later one
+//! All cuts are chosen together (`choose`), among places within two topological orders and minimum cuts near where even stages would end (`places`); the latter are found by max-flow in a network in which a
+//! value is an edge with its size as capacity, and no edge goes backwards. The choice is the best of those places, not of all, which would be NP-hard. Where stages are uneven all the same, [`Uneven`] says what is in
+//! the way. Inputs of the graph and constants are free: every stage gets them from where the graph does. What an earlier stage makes and a later one
 //! uses crosses every cut between their steps.
 
 mod build;
+mod choose;
 mod cut;
+mod places;
 mod steps;
 pub mod tensor;
+mod uneven;
 mod units;
 
 pub use build::input_names;
 pub use cut::Reason;
+pub use uneven::{Cause, Kernel, Uneven};
 
 use crate::cost::CostModel;
 use egret_ir::{Graph, NodeId, Type, advice};
@@ -24,9 +26,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use steps::{Figures, Layout};
+use uneven::Chain;
 use units::Units;
 
-/// How much a stage may deviate from its share of the remaining time.
+/// How much longer than the mean of the stages one may take.
 pub const TOLERANCE: f64 = 0.25;
 /// The assumed value of a symbolic dim.
 pub const NOMINAL_DIM: i64 = 64;
@@ -90,6 +93,8 @@ pub struct Stages {
     pub steps: Vec<Range<usize>>,
     /// The cuts, each behind the step of its number.
     pub cuts: Vec<Cut>,
+    /// Why the longest stage takes more than [`TOLERANCE`] above their mean, where it does. What has split tensors does not say it.
+    pub uneven: Option<Uneven>,
 }
 
 /// A part of a graph.
@@ -176,13 +181,19 @@ pub fn split(
         return Err(PartitionError::Stages { stages, nodes, units: units.len() });
     }
     let all: Vec<usize> = (0..units.len()).collect();
-    let mut plan = Arranged::chain(&graph, &units, &all, stages);
-    if let Some(layout) = steps::find(&units, stages) {
-        let beside = Arranged::layout(&graph, &units, &layout);
-        if beside.figures(&units).pay(plan.figures(&units)) {
+    let wanted = cut::wanted(units.cost.iter().sum(), stages);
+    let mut plan = Arranged::chain(&graph, &units, &all, stages, wanted)?;
+    let tried = plan.reasons.iter().flatten().map(|r| r.tried).max().unwrap_or(0);
+    let mut chain = Chain { figures: plan.figures(&units), tried, layout: None };
+    let layout = steps::find(&units, stages);
+    if let Some(layout) = &layout {
+        let beside = Arranged::layout(&graph, &units, layout, wanted)?;
+        if beside.figures(&units).pay(chain.figures) {
+            chain.layout = Some(layout);
             plan = beside;
         }
     }
+    let uneven = uneven::find(&graph, &units, &plan, &chain, wanted);
     let mut stage_of = HashMap::new();
     for (stage, own) in plan.steps.iter().flatten().enumerate() {
         stage_of.extend(own.iter().flat_map(|&u| &units.nodes[u]).map(|&n| (n, stage)));
@@ -213,7 +224,7 @@ pub fn split(
     let cuts = cuts.map(|(k, reason)| Cut { values: across(ends[k]), why: why(k, reason) }).collect();
     let costs = times.into_iter().flatten();
     let stages = graphs.into_iter().zip(costs).map(|(graph, cost)| Stage { graph, cost }).collect();
-    Ok(Stages { stages, steps, cuts })
+    Ok(Stages { stages, steps, cuts, uneven })
 }
 
 /// The values that cross the cut before the stage `end`.
@@ -231,31 +242,42 @@ struct Arranged {
 }
 
 impl Arranged {
-    /// One behind the other.
-    fn chain(graph: &Graph, units: &Units, of: &[usize], stages: usize) -> Arranged {
-        let (stages, reasons) = cut::assign(graph, units, of, stages);
+    /// One behind the other. `wanted`: how long a stage may take at the most, where that can be.
+    fn chain(
+        graph: &Graph,
+        units: &Units,
+        of: &[usize],
+        stages: usize,
+        wanted: u64,
+    ) -> Result<Arranged, PartitionError> {
+        let (stages, reasons) = cut::assign(graph, units, of, stages, wanted)?;
         let steps = stages.into_iter().map(|stage| vec![stage]).collect();
-        Arranged { steps, reasons: reasons.into_iter().map(Some).collect() }
+        Ok(Arranged { steps, reasons: reasons.into_iter().map(Some).collect() })
     }
 
     /// With branches beside each other.
-    fn layout(graph: &Graph, units: &Units, layout: &Layout) -> Arranged {
+    fn layout(
+        graph: &Graph,
+        units: &Units,
+        layout: &Layout,
+        wanted: u64,
+    ) -> Result<Arranged, PartitionError> {
         let mut out = Arranged { steps: vec![], reasons: vec![] };
         if layout.stem.1 > 0 {
-            out = Arranged::chain(graph, units, &layout.stem.0, layout.stem.1);
+            out = Arranged::chain(graph, units, &layout.stem.0, layout.stem.1, wanted)?;
             out.reasons.push(None);
         }
-        let branches = layout.branches.iter().map(|b| cut::assign(graph, units, b, layout.depth).0);
-        let branches: Vec<_> = branches.collect();
+        let branch = |of| Ok(cut::assign(graph, units, of, layout.depth, wanted)?.0);
+        let branches = layout.branches.iter().map(|b| branch(b)).collect::<Result<Vec<_>, _>>()?;
         out.steps.extend((0..layout.depth).map(|d| branches.iter().map(|b| b[d].clone()).collect()));
         out.reasons.extend(vec![None; layout.depth - 1]);
         if layout.head.1 > 0 {
-            let head = Arranged::chain(graph, units, &layout.head.0, layout.head.1);
+            let head = Arranged::chain(graph, units, &layout.head.0, layout.head.1, wanted)?;
             out.reasons.push(None);
             out.reasons.extend(head.reasons);
             out.steps.extend(head.steps);
         }
-        out
+        Ok(out)
     }
 
     /// The times of stages, by step.

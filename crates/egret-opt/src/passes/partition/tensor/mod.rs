@@ -103,7 +103,7 @@ impl Tensors {
         let why = Why::Parts { split: split.unwrap_or(whole), whole };
         let ends = steps.iter().map(|s| s.end).take(steps.len().saturating_sub(1));
         let cuts = ends.map(|end| Cut { values: across(&self.values, end), why: why.clone() }).collect();
-        Stages { stages: self.stages.into_iter().map(|p| p.stage).collect(), steps, cuts }
+        Stages { stages: self.stages.into_iter().map(|p| p.stage).collect(), steps, cuts, uneven: None }
     }
 }
 
