@@ -422,3 +422,16 @@ fn two_models_are_measured_in_turns() {
     refused(&["bench", &cnn, "--runs", "0"], 1, &["--runs", "at least 1"]);
     refused(&["bench", &cnn, "--warm-up=-1"], 1, &["--warm-up"]);
 }
+
+/// Pinned threads give the same bits; who has no threads to pin is told.
+#[test]
+fn threads_are_pinned_on_request() {
+    let dir = images();
+    let (cnn, x) = (model(CNN), path(&dir, "x.npy"));
+    let plain = works(&["run", &cnn, "--inputs", &x]);
+    if cfg!(target_os = "linux") {
+        assert_eq!(works(&["run", &cnn, "--inputs", &x, "--pin"]), plain);
+    }
+    let args = ["run", &cnn, "--inputs", &x, "--engine", "interp", "--pin"];
+    refused(&args, 1, &["the interpreter has one thread"]);
+}

@@ -158,6 +158,22 @@ impl Executable {
         }
     }
 
+    /// Keep its threads and the calling one, which is to run it, each on a core of its own ([`Native::pin`]).
+    ///
+    /// # Errors
+    /// The system cannot; the model is interpreted, or compiled part by part while it runs.
+    pub fn pin(&self) -> Result<()> {
+        match self {
+            Executable::Native(native) => native.pin(),
+            Executable::Interp(..) => Err(Error::user(
+                "--pin keeps threads of compiled code on their cores; the interpreter has one thread",
+            )),
+            Executable::Mixed(_) => Err(Error::user(
+                "--pin is for models that are compiled as a whole; parts of this one run on the host, and others are compiled when their sizes are known",
+            )),
+        }
+    }
+
     /// How large its machine code is: of a model with host values that which has been compiled so far, the newest of each part.
     pub fn size(&self) -> CodeSize {
         let of = |n: &Native| CodeSize {

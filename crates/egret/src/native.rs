@@ -258,6 +258,14 @@ impl Native {
         self.pool.threads()
     }
 
+    /// Keep its threads and the calling one each on a core of its own ([`Pool::pin`]).
+    ///
+    /// # Errors
+    /// Those of [`Pool::pin`].
+    pub fn pin(&self) -> Result<()> {
+        self.pool.pin().map_err(|e| Error::user(format!("the threads cannot be pinned to cores: {e}")))
+    }
+
     /// Run it on tensors in the order of its inputs.
     pub fn run(&self, inputs: &[Value]) -> Result<Vec<Value>> {
         let mut session = self.session(inputs)?;

@@ -22,6 +22,9 @@ pub struct Args {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
+    /// Keep each thread on a core of its own (Linux): cores of one memory node first
+    #[arg(long, conflicts_with = "vs")]
+    pub pin: bool,
     /// How long to measure
     #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true, default_value_t = 2.0)]
     pub seconds: f64,
@@ -49,6 +52,9 @@ pub fn run(args: &Args) -> Result<()> {
     let began = Instant::now();
     let model = progress("compiling", || ready(&request, args.engine, &options))?;
     let compile_ms = began.elapsed().as_secs_f64() * 1e3;
+    if args.pin {
+        model.executable.pin()?;
+    }
     let plan = Plan { seconds: args.seconds, warm_up: args.warm_up, runs: args.runs };
     let mut versus = None;
     let times = match &args.vs {

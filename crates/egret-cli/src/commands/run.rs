@@ -64,6 +64,9 @@ pub struct Args {
     /// Threads; with --data, each copy of a stage has one of its own in any case [default: all cores]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
+    /// Keep each thread on a core of its own (Linux): cores of one memory node first. Stages of a plan are bound by what starts them, such as mpirun --bind-to core
+    #[arg(long, conflicts_with = "plan")]
+    pub pin: bool,
     /// With --engine interp: how many iterations it runs of all loops together, before it gives up. Compiled code has no such bound: a loop whose
     /// condition stays true goes on until the process is ended
     #[arg(long, value_name = "N", default_value_t = 100_000)]
@@ -126,6 +129,9 @@ pub fn run(args: &Args) -> Result<()> {
         return run_plan(args, plan, &request, &options);
     }
     let ready = progress("compiling", || ready(&request, args.engine, &options))?;
+    if args.pin {
+        ready.executable.pin()?;
+    }
     let native = ready.executable.native();
     if let Some(threads) = ready.executable.threads() {
         note(threads_line(threads));

@@ -250,8 +250,9 @@ impl Fork {
         }
     }
 
-    /// Owner only, when all pieces are claimed, `ran` of them by itself: wait for those that helpers claimed.
-    pub fn join(&self, ran: u32, pieces: u32) {
+    /// Owner only, when all pieces are claimed, `ran` of them by itself: wait for those that helpers claimed. `late` is called when that has taken
+    /// [`JOIN_YIELD`], and once more where it takes twice as long.
+    pub fn join(&self, ran: u32, pieces: u32, mut late: impl FnMut()) {
         if ran == pieces {
             return;
         }
@@ -276,11 +277,21 @@ impl Fork {
                 std::thread::yield_now();
             }
         }
+        late();
         let mut guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
         left = self.pending.fetch_or(SLEEPS, Ordering::Acquire);
+        let mut first = true;
         while left & !SLEEPS != 0 {
-            guard = self.finished.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            if first {
+                let woken = self.finished.wait_timeout(guard, JOIN_YIELD);
+                guard = woken.unwrap_or_else(PoisonError::into_inner).0;
+            } else {
+                guard = self.finished.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            }
             left = self.pending.load(Ordering::Acquire);
+            if left & !SLEEPS != 0 && std::mem::take(&mut first) {
+                late();
+            }
         }
     }
 }
@@ -317,7 +328,7 @@ mod tests {
                 ran += 1;
             }
             assert_eq!((ran, hits.into_inner()), (Job::pieces(n), n));
-            fork.join(ran, ran);
+            fork.join(ran, ran, || ());
             fork.release();
             assert!(fork.take());
         }
@@ -331,7 +342,7 @@ mod tests {
         let old = fork.open(job);
         // SAFETY: as above.
         assert!(unsafe { fork.run_piece(old, 1) });
-        fork.join(1, 1);
+        fork.join(1, 1, || ());
         // SAFETY: as above.
         assert!(!unsafe { fork.run_piece(old, 1) }, "nothing left");
         let new = fork.open(job);
@@ -344,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_sleeping_owner_is_woken() {
-        let hits = AtomicI64::new(0);
+        let (hits, late) = (AtomicI64::new(0), AtomicU32::new(0));
         let fork = Fork::new(2);
         let generation = fork.open(Job { body: count, arg: (&raw const hits).cast_mut().cast(), n: 3 });
         // SAFETY: as above.
@@ -353,14 +364,18 @@ mod tests {
             s.spawn(|| {
                 // SAFETY: as above.
                 assert!(unsafe { fork.run_piece(generation, 1) });
+                while late.load(Ordering::Relaxed) < 2 {
+                    std::thread::yield_now();
+                }
                 std::thread::sleep(10 * JOIN_YIELD);
                 fork.leave(1);
             });
             while fork.left() != 0 {
                 std::thread::yield_now();
             }
-            fork.join(2, 3);
+            fork.join(2, 3, || _ = late.fetch_add(1, Ordering::Relaxed));
             assert_eq!(fork.pending.load(Ordering::Relaxed) & !SLEEPS, 0);
         });
+        assert_eq!(late.into_inner(), 2);
     }
 }

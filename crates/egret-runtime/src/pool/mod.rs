@@ -12,10 +12,15 @@
 //! - Several callers may fork at once, each with a [`Fork`] of its own; helpers serve whichever has work left. The forks
 //!   are few: a caller who finds none free works alone.
 //! - There are no more threads than cores that this process may use: they would only take turns.
+//! - A helper that has lost its core to another program rests for a while ([`helper`]): callers would wait for what it has claimed.
 //!
 //! Which thread runs which piece never shows in results: a piece writes what no other piece reads or writes.
 
+#[cfg(target_os = "linux")]
+mod cores;
+mod cpu_time;
 mod fork;
+mod helper;
 #[cfg(all(test, loom))]
 mod model;
 mod sync;
@@ -26,6 +31,7 @@ use crate::abi::{Env, ParallelBody};
 use crate::env::BorrowedEnv;
 use crate::pad::CachePadded;
 use fork::{Fork, Job};
+use helper::{Helper, Watch};
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -70,8 +76,9 @@ struct Shared {
     long: [Long; LONG],
     /// Helpers that are not asleep.
     awake: CachePadded<AtomicUsize>,
-    /// Which helpers are asleep. Whoever clears one must wake its thread.
-    asleep: Vec<CachePadded<AtomicBool>>,
+    helpers: Vec<CachePadded<Helper>>,
+    /// When the pool began.
+    began: Instant,
     stop: AtomicBool,
 }
 
@@ -96,7 +103,8 @@ impl Pool {
             owed: CachePadded::default(),
             awake: CachePadded::default(),
             long: Default::default(),
-            asleep: (0..n).map(|_| CachePadded(AtomicBool::new(true))).collect(),
+            helpers: (0..n).map(|_| CachePadded(Helper::new())).collect(),
+            began: Instant::now(),
             stop: AtomicBool::new(false),
         });
         let start = |i: usize| {
@@ -144,6 +152,33 @@ impl Pool {
         unsafe { BorrowedEnv::from_raw(env) }
     }
 
+    /// Keep every thread on a core of its own from now on: the calling one, which is to be the one that runs the model, and the helpers. Cores of the caller's
+    /// memory node come first, and no two threads share a core while one is free. As each thread has the same part of every kernel, it then finds in its core's cache
+    /// what it has left there, and memory that it was the first to write on its own node. Threads that the calling one starts later are on its core too.
+    ///
+    /// # Errors
+    /// The system cannot pin threads (it is not Linux), or this process may not use enough CPUs.
+    pub fn pin(&self) -> std::io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::unix::thread::JoinHandleExt;
+            let cpus = cores::cpus()?;
+            if cpus.len() < self.threads() {
+                let message = format!("{} threads, and {} CPUs for them", self.threads(), cpus.len());
+                return Err(std::io::Error::other(message));
+            }
+            // SAFETY: it takes nothing.
+            let caller = unsafe { libc::pthread_self() };
+            let helpers = self.helpers.iter().map(JoinHandleExt::as_pthread_t);
+            std::iter::once(caller)
+                .chain(helpers)
+                .zip(cpus)
+                .try_for_each(|(thread, cpu)| cores::pin(thread, cpu))
+        }
+        #[cfg(not(target_os = "linux"))]
+        Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "threads are pinned on Linux only"))
+    }
+
     /// Call `body(arg, i)` for all `i` in `0..n` and return when all are done.
     ///
     /// # Safety
@@ -167,19 +202,22 @@ impl Pool {
             alarm.look(ran, fork);
         }
         alarm.finish(ran);
-        fork.join(ran, Job::pieces(n));
+        let mut watch = Watch::new(&shared.helpers, shared.began);
+        fork.join(ran, Job::pieces(n), || watch.look());
+        watch.end();
         fork.release();
     }
 
-    /// Wake up to `n` helpers.
+    /// Wake up to `n` helpers that sleep, but do not rest.
     fn wake(&self, n: usize) {
-        let asleep = self.shared.asleep.iter().zip(&self.helpers);
+        let began = self.shared.began;
         // Relaxed: missing one that is falling asleep is no harm, the caller gets on without it.
-        let woken =
-            asleep.filter(|(flag, _)| flag.load(Ordering::Relaxed) && flag.swap(false, Ordering::AcqRel));
-        for (_, helper) in woken.take(n) {
+        let ready = |h: &Helper| h.asleep.load(Ordering::Relaxed) && !h.rests(began);
+        let helpers = self.shared.helpers.iter().zip(&self.helpers);
+        let woken = helpers.filter(|(h, _)| ready(h) && h.asleep.swap(false, Ordering::AcqRel));
+        for (_, thread) in woken.take(n) {
             self.shared.awake.fetch_add(1, Ordering::Relaxed);
-            helper.thread().unpark();
+            thread.thread().unpark();
         }
     }
 }
@@ -208,7 +246,8 @@ impl Shared {
 
     /// The life of a helper.
     fn help(&self, helper: usize) {
-        let asleep = &self.asleep[helper];
+        let asleep = &self.helpers[helper].asleep;
+        self.helpers[helper].begin();
         while !self.stop.load(Ordering::Acquire) {
             if asleep.load(Ordering::Acquire) {
                 // May return for no reason.
@@ -223,6 +262,7 @@ impl Shared {
 
     /// Work, and look for work until there has been none for a while. `thread`: which one of those that share a fork, of which its caller is 0.
     fn stay_awake(&self, thread: usize) {
+        let helper = &self.helpers[thread - 1];
         let (mut idle, mut looks) = (Instant::now(), 0u32);
         while !self.stop.load(Ordering::Relaxed) {
             let mut ran = 0;
@@ -231,7 +271,10 @@ impl Shared {
                     continue;
                 };
                 // SAFETY: the word of the caller of `Pool::run`, who waits until what was run here is counted.
-                ran += unsafe { fork.help(generation, thread) };
+                ran += helper.work(|| unsafe { fork.help(generation, thread) });
+                if helper.rests(self.began) {
+                    return;
+                }
             }
             if ran > 0 {
                 (idle, looks) = (Instant::now(), 0);

@@ -51,7 +51,7 @@ fn call(fork: &Fork, memory: &Memory) {
     while unsafe { fork.run_piece(generation, 0) } {
         ran += 1;
     }
-    fork.join(ran, pieces);
+    fork.join(ran, pieces, || ());
     memory.set_alive(false);
     // SAFETY: as in `set_alive`.
     memory.runs.iter().for_each(|r| r.with(|r| assert_eq!(unsafe { *r }, 1, "runs of a piece")));

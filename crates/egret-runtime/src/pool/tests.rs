@@ -125,14 +125,73 @@ fn few_long_pieces_are_shared_the_second_time() {
             while pool.shared.awake.load(Ordering::Relaxed) != 0 {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            // What other forks have left to wake for is none of it.
+            // What other forks have left to wake for is none of it; nor is it that a sleeping body looks like a lost core.
             pool.shared.owed.store(0, Ordering::Relaxed);
+            pool.shared.helpers[0].end_rest();
             // SAFETY: `body` may be called from any thread, and `helped` outlives the call.
             unsafe { pool.run(body, (&raw const helped).cast_mut().cast(), 2) };
         }
     };
     forks();
     assert!(helped.load(Ordering::Relaxed) > 10, "{helped:?} of 20");
+}
+
+/// A caller that has waited for a helper without a core has it rest, and is not kept waiting the next time; one that works for long has no rest.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_helper_without_a_core_rests() {
+    /// Whether helpers work, or have no core.
+    struct Body<'a> {
+        pool: &'a Pool,
+        works: bool,
+        helped: AtomicBool,
+    }
+    unsafe extern "C" fn body(arg: *mut c_void, _: i64) {
+        // SAFETY: `arg` is a value of `run`, which outlives the fork.
+        let body = unsafe { &*arg.cast::<Body<'_>>() };
+        let limit = Instant::now() + Duration::from_secs(60);
+        if !std::thread::current().name().is_some_and(|name| name.starts_with("egret-")) {
+            // The caller's piece ends when a helper has the other one.
+            while !body.helped.load(Ordering::Relaxed) && Instant::now() < limit {
+                body.pool.wake(1);
+                std::thread::yield_now();
+            }
+            return;
+        }
+        body.helped.store(true, Ordering::Relaxed);
+        let clock = super::cpu_time::CpuClock::of_this_thread().unwrap();
+        let began = clock.read().unwrap();
+        while body.works && clock.read().unwrap() - began < Duration::from_millis(5) {}
+        if !body.works {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    let pool = Pool::with_helpers(1);
+    let sleeps = || {
+        while !pool.shared.helpers[0].asleep.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+    };
+    let rests = |works: bool| {
+        let helper = &pool.shared.helpers[0];
+        helper.end_rest();
+        sleeps();
+        let arg = Body { pool: &pool, works, helped: AtomicBool::new(false) };
+        // SAFETY: `body` may be called from any thread, and `arg` outlives the call.
+        unsafe { pool.run(body, (&raw const arg).cast_mut().cast(), 2) };
+        assert!(arg.helped.into_inner());
+        helper.rests(pool.shared.began)
+    };
+    // Any thread may lose its core in earnest, to another test.
+    assert!((0..100).any(|_| !rests(true)), "a helper that works rests");
+    assert!((0..100).any(|_| rests(false)), "a helper without a core does not rest");
+    assert!((0..100).any(|_| {
+        let rested = rests(false);
+        sleeps();
+        pool.wake(1);
+        let awake = pool.shared.awake.load(Ordering::Relaxed);
+        rested && pool.shared.helpers[0].rests(pool.shared.began) && awake == 0
+    }));
 }
 
 #[test]
@@ -211,4 +270,36 @@ fn a_panic_ends_the_process() {
         std::thread::sleep(Duration::from_millis(5));
     };
     assert!(!status.success());
+}
+
+/// Pinned threads have one CPU each, and different ones. On a thread of its own, which stays pinned.
+#[test]
+#[cfg(target_os = "linux")]
+fn pinned_threads_have_a_core_each() {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+    type Seen = Mutex<BTreeMap<String, Vec<usize>>>;
+    unsafe extern "C" fn body(arg: *mut c_void, _: i64) {
+        // SAFETY: `arg` is the map below, which outlives the fork.
+        let seen = unsafe { &*arg.cast::<Seen>() };
+        let name = std::thread::current().name().unwrap_or_default().to_owned();
+        seen.lock().unwrap().insert(name, cores::cpus().unwrap());
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    let caller = || {
+        let pool = Pool::new(2);
+        pool.pin().unwrap();
+        let seen = Seen::default();
+        let limit = Instant::now() + Duration::from_secs(60);
+        while seen.lock().unwrap().len() < pool.threads() {
+            assert!(Instant::now() < limit, "a helper does not come");
+            pool.wake(1);
+            // SAFETY: `body` may be called from any thread, and `seen` outlives the call.
+            unsafe { pool.run(body, (&raw const seen).cast_mut().cast(), 16) };
+        }
+        let cpus: Vec<Vec<usize>> = seen.into_inner().unwrap().into_values().collect();
+        assert!(cpus.iter().all(|c| c.len() == 1), "{cpus:?}");
+        assert!(cpus.len() == 1 || cpus[0] != cpus[1], "{cpus:?}");
+    };
+    std::thread::Builder::new().name("caller".into()).spawn(caller).unwrap().join().unwrap();
 }
