@@ -1,9 +1,10 @@
-//! Whether a short model gains by sharing its kernels between threads, found by trying both.
+//! Whether a model gains by sharing its kernels between threads, found by trying both.
 //!
 //! A model of 10 us with 20 KB between its kernels gains by a second thread where two cores share a cache, and loses where they do not: what one
-//! writes and the other reads then takes longer than the work. No estimate knows which cores a run will have, and a virtual machine's host moves them
+//! writes and the other reads then takes longer than the work. One of 300 us with many kernels took 700 on two such cores, and one of 7 ms took 8 beside a program that
+//! had one of the cores too. No estimate knows which cores a run will have, and a virtual machine's host moves them
 //! within minutes. So of each [`PERIOD`] runs of a model a few are timed with other threads and a few without, and the others run as was faster.
-//! A run that takes [`LONG`] gains by threads on any machine, and is left alone.
+//! A run that takes [`LONG`] is left alone: it gains by threads on any machine that is not full.
 
 use crate::env::BorrowedEnv;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -18,8 +19,12 @@ const BEFORE: [u32; 2] = [55, 3];
 const COUNTED: u32 = 9;
 /// The first run behind a trial.
 const BEHIND: u32 = BEFORE[0] + BEFORE[1] + 2 * COUNTED;
+/// Runs of this time may take twice as long without other threads, which who waits for them notices; so few are.
+const SLOW: Duration = Duration::from_micros(300);
+/// The first of them does not count, and so many do.
+const COUNTED_SLOW: u32 = 3;
 /// Runs of this time are not tried without other threads.
-const LONG: Duration = Duration::from_micros(300);
+const LONG: Duration = Duration::from_millis(20);
 
 /// What is known of a model's runs. Several threads may run the model at once: numbers that they mix up make a wrong choice for a period at the worst, of two
 /// ways with equal results.
@@ -59,28 +64,44 @@ impl Trial {
         // Relaxed, all of this: no memory hangs on it.
         let run = self.runs.fetch_add(1, Ordering::Relaxed) % PERIOD;
         if run == BEHIND {
-            let [shared, alone] = [0, 1].map(|way| self.median(way));
-            let short = u128::from(shared) < LONG.as_nanos();
-            self.alone.store(short && alone < shared, Ordering::Relaxed);
+            let shared = self.median(0, COUNTED);
+            let alone = match alone(shared) {
+                Some((_, counted)) => self.median(1, counted) < shared,
+                None => false,
+            };
+            self.alone.store(alone, Ordering::Relaxed);
         }
         if run >= BEHIND {
             return Turn { alone: self.alone.load(Ordering::Relaxed), time: None };
         }
+        let timed = |way: usize, nth: u32| Some((&self.times[way][nth as usize], Instant::now()));
         let first = BEFORE[0] + COUNTED;
-        let (way, nth) = if run < first { (0, run) } else { (1, run - first) };
-        let counted = nth.checked_sub(BEFORE[way]);
-        Turn {
-            // What is long without doubt goes on with other threads.
-            alone: way == 1 && u128::from(self.median(0)) < LONG.as_nanos(),
-            time: counted.map(|i| (&self.times[way][i as usize], Instant::now())),
+        if run < first {
+            let time = run.checked_sub(BEFORE[0]).and_then(|nth| timed(0, nth));
+            return Turn { alone: false, time };
         }
+        let Some((before, counted)) = alone(self.median(0, COUNTED)) else { return Turn::default() };
+        let nth = run - first;
+        let time = nth.checked_sub(before).filter(|nth| *nth < counted).and_then(|nth| timed(1, nth));
+        Turn { alone: nth < before + counted, time }
     }
 
-    /// The middle one of a way's times.
-    fn median(&self, way: usize) -> u32 {
+    /// The middle one of the first times of a way.
+    fn median(&self, way: usize, counted: u32) -> u32 {
         let mut times = self.times[way].each_ref().map(|time| time.load(Ordering::Relaxed));
+        let times = &mut times[..counted as usize];
         times.sort_unstable();
         times[times.len() / 2]
+    }
+}
+
+/// How many runs a trial has without other threads that do not count, and that do, where with them one takes so many nanoseconds.
+fn alone(shared: u32) -> Option<(u32, u32)> {
+    let shared = Duration::from_nanos(shared.into());
+    match shared {
+        _ if shared < SLOW => Some((BEFORE[1], COUNTED)),
+        _ if shared < LONG => Some((1, COUNTED_SLOW)),
+        _ => None,
     }
 }
 
@@ -120,13 +141,15 @@ mod tests {
         assert_eq!(period(&trial, 11_000, 11_000), tries[1], "others' threads where it is all the same");
     }
 
-    /// Long runs are never without other threads, however long a slow one of them was; one of many that is interrupted decides nothing.
+    /// Slow runs are tried fewer times, and long ones never, however long a slow one of them was; one of many that is interrupted decides nothing.
     #[test]
     fn long_runs_and_interrupted_ones() {
+        let nanos = |time: Duration| u32::try_from(time.as_nanos()).unwrap();
         let trial = Trial::default();
-        let long = u32::try_from(LONG.as_nanos()).unwrap();
-        assert_eq!(period(&trial, long, 1_000), 0);
-        assert_eq!(period(&trial, long - 1, 1_000), PERIOD - BEFORE[0] - COUNTED);
+        assert_eq!(period(&trial, nanos(LONG), 1_000), 0);
+        assert_eq!(period(&trial, nanos(LONG) - 1, nanos(LONG)), 1 + COUNTED_SLOW);
+        assert_eq!(period(&trial, nanos(SLOW), 1_000), PERIOD - BEHIND + 1 + COUNTED_SLOW);
+        assert_eq!(period(&trial, nanos(SLOW) - 1, 1_000), PERIOD - BEFORE[0] - COUNTED);
         for run in 0..PERIOD {
             let turn = trial.next();
             let Some((time, _)) = turn.time else { continue };
