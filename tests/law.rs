@@ -9,6 +9,7 @@ use egret::ir::{DType, Denormals, Graph, Tensor, Value, text, verify};
 use egret::{Engine, ErrorKind, Executable, Options, source};
 use egret_codegen::{Arch, Feature, ISAS, Target};
 use egret_loop::interp::InterpError;
+use egret_workspace::emulated::{AARCH64, Emulated, Emulator, RISCV64};
 use egret_workspace::files::graphs_of;
 use egret_workspace::law::{arithmetic, interpreted, isas, same};
 use egret_workspace::special::SPECIAL;
@@ -206,6 +207,103 @@ fn modules_of_webassembly_run_as_loop_ir_says() {
     }
     assert_none(&faults);
     assert!(held > 500 && runs.refused * 5 < runs.run, "{held} graphs, {runs:?}");
+}
+
+/// A case for an emulator: what it is, the type of each output, and what is to come of it.
+struct Wanted {
+    what: String,
+    dtypes: Vec<DType>,
+    denormals: Denormals,
+    outputs: Result<Vec<Vec<u8>>, [i64; 3]>,
+}
+
+/// Adds the cases of a graph of fixed dims to those for an emulator, or gives what breaks the law already. How many graphs it was.
+fn emulate(
+    what: &str,
+    graph: &Graph,
+    options: &Options,
+    programs: &mut Emulated,
+    wanted: &mut Vec<Wanted>,
+) -> Result<usize, String> {
+    let program = match egret::pipeline::lower(graph.clone(), options, &BTreeMap::new()) {
+        Ok(lowered) => lowered.program,
+        Err(e) if e.kind == ErrorKind::Unsupported => return Ok(0),
+        Err(e) => return Err(format!("{what}: {e}")),
+    };
+    if !Emulated::takes(&program) {
+        return Ok(0);
+    }
+    let denormals = options.denormals();
+    programs.program(&program, denormals);
+    for draw in [Draw::Plain, Draw::SpecialFloats, Draw::Special] {
+        let Some(inputs) = inputs(graph, draw) else { continue };
+        let what = format!("{what} on {}, denormals {denormals}, {draw:?}", options.target);
+        let outputs = match interpreted(&program, &inputs, arithmetic(&options.target, denormals)) {
+            Ok(outputs) => Ok(outputs),
+            Err(InterpError::OutOfRange(_, bad)) => Err([bad.value, bad.low, bad.high]),
+            Err(e) => return Err(format!("{what}: {e}")),
+        };
+        let bytes: Vec<&[u8]> = inputs.iter().map(|v| v.as_tensor().expect("a tensor").bytes()).collect();
+        programs.case(&bytes);
+        let dtype = |v: &egret::ir::ValueId| graph.value(*v).ty.as_tensor().expect("a tensor").dtype;
+        let dtypes = graph.outputs().iter().map(dtype).collect();
+        wanted.push(Wanted { what, dtypes, denormals, outputs });
+    }
+    Ok(1)
+}
+
+/// The graphs of fixed dims on an architecture that an emulator runs, of f32 and of every other element type that they can have.
+fn hold_emulated(on: &'static Emulator) {
+    if !on.is_there("the law") {
+        return;
+    }
+    let (mut programs, mut wanted) = (Emulated::new(on), vec![]);
+    let (mut faults, mut graphs) = (vec![], 0);
+    for (n, (name, given)) in graphs_of("lower").iter().enumerate() {
+        let others = DTYPES.iter().filter_map(|(dtype, _)| Some((dtype.name(), of_dtype(given, *dtype)?)));
+        for (d, (dtype, graph)) in [("f32", parse(given))].into_iter().chain(others).enumerate() {
+            let mut options = Options { target: on.target.into(), threads: 1, ..Options::default() };
+            if !options.keeps_denormals() {
+                options.denormals = Some(Denormals::ALL[(n + d) % Denormals::ALL.len()]);
+            }
+            let what = format!("{name} of {dtype}:\n{given}");
+            match emulate(&what, &graph, &options, &mut programs, &mut wanted) {
+                Ok(count) => graphs += count,
+                Err(e) => faults.push(e),
+            }
+        }
+    }
+    let came = programs.run().expect("the tools are there");
+    assert_eq!(came.len(), wanted.len());
+    let mut refused = 0;
+    for (came, wanted) in came.iter().zip(&wanted) {
+        let what = &wanted.what;
+        match (&wanted.outputs, came) {
+            (Ok(want), Ok(have)) => {
+                assert_eq!(want.len(), have.len(), "{what}");
+                for (i, ((want, have), dtype)) in want.iter().zip(have).zip(&wanted.dtypes).enumerate() {
+                    if let Err(e) = same(*dtype, wanted.denormals, want, have) {
+                        faults.push(format!("{what}: output {i}: {e}"));
+                    }
+                }
+            }
+            (Err(want), Err(have)) if want == have => refused += 1,
+            (want, have) => faults.push(format!("{what}: {have:?} instead of {want:?}")),
+        }
+    }
+    eprintln!("{graphs} graphs and {} cases on {}, {refused} refused", wanted.len(), on.target);
+    assert_none(&faults);
+    assert!(graphs > 500 && refused * 5 < wanted.len(), "{graphs} graphs, {refused} cases refused");
+}
+
+#[test]
+fn kernels_of_aarch64_run_as_loop_ir_says() {
+    hold_emulated(&AARCH64);
+}
+
+#[test]
+fn kernels_of_riscv64_run_as_loop_ir_says() {
+    hold_emulated(&RISCV64);
 }
 
 /// A graph of other elements than f32; nothing where it has no f32, or where an operation does not take such elements.

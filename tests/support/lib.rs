@@ -1,9 +1,9 @@
 //! Shared helpers of the workspace tests: where fixtures are, the conformance archive unpacked, the graphs of file tests, random
 //! graphs without control flow and with it, special numbers, compiled models run between unmapped pages, those with free dims at many
 //! sizes and those in which data decides dims on many data, the law that
-//! holds compiled code to Loop IR's interpreter, code for AArch64 run by an emulator, and WebAssembly modules.
+//! holds compiled code to Loop IR's interpreter, code for other architectures run by emulators, and WebAssembly modules.
 
-pub mod arm;
+pub mod emulated;
 #[cfg(unix)]
 pub mod faults;
 pub mod files;

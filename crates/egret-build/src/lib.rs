@@ -338,8 +338,12 @@ fn target_of(triple: &str, features: &str) -> Result<String, Error> {
         "x86_64" if has(&["avx2", "fma", "bmi2"]) => Ok("x86-64-v3".into()),
         "x86_64" => Ok("x86-64-v2".into()),
         "aarch64" => Ok("aarch64".into()),
+        "riscv64gc" if has(&["v", "zba", "zbb"]) => Ok("riscv64".into()),
+        "riscv64gc" => Err(Error(format!(
+            "Egret compiles for {triple} with vectors alone: -C target-feature=+v,+zba,+zbb, where the CPU has these"
+        ))),
         other => Err(Error(format!(
-            "Egret does not compile for {other} ({triple}); it does for x86_64 and aarch64"
+            "Egret does not compile for {other} ({triple}); it does for x86_64, aarch64 and riscv64gc"
         ))),
     }
 }
@@ -373,6 +377,8 @@ mod tests {
             "x86-64-v4-vnni"
         );
         assert_eq!(of("aarch64-unknown-linux-gnu", "neon").unwrap(), "aarch64");
-        assert!(of("riscv64gc-unknown-linux-gnu", "").unwrap_err().contains("riscv64gc"));
+        assert_eq!(of("riscv64gc-unknown-linux-gnu", "c,d,v,zba,zbb").unwrap(), "riscv64");
+        assert!(of("riscv64gc-unknown-linux-gnu", "c,d").unwrap_err().contains("+v,+zba,+zbb"));
+        assert!(of("riscv32i-unknown-none-elf", "").unwrap_err().contains("riscv32i"));
     }
 }

@@ -266,21 +266,30 @@ fn without_a_c_compiler_only_linking_fails() {
     assert_eq!(run("lib,header,rs").status.code(), Some(0));
 }
 
+/// Whatever machine this is.
 #[test]
-fn an_architecture_that_is_not_built_is_refused_with_true_advice() {
+fn every_target_that_doctor_lists_is_compiled_for() {
+    let told = works(&["doctor"]);
+    let targets = told.lines().find_map(|l| l.strip_prefix("targets")).expect("a line of targets");
+    let targets: Vec<&str> = targets.split([':', ',']).map(str::trim).filter(|t| !t.is_empty()).collect();
+    for wanted in ["native", "x86-64-v2", "x86-64-v4-amx", "aarch64", "riscv64", "wasm32"] {
+        assert!(targets.contains(&wanted), "{told}");
+    }
+    for target in targets {
+        let dir = temp();
+        let emit = if target == "wasm32" { "wasm" } else { "lib,header" };
+        let out = path(&dir, "out");
+        works(&["compile", &model("simple_cnn"), "--out-dir", &out, "--target", target, "--emit", emit]);
+    }
+}
+
+#[test]
+fn what_has_nothing_that_flushes_keeps_denormals() {
     let dir = temp();
     let out = path(&dir, "out");
-    let args = ["compile", &model("simple_cnn"), "--out-dir", &out, "--target", "aarch64"];
-    let told = works(&["doctor"]);
-    let line = |what: &str| told.lines().find(|l| l.starts_with(what)).unwrap_or_default().to_owned();
-    // Another package that is built beside this one may ask for the feature.
-    if line("targets").contains("aarch64") {
-        assert!(!line("not built").contains("aarch64"), "{told}");
-        works(&args);
-        return;
-    }
-    assert!(line("not built").contains("aarch64"), "{told}");
-    refused(&args, 2, &["no code for aarch64", "cargo build -p egret-cli --features aarch64"]);
+    let args = ["compile", &model("simple_cnn"), "--out-dir", &out, "--target", "riscv64", "--denormals"];
+    refused(&[&args[..], &["flush"]].concat(), 1, &["riscv64", "use --denormals keep"]);
+    works(&[&args[..], &["keep"]].concat());
 }
 
 #[test]

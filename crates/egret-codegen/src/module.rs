@@ -8,7 +8,7 @@ use crate::abi::tables::{self, About, Tables};
 use crate::abi::{cpu, levels};
 use crate::error::{CodegenError, Result, broken};
 use crate::functions;
-use crate::isa::{Arch, Target};
+use crate::isa::{Arch, Target, riscv64};
 use crate::options::{Options, WeightsPlace};
 use crate::output::{Output, level_prefix};
 
@@ -150,6 +150,10 @@ fn cpu<M: Module>(out: &mut Output<'_, M>, name: &str, target: &Target) -> Resul
             let signature = out.signature(0, true);
             let code = cpu::check_function(target)?;
             out.function_bytes(&out.symbol(name), signature, &code).map(Some)
+        }
+        Arch::Riscv64 => {
+            let signature = out.signature(0, true);
+            out.function_bytes(&out.symbol(name), signature, &riscv64::check_function()).map(Some)
         }
         Arch::Aarch64 | Arch::Wasm32 => Ok(None),
     }

@@ -163,19 +163,21 @@ fn loops_locals_and_branches() {
     assert_law(&program, &[&input], &Options::native().unwrap(), "collatz");
 }
 
-/// Cross-compiled code cannot run here; it must compile, without functions from outside.
-#[cfg(feature = "aarch64")]
+/// Code for another architecture cannot run here; it must compile, without functions from outside.
 #[test]
-fn random_kernels_compile_for_arm() {
-    let options = Options::new(Target::parse("aarch64").unwrap());
-    for seed in 0..150 {
-        let (program, _) = random_program(seed, [16, 32, 64][seed as usize % 3], &ELEMS);
-        let bytes =
-            egret_codegen::object(&program, &options).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-        assert_eq!(bytes, egret_codegen::object(&program, &options).unwrap());
-        for outside in ["fma", "floor", "ceil", "trunc", "nearbyint"] {
-            let name: Vec<u8> = [0].iter().chain(outside.as_bytes()).copied().collect();
-            assert!(!bytes.windows(name.len()).any(|w| w == name), "seed {seed} calls {outside}");
+fn random_kernels_compile_for_arm_and_risc_v() {
+    for target in ["aarch64", "riscv64"] {
+        let options =
+            Options { denormals: Denormals::Keep, ..Options::new(Target::parse(target).unwrap()) };
+        for seed in 0..150 {
+            let (program, _) = random_program(seed, [16, 32, 64][seed as usize % 3], &ELEMS);
+            let bytes = egret_codegen::object(&program, &options)
+                .unwrap_or_else(|e| panic!("seed {seed} for {target}: {e}"));
+            assert_eq!(bytes, egret_codegen::object(&program, &options).unwrap());
+            for outside in ["fma", "floor", "ceil", "trunc", "nearbyint"] {
+                let name: Vec<u8> = [0].iter().chain(outside.as_bytes()).copied().collect();
+                assert!(!bytes.windows(name.len()).any(|w| w == name), "seed {seed} calls {outside}");
+            }
         }
     }
 }

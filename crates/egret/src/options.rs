@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::files;
-use egret_codegen::{Arch, ISAS};
+use egret_codegen::{Arch, ISAS, Isa};
 use egret_ir::{Denormals, Dim};
 use egret_machine::Machine;
 use egret_opt::rules::{Rule, Tier};
@@ -101,20 +101,29 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What becomes of subnormal numbers: as asked for; else they are kept in tier `exact` and by WebAssembly, which has nothing that flushes, and
-    /// flushed in all others.
+    /// What becomes of subnormal numbers: as asked for; else they are kept in tier `exact` and by WebAssembly and RISC-V, which have nothing that
+    /// flushes, and flushed in all others.
     pub fn denormals(&self) -> Denormals {
         self.denormals.unwrap_or(match self.tier {
             Tier::Exact => Denormals::Keep,
-            _ if self.is_wasm() => Denormals::Keep,
+            _ if self.keeps_denormals() => Denormals::Keep,
             _ => Denormals::Flush,
         })
     }
 
     /// Whether code is a WebAssembly module.
     pub fn is_wasm(&self) -> bool {
-        let named = |name: &str| name == self.target;
-        ISAS.iter().any(|isa| isa.arch == Arch::Wasm32 && (named(isa.name) || named(isa.alias)))
+        self.is_any(|isa| isa.arch == Arch::Wasm32)
+    }
+
+    /// Whether code is for a target that has nothing that flushes subnormal numbers.
+    pub fn keeps_denormals(&self) -> bool {
+        self.is_any(|isa| !isa.flushes)
+    }
+
+    /// Whether the target is one of these by name.
+    fn is_any(&self, wanted: fn(&Isa) -> bool) -> bool {
+        ISAS.iter().any(|isa| wanted(isa) && [isa.name, isa.alias].contains(&&*self.target))
     }
 
     /// Compile for a target or a machine: a name that `egret doctor` lists, or the path of a machine's file, which ends in `.toml`; or for several

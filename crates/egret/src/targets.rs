@@ -3,7 +3,6 @@
 use crate::error::{Error, Result};
 use crate::options::Options;
 use egret_codegen::{ISAS, Target};
-use egret_loop::Program;
 use egret_machine::Machine;
 
 /// The target, of which there is one everywhere but in artifacts.
@@ -23,18 +22,11 @@ pub fn target_name(options: &Options) -> Result<String> {
     Ok(names.collect::<Result<Vec<_>>>()?.join("; "))
 }
 
-/// Refuse a target that this build makes no code for, and levels that are none of one instruction set, before anything is optimised for them.
+/// Refuse what is no target, and levels that are none of one instruction set, before anything is optimised for them.
 pub fn check_target(options: &Options) -> Result<()> {
     let levels = options.each_level().iter().map(target).collect::<Result<Vec<_>>>()?;
     if levels.len() > 1 {
         check_order(options, &levels)?;
-    }
-    for target in levels {
-        if !target.is_built() {
-            // The code generator says why.
-            egret_codegen::object(&Program::default(), &egret_codegen::Options::new(target))
-                .map_err(Error::from)?;
-        }
     }
     Ok(())
 }
@@ -122,15 +114,8 @@ pub fn target_words(options: &Options) -> Result<String> {
 
 /// What code can be generated for, in lines of a heading and a text.
 pub fn target_report() -> Vec<(&'static str, String)> {
-    let built = |name: &&str| Target::parse(name).is_ok_and(|t| t.is_built());
-    let missing = |name: &&str| Target::parse(name).is_ok_and(|t| !t.is_built());
-    let list = |wanted: &dyn Fn(&&str) -> bool| {
-        Target::NAMES.iter().copied().filter(|n| wanted(n)).collect::<Vec<_>>().join(", ")
-    };
-    let mut out = vec![("targets", list(&built))];
-    if !list(&missing).is_empty() {
-        out.push(("not built", format!("{0} (cargo build -p egret-cli --features {0})", list(&missing))));
-    }
+    let names = Target::NAMES.iter().copied().filter(|name| Target::parse(name).is_ok());
+    let mut out = vec![("targets", names.collect::<Vec<_>>().join(", "))];
     let machines = Machine::families().iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(", ");
     if !machines.is_empty() {
         out.push(("machines", machines));

@@ -15,7 +15,7 @@ fn mask(target: &Target, leaf: u32, reg: CpuidReg) -> u32 {
 }
 
 /// `extern "C" fn() -> i32`: 1 if this CPU and its operating system have every feature of the target, else 0. Where the target
-/// has AMX it asks Linux for the tile registers, which the process has from then on; the only system call of an artifact.
+/// has AMX it asks Linux for the tile registers, which the process has from then on; the only system call of an artifact for x86-64.
 pub(crate) fn check_function(target: &Target) -> Result<Vec<u8>> {
     assemble(target).map_err(|e| broken(format!("the CPU check could not be encoded: {e}")))
 }

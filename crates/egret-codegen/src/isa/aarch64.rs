@@ -13,6 +13,7 @@ pub(super) const BASE: Isa = Isa {
     vector_bytes: 16,
     registers: 32,
     fma: true,
+    flushes: true,
     encode_tile: None,
     encode_kernel: None,
     float_state,

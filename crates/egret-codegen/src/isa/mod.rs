@@ -1,6 +1,7 @@
 //! Instruction sets: one record each ([`Isa`]), and [`Target`], the choice of one for a compilation.
 
 mod aarch64;
+pub(crate) mod riscv64;
 mod target;
 mod wasm32;
 mod x86;
@@ -22,6 +23,8 @@ pub enum Arch {
     X86_64,
     /// 64-bit ARM with its base vector instructions.
     Aarch64,
+    /// 64-bit RISC-V with vectors of 128 bits at least: the extensions G, C, V, Zba and Zbb.
+    Riscv64,
     /// WebAssembly with 32-bit memories and 128-bit vectors (simd128). Its modules are written by another crate, `egret-wasm`: here it has a name and its numbers.
     Wasm32,
 }
@@ -95,6 +98,8 @@ pub struct Isa {
     pub registers: usize,
     /// Is a multiply-add one instruction?
     pub fma: bool,
+    /// Can subnormal numbers be flushed? Where not they are always kept.
+    pub flushes: bool,
     /// The encoder of tiles in vectors wider than Cranelift's 16 bytes. Without one tiles are compiled by Cranelift.
     pub(crate) encode_tile: Option<EncodeTile>,
     /// The encoder of kernels in vectors wider than Cranelift's 16 bytes. Without one such kernels are narrowed.
@@ -114,4 +119,4 @@ impl Eq for Isa {}
 
 /// Every instruction set; of one architecture, those that ask for more come later.
 pub const ISAS: &[Isa] =
-    &[x86::V2, x86::V3, x86::V4, x86::V4_VNNI, x86::V4_AMX, aarch64::BASE, wasm32::BASE];
+    &[x86::V2, x86::V3, x86::V4, x86::V4_VNNI, x86::V4_AMX, aarch64::BASE, riscv64::BASE, wasm32::BASE];

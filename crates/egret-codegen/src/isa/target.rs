@@ -1,7 +1,7 @@
 //! Targets: an instruction set, the CPU features that code may use beyond it, and an operating system.
 
-use cranelift::codegen::isa::{self, OwnedTargetIsa};
-use cranelift::codegen::settings::{self, Configurable};
+use cranelift_codegen::isa::{self, OwnedTargetIsa};
+use cranelift_codegen::settings::{self, Configurable};
 use std::fmt;
 use target_lexicon::{Architecture, CallingConvention, OperatingSystem, Triple};
 
@@ -144,13 +144,9 @@ impl Target {
             (Arch::X86_64, Architecture::X86_64) | (Arch::Aarch64, Architecture::Aarch64(_)) => host,
             (Arch::X86_64, _) => linux("x86_64-unknown-linux-gnu"),
             (Arch::Aarch64, _) => linux("aarch64-unknown-linux-gnu"),
+            (Arch::Riscv64, _) => linux("riscv64gc-unknown-linux-gnu"),
             (Arch::Wasm32, _) => linux("wasm32-unknown-unknown"),
         }
-    }
-
-    /// Whether this build makes code for it.
-    pub fn is_built(&self) -> bool {
-        self.arch() == Arch::Wasm32 || isa::lookup(self.triple()).is_ok()
     }
 
     /// Cranelift's view of the target. `pic`: for objects. `optimize`: or leave instructions in the order in which they are
@@ -176,14 +172,9 @@ impl Target {
         ] {
             flags.set(name, value).map_err(|e| failed(&e))?;
         }
-        let mut builder = isa::lookup(self.triple()).map_err(|e| match e {
-            isa::LookupError::SupportDisabled => CodegenError::Unsupported(format!(
-                "this build of Egret makes no code for {0}; build it with `cargo build -p egret-cli --features {0}`",
-                self.isa.name
-            )),
-            isa::LookupError::Unsupported => failed(&e),
-        })?;
-        for flag in self.features.iter().filter_map(|f| f.clif()) {
+        let mut builder = isa::lookup(self.triple()).map_err(|e| failed(&e))?;
+        let always = if self.arch() == Arch::Riscv64 { super::riscv64::CLIF } else { &[] };
+        for flag in self.features.iter().filter_map(|f| f.clif()).chain(always.iter().copied()) {
             builder.enable(flag).map_err(|e| failed(&e))?;
         }
         builder.finish(settings::Flags::new(flags)).map_err(|e| failed(&e))

@@ -13,6 +13,7 @@ pub(super) const BASE: Isa = Isa {
     vector_bytes: 16,
     registers: 16,
     fma: false,
+    flushes: false,
     encode_tile: None,
     encode_kernel: None,
     float_state,

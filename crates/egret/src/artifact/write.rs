@@ -178,6 +178,12 @@ pub(super) fn check(request: &Request) -> Result<()> {
             "an executable carries its weights, up to 1 GiB of them: use --weights embed with --emit exe, or --emit lib with --weights file",
         ));
     }
+    if request.options.keeps_denormals() && request.options.denormals() == Denormals::Flush {
+        return Err(Error::user(format!(
+            "code for {} keeps subnormal numbers, it has nothing that flushes them: use --denormals keep",
+            request.options.target
+        )));
+    }
     check_wasm(request)
 }
 
@@ -199,11 +205,6 @@ fn check_wasm(request: &Request) -> Result<()> {
     }
     if request.weights == WeightsPlace::File {
         return Err(Error::user("a WebAssembly module carries its weights: use --weights embed"));
-    }
-    if request.options.denormals() == Denormals::Flush {
-        return Err(Error::user(
-            "WebAssembly keeps subnormal numbers, it has nothing that flushes them: use --denormals keep",
-        ));
     }
     Ok(())
 }

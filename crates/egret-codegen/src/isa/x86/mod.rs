@@ -60,6 +60,7 @@ pub(super) const V2: Isa = Isa {
     vector_bytes: 16,
     registers: 16,
     fma: false,
+    flushes: true,
     encode_tile: None,
     encode_kernel: None,
     float_state: float::float_state,
