@@ -1,4 +1,4 @@
-//! Models in builds of C and C++: the examples (that of a web page too) and small projects, with every tool that is there. They build from clean, a
+//! Models in builds of C and C++: the examples (those of a web page and of other architectures too) and small projects, with every tool that is there. They build from clean, a
 //! second time nothing, and after a change of model, external data or option that model and no other; in folders whose names
 //! have spaces and letters beyond ASCII.
 
@@ -164,6 +164,19 @@ fn the_example_of_a_web_page() {
     assert!(said.contains("10 digits are told") && said.contains("a 1 by keys"), "{said}");
     let picture = std::fs::read(at.join("picture.png")).expect("a picture");
     assert!(picture.starts_with(b"\x89PNG"), "{} bytes", picture.len());
+}
+
+/// Emulators count digits; the script says which tools it lacks.
+#[test]
+fn the_example_of_cross_compiling() {
+    let dir = temp();
+    let top = checkout(dir.path(), DOLLAR);
+    let said = says(&top.join("examples/cross"), "./test.sh", &[]);
+    for target in ["aarch64", "riscv64"] {
+        let (right, left_out) = (format!("{target}: 980 of 1000 right"), format!("left out: {target}"));
+        assert!(said.contains(&right) || said.contains(&left_out), "{said}");
+    }
+    said.lines().filter(|l| l.starts_with("left out")).for_each(|l| eprintln!("{l}"));
 }
 
 /// Two models, of which one has its weights in a file of its own, the other comes through a link.
