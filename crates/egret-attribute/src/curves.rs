@@ -172,6 +172,9 @@ mod tests {
             sorted.sort_unstable();
             assert_eq!(sorted, [0, 1, 2, 3, 4]);
         }
-        assert_ne!(orders[1], orders[2]);
+        // Of so many units no two orders are alike.
+        let many: Vec<Unit> = (0..40).map(|i| unit(f64::from(i))).collect();
+        let orders = super::orders(&many);
+        assert!((0..orders.len()).all(|i| orders[..i].iter().all(|o| *o != orders[i])));
     }
 }

@@ -5,11 +5,13 @@ use std::io;
 /// What the system tells of a CPU, by which CPUs are put in order.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Cpu {
-    /// How many CPUs of smaller numbers share its core: they come first, since two threads of one core get in each other's way.
+    /// How many of the CPUs before it share its core: they come first, since two threads of one core get in each other's way.
     nth_of_core: usize,
     /// Whether its memory node is another than the caller's.
     afar: bool,
     node: usize,
+    /// Whether it is before the caller's.
+    before: bool,
     number: usize,
 }
 
@@ -25,17 +27,34 @@ pub(super) fn cpus() -> io::Result<Vec<usize>> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the numbers are below the set's size.
-    let numbers = (0..libc::CPU_SETSIZE as usize).filter(|&n| unsafe { libc::CPU_ISSET(n, &set) });
+    let allowed: Vec<usize> =
+        (0..libc::CPU_SETSIZE as usize).filter(|&n| unsafe { libc::CPU_ISSET(n, &set) }).collect();
     // SAFETY: it takes nothing.
-    let own = usize::try_from(unsafe { libc::sched_getcpu() }).map_or(0, node);
-    let mut cpus: Vec<Cpu> = numbers
-        .map(|number| {
-            let node = node(number);
-            Cpu { nth_of_core: nth_of_core(number), afar: node != own, node, number }
-        })
-        .collect();
+    let here = usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0);
+    Ok(ordered(&allowed, here, node, siblings))
+}
+
+/// CPUs in the order in which threads take them: `here` is the caller's, and for each CPU its memory node and the list of those on its core are known.
+fn ordered(
+    allowed: &[usize],
+    here: usize,
+    node: impl Fn(usize) -> usize,
+    siblings: impl Fn(usize) -> String,
+) -> Vec<usize> {
+    let own = node(here);
+    let cpu = |&number: &usize| {
+        let before = number < here;
+        let siblings = siblings(number);
+        // Those of the core that come first: from the caller's on, and then from the beginning.
+        let first =
+            |&&other: &&usize| (other < here, other) < (before, number) && is_listed(&siblings, other);
+        let nth_of_core = allowed.iter().filter(first).count();
+        let node = node(number);
+        Cpu { nth_of_core, afar: node != own, node, before, number }
+    };
+    let mut cpus: Vec<Cpu> = allowed.iter().map(cpu).collect();
     cpus.sort_unstable();
-    Ok(cpus.into_iter().map(|cpu| cpu.number).collect())
+    cpus.into_iter().map(|cpu| cpu.number).collect()
 }
 
 /// Let a thread run on one CPU alone.
@@ -61,20 +80,20 @@ fn node(cpu: usize) -> usize {
     names.filter_map(|name| name.to_str()?.strip_prefix("node")?.parse().ok()).min().unwrap_or(0)
 }
 
-/// How many CPUs of smaller numbers share a core with this one; 0 where the system does not say.
-fn nth_of_core(cpu: usize) -> usize {
+/// The list of CPUs on the core of one; empty where the system does not say.
+fn siblings(cpu: usize) -> String {
     let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
-    std::fs::read_to_string(path).map_or(0, |list| listed_before(&list, cpu))
+    std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// How many numbers below this one are in a list such as `0-3,8`.
-fn listed_before(list: &str, number: usize) -> usize {
-    let before = |range: &str| {
+/// Whether a number is in a list such as `0-3,8`.
+fn is_listed(list: &str, number: usize) -> bool {
+    let holds = |range: &str| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        Some((last + 1).min(number).saturating_sub(first))
+        let ends = (first.parse::<usize>(), last.parse::<usize>());
+        matches!(ends, (Ok(first), Ok(last)) if (first..=last).contains(&number))
     };
-    list.trim().split(',').filter_map(before).sum()
+    list.trim().split(',').any(holds)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -83,19 +102,24 @@ mod tests {
 
     #[test]
     fn lists_of_cpus() {
-        assert_eq!(listed_before("0-3,8\n", 0), 0);
-        assert_eq!(listed_before("0-3,8\n", 2), 2);
-        assert_eq!(listed_before("0-3,8\n", 8), 4);
-        assert_eq!(listed_before("5,37", 37), 1);
-        assert_eq!(listed_before("", 3), 0);
+        assert!([0, 2, 3, 8].iter().all(|n| is_listed("0-3,8\n", *n)));
+        assert!([4, 7, 9].iter().all(|n| !is_listed("0-3,8\n", *n)));
+        assert!(is_listed("5,37", 37) && !is_listed("", 0));
     }
 
     #[test]
     fn a_core_each_and_the_own_node_first() {
-        let cpu = |nth_of_core, afar, node, number| Cpu { nth_of_core, afar, node, number };
-        let mut cpus = [cpu(1, false, 1, 6), cpu(0, true, 0, 0), cpu(0, false, 1, 2), cpu(0, false, 1, 3)];
-        cpus.sort_unstable();
-        assert_eq!(cpus.map(|c| c.number), [2, 3, 0, 6]);
+        let pairs = |cpu: usize| format!("{}-{}\n", cpu / 2 * 2, cpu / 2 * 2 + 1);
+        let nodes = |cpu: usize| cpu / 4;
+        let all: Vec<usize> = (0..8).collect();
+        assert_eq!(ordered(&all, 0, nodes, pairs), [0, 2, 4, 6, 1, 3, 5, 7]);
+        // From the caller's on, its node first.
+        assert_eq!(ordered(&all, 6, nodes, pairs), [6, 4, 0, 2, 7, 5, 1, 3]);
+        assert_eq!(ordered(&all, 1, nodes, pairs), [1, 2, 4, 6, 3, 0, 5, 7]);
+        // Second threads of a core are those whose first this process may use.
+        assert_eq!(ordered(&[2, 3, 5], 2, nodes, pairs), [2, 5, 3]);
+        // Nothing is known.
+        assert_eq!(ordered(&[3, 1, 2], 1, |_| 0, |_| String::new()), [1, 2, 3]);
     }
 
     #[test]

@@ -278,21 +278,28 @@ impl Fork {
             }
         }
         late();
-        let mut guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
-        left = self.pending.fetch_or(SLEEPS, Ordering::Acquire);
-        let mut first = true;
-        while left & !SLEEPS != 0 {
-            if first {
-                let woken = self.finished.wait_timeout(guard, JOIN_YIELD);
-                guard = woken.unwrap_or_else(PoisonError::into_inner).0;
-            } else {
-                guard = self.finished.wait(guard).unwrap_or_else(PoisonError::into_inner);
-            }
-            left = self.pending.load(Ordering::Acquire);
-            if left & !SLEEPS != 0 && std::mem::take(&mut first) {
-                late();
-            }
+        if !self.sleep(Some(JOIN_YIELD)) {
+            late();
+            self.sleep(None);
         }
+    }
+
+    /// Owner only: sleep until nothing is pending, or for a time. Gives whether nothing is.
+    fn sleep(&self, time: Option<Duration>) -> bool {
+        let began = Instant::now();
+        let mut guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.pending.fetch_or(SLEEPS, Ordering::Acquire);
+        while left & !SLEEPS != 0 {
+            let Some(time) = time else {
+                guard = self.finished.wait(guard).unwrap_or_else(PoisonError::into_inner);
+                left = self.pending.load(Ordering::Acquire);
+                continue;
+            };
+            let Some(rest) = time.checked_sub(began.elapsed()) else { return false };
+            guard = self.finished.wait_timeout(guard, rest).unwrap_or_else(PoisonError::into_inner).0;
+            left = self.pending.load(Ordering::Acquire);
+        }
+        true
     }
 }
 

@@ -66,12 +66,14 @@ impl Helper {
         until > 0 && began.elapsed() < Duration::from_nanos(until)
     }
 
-    /// It has lost its core, so long after the pool's beginning.
+    /// It has lost its core, so long after the pool's beginning. Several callers may have waited for it.
     fn lost(&self, now: Duration) {
         let before = Duration::from_nanos(self.until.load(Ordering::Relaxed));
+        let doubled = self.doubled.load(Ordering::Relaxed);
         let doubled = match before.is_zero() || now > before + FORGET {
             true => 0,
-            false => (self.doubled.load(Ordering::Relaxed) + 1).min(DOUBLED),
+            false if now < before => doubled,
+            false => (doubled + 1).min(DOUBLED),
         };
         self.doubled.store(doubled, Ordering::Relaxed);
         self.rest(now);
@@ -150,6 +152,9 @@ mod tests {
         let until = || Duration::from_nanos(helper.until.load(Ordering::Relaxed));
         let mut now = Duration::from_millis(1);
         for times in [1, 2, 4, 8, 16, 32, 32] {
+            helper.lost(now);
+            assert_eq!(until(), now + REST * times);
+            // Another caller saw it too.
             helper.lost(now);
             assert_eq!(until(), now + REST * times);
             now = until() + Duration::from_millis(3);

@@ -33,8 +33,8 @@ use crate::pad::CachePadded;
 use fork::{Fork, Job};
 use helper::{Helper, Watch};
 use std::ffi::c_void;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -86,6 +86,8 @@ struct Shared {
 pub struct Pool {
     shared: Arc<Shared>,
     helpers: Vec<JoinHandle<()>>,
+    /// The CPUs that its threads are pinned to, the caller's first, once they are.
+    pinned: OnceLock<Vec<usize>>,
 }
 
 impl Pool {
@@ -113,7 +115,7 @@ impl Pool {
             std::thread::Builder::new().name(name).spawn(move || shared.help(i)).ok()
         };
         let helpers = (0..n).map_while(start).collect();
-        Pool { shared, helpers }
+        Pool { shared, helpers, pinned: OnceLock::new() }
     }
 
     /// Threads that share work, the caller's included.
@@ -152,28 +154,35 @@ impl Pool {
         unsafe { BorrowedEnv::from_raw(env) }
     }
 
-    /// Keep every thread on a core of its own from now on: the calling one, which is to be the one that runs the model, and the helpers. Cores of the caller's
-    /// memory node come first, and no two threads share a core while one is free. As each thread has the same part of every kernel, it then finds in its core's cache
-    /// what it has left there, and memory that it was the first to write on its own node. Threads that the calling one starts later are on its core too.
+    /// Keep every thread on a core of its own from now on: the helpers, and the calling thread, which is to be the one that runs the model. Cores of the caller's
+    /// memory node come first, from the one on which it is, and no two threads share a core while one is free. As each thread has the same part of every kernel, it then finds
+    /// in its core's cache what it has left there, and memory that it was the first to write on its own node.
+    ///
+    /// The calling thread stays pinned, and so are threads that it starts later: a pool that it makes later has one thread. Processes know nothing of one
+    /// another: give each CPUs of its own (`taskset`).
     ///
     /// # Errors
-    /// The system cannot pin threads (it is not Linux), or this process may not use enough CPUs.
+    /// The system cannot pin threads (it is not Linux), or this process may not use enough CPUs. The calling thread is then as it was.
     pub fn pin(&self) -> std::io::Result<()> {
         #[cfg(target_os = "linux")]
         {
             use std::os::unix::thread::JoinHandleExt;
-            let cpus = cores::cpus()?;
+            let cpus = match self.pinned.get() {
+                Some(cpus) => cpus.clone(),
+                None => cores::cpus()?,
+            };
             if cpus.len() < self.threads() {
                 let message = format!("{} threads, and {} CPUs for them", self.threads(), cpus.len());
                 return Err(std::io::Error::other(message));
             }
+            for (helper, cpu) in self.helpers.iter().zip(&cpus[1..]) {
+                cores::pin(helper.as_pthread_t(), *cpu)?;
+            }
             // SAFETY: it takes nothing.
-            let caller = unsafe { libc::pthread_self() };
-            let helpers = self.helpers.iter().map(JoinHandleExt::as_pthread_t);
-            std::iter::once(caller)
-                .chain(helpers)
-                .zip(cpus)
-                .try_for_each(|(thread, cpu)| cores::pin(thread, cpu))
+            cores::pin(unsafe { libc::pthread_self() }, cpus[0])?;
+            // Another caller was faster: its CPUs are the same, but for whose comes first.
+            let _ = self.pinned.set(cpus);
+            Ok(())
         }
         #[cfg(not(target_os = "linux"))]
         Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "threads are pinned on Linux only"))
@@ -210,13 +219,10 @@ impl Pool {
 
     /// Wake up to `n` helpers that sleep, but do not rest.
     fn wake(&self, n: usize) {
-        let began = self.shared.began;
-        // Relaxed: missing one that is falling asleep is no harm, the caller gets on without it.
-        let ready = |h: &Helper| h.asleep.load(Ordering::Relaxed) && !h.rests(began);
         let helpers = self.shared.helpers.iter().zip(&self.helpers);
-        let woken = helpers.filter(|(h, _)| ready(h) && h.asleep.swap(false, Ordering::AcqRel));
-        for (_, thread) in woken.take(n) {
-            self.shared.awake.fetch_add(1, Ordering::Relaxed);
+        // Relaxed: missing one that is falling asleep is no harm, the caller gets on without it.
+        let ready = |h: &Helper| h.asleep.load(Ordering::Relaxed) && !h.rests(self.shared.began);
+        for (_, thread) in helpers.filter(|(h, _)| ready(h) && self.shared.has_woken(h)).take(n) {
             thread.thread().unpark();
         }
     }
@@ -242,6 +248,17 @@ impl Shared {
             self.used.fetch_max(i + 1, Ordering::Relaxed);
         }
         Some(&self.forks[i])
+    }
+
+    /// Whether this call has made a helper one that is awake; its thread is to be unparked.
+    fn has_woken(&self, helper: &Helper) -> bool {
+        // It is counted first: one that was about to park may work and fall asleep again before this thread goes on.
+        self.awake.fetch_add(1, Ordering::Relaxed);
+        let woken = helper.asleep.swap(false, Ordering::AcqRel);
+        if !woken {
+            self.awake.fetch_sub(1, Ordering::Relaxed);
+        }
+        woken
     }
 
     /// The life of a helper.
@@ -270,11 +287,11 @@ impl Shared {
                 let Some(generation) = fork.open_generation(thread, looks.is_multiple_of(ALL_LANES)) else {
                     continue;
                 };
-                // SAFETY: the word of the caller of `Pool::run`, who waits until what was run here is counted.
-                ran += helper.work(|| unsafe { fork.help(generation, thread) });
                 if helper.rests(self.began) {
                     return;
                 }
+                // SAFETY: the word of the caller of `Pool::run`, who waits until what was run here is counted.
+                ran += helper.work(|| unsafe { fork.help(generation, thread) });
             }
             if ran > 0 {
                 (idle, looks) = (Instant::now(), 0);

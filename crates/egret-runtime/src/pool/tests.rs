@@ -289,6 +289,7 @@ fn pinned_threads_have_a_core_each() {
     let caller = || {
         let pool = Pool::new(2);
         pool.pin().unwrap();
+        pool.pin().expect("once more");
         let seen = Seen::default();
         let limit = Instant::now() + Duration::from_secs(60);
         while seen.lock().unwrap().len() < pool.threads() {
