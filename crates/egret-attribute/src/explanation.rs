@@ -8,7 +8,7 @@ use crate::target::Target;
 pub struct Completeness {
     /// The sum of all attributions.
     pub sum: f64,
-    /// The score of the baseline; the mean of those of the background.
+    /// The score of the baseline; the mean of those of the background; 0 for relevance, which shares out the score itself.
     pub baseline: f64,
     /// The score less that of the baseline.
     pub difference: f64,
@@ -82,7 +82,7 @@ pub struct Explanation {
     pub maps: Vec<Map>,
     /// Where elements share an attribution (KernelSHAP, LIME): whose it is, the largest first.
     pub parts: Vec<Top>,
-    /// For integrated gradients and SHAP values.
+    /// For integrated gradients, SHAP values and layer-wise relevance.
     pub completeness: Option<Completeness>,
     /// If they were asked for.
     pub curves: Option<Curves>,

@@ -1,4 +1,4 @@
-//! Methods that need the gradient by the inputs: saliency, input x gradient, integrated gradients, SmoothGrad.
+//! Methods that need one program of gradients by the inputs: saliency, input x gradient, integrated gradients, SmoothGrad; or of relevances.
 
 use crate::explanation::{Completeness, Explanation};
 use crate::feature::Feature;
@@ -12,7 +12,10 @@ use egret::ir::{ValueId, interp};
 /// Attributions by a method of gradients.
 pub(crate) fn attribute(model: &Model, wanted: &Wanted, features: &[Feature]) -> Result<Explanation> {
     let wrt: Vec<ValueId> = features.iter().map(|f| f.value).collect();
-    let program = Gradients::new(model, wanted.value, &wrt, &[])?;
+    let program = match model.request.method {
+        Method::Relevance { shares } => Gradients::relevances(model, wanted.value, shares, &wrt)?,
+        _ => Gradients::new(model, wanted.value, &wrt, &[])?,
+    };
     let output = program.run(model.inputs.clone(), &[])?.output;
     let elements = wanted.elements(&program.shape, &output)?;
     let at = |data: Vec<Vec<f64>>| program.run(model.inputs_with(features, data)?, &elements.at);
@@ -42,6 +45,12 @@ pub(crate) fn attribute(model: &Model, wanted: &Wanted, features: &[Feature]) ->
                 add(&mut mean, &at(noisy)?.gradients, 1.0 / samples as f64);
             }
             mean
+        }
+        Method::Relevance { .. } => {
+            let values = program.run(model.inputs.clone(), &elements.at)?.gradients;
+            let sum = values.iter().flatten().sum();
+            completeness = Some(Completeness { sum, baseline: 0.0, difference: elements.target.score });
+            values
         }
         _ => {
             let gradients = program.run(model.inputs.clone(), &elements.at)?.gradients;

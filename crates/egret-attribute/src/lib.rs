@@ -9,6 +9,8 @@
 //! | `input-x-gradient` | x times the gradient | one gradient |
 //! | `integrated-gradients` | (x - baseline) times the mean gradient on the straight way from the baseline (Sundararajan 2017) | `steps` gradients |
 //! | `smoothgrad` | the mean gradient of noisy copies (Smilkov 2017) | `samples` gradients |
+//! | `lrp-epsilon` | what x has of the score when each layer shares its part out among its inputs, as each contributed (Bach 2015) | one gradient |
+//! | `lrp-gamma` | the same, with what has the sign of the sum counting more (Montavon 2019) | four gradients |
 //! | `grad-cam` | feature maps of a layer, weighed by their mean gradients, where positive (Selvaraju 2017) | one gradient |
 //! | `grad-cam++` | as Grad-CAM, the channels weighed by their positive gradients, by second and third derivatives (Chattopadhay 2018) | one gradient |
 //! | `occlusion` | what the score loses when a window is set to the baseline, averaged over the windows that cover x (Zeiler 2014) | a run per window |

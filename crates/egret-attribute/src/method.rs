@@ -1,5 +1,6 @@
 //! The methods and their settings.
 
+use egret::grad::Shares;
 use egret::{Error, Result};
 use std::fmt;
 
@@ -23,6 +24,11 @@ pub enum Method {
         noise: f64,
         /// Equal seeds give equal noise.
         seed: u64,
+    },
+    /// Layer-wise relevance: the score shared out layer by layer.
+    Relevance {
+        /// How; a gamma of 0 is the epsilon rule.
+        shares: Shares,
     },
     /// Feature maps of a layer weighed by their mean gradients.
     GradCam {
@@ -93,6 +99,10 @@ pub struct Choices {
     pub kernel_width: Option<f64>,
     /// For LIME.
     pub ridge: Option<f64>,
+    /// For layer-wise relevance by either rule.
+    pub epsilon: Option<f64>,
+    /// For layer-wise relevance by the gamma rule.
+    pub gamma: Option<f64>,
     /// For Grad-CAM and Grad-CAM++.
     pub layer: Option<String>,
     /// For occlusion, RISE, KernelSHAP and LIME.
@@ -113,6 +123,10 @@ const MOST_STEPS: usize = 10_000;
 const SAMPLES: usize = 50;
 /// Noise of SmoothGrad: within the 10 % to 20 % that its authors advise.
 const NOISE: f64 = 0.15;
+/// Epsilon of layer-wise relevance: above the rounding of sums in f32, below what is seen.
+const EPSILON: f64 = 1e-6;
+/// Gamma of layer-wise relevance, as its authors advise for lower layers.
+const GAMMA: f64 = 0.25;
 /// Masks of RISE unless others are asked for: those of its authors for the smaller of their networks.
 const MASKS: usize = 4000;
 /// Samples of LIME unless others are asked for: those of its authors' package for images.
@@ -124,11 +138,13 @@ const RIDGE: f64 = 1.0;
 const MOST_SETS: usize = 1_000_000;
 
 /// Names, and the settings that each takes.
-const METHODS: [(&str, &[&str]); 11] = [
+const METHODS: [(&str, &[&str]); 13] = [
     ("saliency", &[]),
     ("input-x-gradient", &[]),
     ("integrated-gradients", &["--steps", "--baseline"]),
     ("smoothgrad", &["--samples", "--noise", "--noise-seed"]),
+    ("lrp-epsilon", &["--epsilon"]),
+    ("lrp-gamma", &["--gamma", "--epsilon"]),
     ("grad-cam", &["--layer"]),
     ("grad-cam++", &["--layer"]),
     ("occlusion", &["--window", "--stride", "--baseline"]),
@@ -165,6 +181,8 @@ impl Method {
             ("--sample-seed", choices.sample_seed.is_some()),
             ("--kernel-width", choices.kernel_width.is_some()),
             ("--ridge", choices.ridge.is_some()),
+            ("--epsilon", choices.epsilon.is_some()),
+            ("--gamma", choices.gamma.is_some()),
             ("--layer", choices.layer.is_some()),
             ("--window", choices.window.is_some()),
             ("--stride", choices.stride.is_some()),
@@ -206,6 +224,18 @@ impl Method {
                 let samples = positive("--samples", choices.samples.unwrap_or(SAMPLES))?;
                 Method::SmoothGrad { samples, noise, seed: choices.noise_seed.unwrap_or(0) }
             }
+            "lrp-epsilon" | "lrp-gamma" => {
+                let above_0 = |option: &str, v: f64| match v.is_finite() && v > 0.0 {
+                    true => Ok(v),
+                    false => Err(Error::user(format!("{option} {v}: a number above 0"))),
+                };
+                let epsilon = above_0("--epsilon", choices.epsilon.unwrap_or(EPSILON))?;
+                let gamma = match name {
+                    "lrp-gamma" => above_0("--gamma", choices.gamma.unwrap_or(GAMMA))?,
+                    _ => 0.0,
+                };
+                Method::Relevance { shares: Shares { epsilon, gamma } }
+            }
             "tree-shap" => Method::TreeShap,
             "grad-cam" => Method::GradCam { layer: choices.layer.clone() },
             "grad-cam++" => Method::GradCamPlus { layer: choices.layer.clone() },
@@ -244,6 +274,12 @@ impl fmt::Display for Method {
             Method::IntegratedGradients { steps } => write!(f, "integrated gradients, {steps} steps"),
             Method::SmoothGrad { samples, noise, seed } => {
                 write!(f, "SmoothGrad, {samples} copies with noise of {noise} of the range, seed {seed}")
+            }
+            Method::Relevance { shares: Shares { epsilon, gamma } } if *gamma == 0.0 => {
+                write!(f, "layer-wise relevance, epsilon {epsilon}")
+            }
+            Method::Relevance { shares: Shares { epsilon, gamma } } => {
+                write!(f, "layer-wise relevance, gamma {gamma}, epsilon {epsilon}")
             }
             Method::GradCam { .. } => f.write_str("Grad-CAM"),
             Method::GradCamPlus { .. } => f.write_str("Grad-CAM++"),

@@ -4,7 +4,7 @@ use crate::feature::Feature;
 use crate::numbers::to_f64;
 use crate::request::Request;
 use crate::swap::{Swap, swap};
-use egret::grad::{Of, differentiate};
+use egret::grad::{Of, Shares, differentiate, relevance};
 use egret::ir::{DType, Graph, Tensor, Value, ValueId, advice};
 use egret::source::{self, Prepared};
 use egret::{Error, Executable, Result};
@@ -64,7 +64,7 @@ pub(crate) fn only(graph: &Graph, value: ValueId) -> Graph {
     out
 }
 
-/// A value and its gradients for any weights of its elements.
+/// A value and its gradients, or relevances, for any weights of its elements.
 pub(crate) struct Gradients {
     executable: Executable,
     dtype: DType,
@@ -90,6 +90,23 @@ impl Gradients {
         wrt: &[ValueId],
         further: &[ValueId],
     ) -> Result<Gradients> {
+        let mut graph = differentiate(&model.graph, &Of::Seeded(of), wrt)?;
+        // Values keep their ids, and what is differentiated by lies on the way to the target.
+        further.iter().enumerate().for_each(|(i, &v)| graph.add_output(&format!("further.{i}"), v));
+        Gradients::ready(model, graph, of, wrt.len())
+    }
+
+    /// Relevances in the place of gradients.
+    pub(crate) fn relevances(
+        model: &Model,
+        of: ValueId,
+        shares: Shares,
+        wrt: &[ValueId],
+    ) -> Result<Gradients> {
+        Gradients::ready(model, relevance(&model.graph, of, shares, wrt)?, of, wrt.len())
+    }
+
+    fn ready(model: &Model, graph: Graph, of: ValueId, wrt: usize) -> Result<Gradients> {
         let ty = model.graph.tensor_ty(of);
         let shape = ty.const_dims().ok_or_else(|| {
             Error::user(format!(
@@ -97,11 +114,8 @@ impl Gradients {
                 advice::to_be_constant(&ty.shape[..], &model.graph.free_dims())
             ))
         })?;
-        let mut graph = differentiate(&model.graph, &Of::Seeded(of), wrt)?;
-        // Values keep their ids, and what is differentiated by lies on the way to the target.
-        further.iter().enumerate().for_each(|(i, &v)| graph.add_output(&format!("further.{i}"), v));
         let executable = model.ready(graph, &model.bound)?;
-        Ok(Gradients { executable, dtype: ty.dtype, shape, wrt: wrt.len() })
+        Ok(Gradients { executable, dtype: ty.dtype, shape, wrt })
     }
 
     /// Run it: `at` are the elements whose sum is differentiated.

@@ -1,50 +1,12 @@
 //! Laws of the methods, on models small enough for a hand or against the reference interpreter.
 
-use egret::inputs::{Given, Inputs};
+mod kit;
+
+use egret::inputs::Inputs;
 use egret::ir::{Tensor, Value, interp};
-use egret::{Engine, Error, Options, compare, npz, source};
+use egret::{Engine, compare, npz};
 use egret_attribute::{Baseline, Checks, Choices, Explanation, Method, Randomised, Request, explain};
-use std::path::{Path, PathBuf};
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
-}
-
-/// A digit for the input `image`.
-fn digit(model: &str, k: usize) -> source::Request {
-    let images = fixture("digits/images.npy").display().to_string();
-    source::Request {
-        model: fixture(&format!("models/{model}.onnx")),
-        inputs: Inputs {
-            named: vec![Given::named(&format!("image={images}")).expect("a file")],
-            sample: Some(k),
-            ..Inputs::default()
-        },
-        ..source::Request::default()
-    }
-}
-
-fn request(method: &str, choices: &Choices) -> Request {
-    Request {
-        target: None,
-        method: Method::new(method, choices).expect("a method"),
-        wrt: vec![],
-        baseline: Baseline::default(),
-        checks: Checks::default(),
-        engine: Engine::Interp,
-        options: Options::default(),
-    }
-}
-
-/// Explain a model in text IR; inputs as on the command line.
-fn text(model: &str, inputs: &[&str], request: &Request) -> Result<Explanation, Error> {
-    let dir = tempfile::tempdir().expect("a folder");
-    let file = dir.path().join("model.egret");
-    std::fs::write(&file, model).expect("a file");
-    let named = inputs.iter().map(|t| Given::named(t).expect("an input")).collect();
-    let inputs = Inputs { named, ..Inputs::default() };
-    explain(&source::Request { model: file, inputs, ..source::Request::default() }, request)
-}
+use kit::{digit, fixture, request, text};
 
 const LINEAR: &str = "graph @linear(%0 \"x\": f64[1, 3]) -> (%2 \"y\") {
   %1 = const f64[3, 2] [1.0, -2.0, 0.5, 4.0, 8.0, 0.25]

@@ -28,6 +28,8 @@ fn every_method_shows_one_screen_and_writes_files() {
         "input-x-gradient",
         "integrated-gradients",
         "smoothgrad",
+        "lrp-epsilon",
+        "lrp-gamma",
         "grad-cam",
         "grad-cam++",
         "occlusion",
@@ -42,6 +44,8 @@ fn every_method_shows_one_screen_and_writes_files() {
         assert!(said.lines().count() <= 24 && said.contains("\nimage[0,0,"), "{said}");
         let complete = ["integrated-gradients", "kernel-shap"].contains(&method);
         assert_eq!(said.contains("completeness  error"), complete, "{said}");
+        let conserved = said.contains("conserved     ") && said.contains(" %; biases and epsilon have ");
+        assert_eq!(conserved, method.starts_with("lrp-"), "{said}");
         assert_eq!(said.contains("  std error"), ["kernel-shap", "lime"].contains(&method), "{said}");
         let map = npz::read_npy(Path::new(&npy)).expect("the map");
         assert_eq!(map.shape(), [1, 1, 28, 28]);
@@ -248,6 +252,13 @@ fn wrong_requests_have_one_message() {
         ),
         (&["--method", "kernel-shap", "--ridge", "1"], "--ridge belongs to lime, not to kernel-shap"),
         (&["--method", "smoothgrad", "--noise", "-1"], "--noise -1: 0 or more"),
+        (&["--method", "lrp-epsilon", "--epsilon", "0"], "--epsilon 0: a number above 0"),
+        (&["--method", "lrp-gamma", "--gamma", "-1"], "--gamma -1: a number above 0"),
+        (&["--method", "lrp-epsilon", "--gamma", "1"], "--gamma belongs to lrp-gamma, not to lrp-epsilon"),
+        (
+            &["--method", "saliency", "--epsilon", "1"],
+            "--epsilon belongs to lrp-epsilon and lrp-gamma, not",
+        ),
         (
             &["--method", "saliency", "--steps", "3"],
             "--steps belongs to integrated-gradients, not to saliency",
@@ -290,6 +301,12 @@ fn what_has_no_derivative_is_named_and_can_be_occluded() {
     assert!(said.contains("y = -2.0000"), "{said}");
     assert_eq!(row("x[0,0]"), Some(vec!["-2.0000", "1.0000"]), "{said}");
     assert_eq!(row("x[1,1]"), Some(vec!["-2.0000", "4.0000"]), "{said}");
+    let probabilities = write(
+        "probabilities.egret",
+        "graph @g(%0 \"x\": f64[2, 2]) -> (%1 \"y\") { %1 = softmax(%0) {axis = 1} from \"Softmax:/s\" }",
+    );
+    let said = "no rule for n0 softmax (Softmax:/s): it divides by what depends on the inputs";
+    refused(&args(&probabilities, "lrp-epsilon"), 2, &[said]);
     let steps = write(
         "steps.egret",
         "graph @g(%0 \"x\": f64[2, 2]) -> (%2 \"y\") { %1 = round(%0) from \"Round:/r\" %2 = exp(%1) }",

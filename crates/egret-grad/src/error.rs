@@ -49,6 +49,8 @@ pub enum GradError {
     Request(String),
     /// Nodes between the value and the scalar that have no derivative, in the order of the graph.
     NotDifferentiable(Vec<Place>),
+    /// Nodes between the value and the scalar that layer-wise relevance has no rule for, in the order of the graph.
+    NoRelevance(Vec<Place>),
     /// The scalar does not depend on the value by anything that has a derivative other than zero.
     NoPath {
         /// The scalar's value.
@@ -83,6 +85,11 @@ impl fmt::Display for GradError {
                 f.write_str("there is no derivative through ")?;
                 list(f, places)?;
                 f.write_str("; differentiate a value before these nodes, or by a value behind them")
+            }
+            GradError::NoRelevance(places) => {
+                f.write_str("layer-wise relevance has no rule for ")?;
+                list(f, places)?;
+                f.write_str("; take a value before these nodes, or the relevance of a value behind them")
             }
             GradError::NoPath { of, wrt, ends } if ends.is_empty() => {
                 write!(

@@ -3,6 +3,7 @@
 //! [`grad`] takes a graph, a scalar of it and values of it (inputs, intermediates, weights), and gives a graph that computes the
 //! gradient of the scalar with respect to each value. Forward and backward part are one graph in the same primitives, so that
 //! passes optimise both together and engines need nothing new. [`gradients`] adds them to a graph that is being built. [`jvp`] gives the product of the Jacobian and a vector.
+//! [`relevance`] shares a value out layer by layer instead of differentiating it, by the same rules.
 //!
 //! Every primitive has its row in [`derivative`]: a rule, a derivative that is zero, or the reason why there is none. The rules are
 //! held by central differences in f64 (`tests/laws.rs`).
@@ -32,10 +33,12 @@ mod emit;
 mod error;
 mod forward;
 mod inline;
+mod relevance;
 mod reverse;
 mod rules;
 
 pub use error::{GradError, Place};
 pub use forward::jvp;
+pub use relevance::{Shares, relevance};
 pub use reverse::{Of, find, grad, gradients};
 pub use rules::{Derivative, derivative};

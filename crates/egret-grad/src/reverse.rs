@@ -71,17 +71,7 @@ pub(crate) fn grad_with(
             let (low, high) = index_pads(graph, *v, index)?;
             element(&mut e, *v, low, high).map_err(seedless)?
         }
-        Of::Seeded(v) => {
-            let (mut symbols, free) = (vec![], graph.free_dims());
-            e.shape(*v).iter().for_each(|d| d.collect_symbols(&mut symbols));
-            if let Some(symbol) = symbols.iter().find(|s| !free.contains(s)) {
-                return Err(GradError::Request(format!(
-                    "the dim {symbol} of `{}` depends on the data, so that no seed can be given for it",
-                    name_of(graph, *v)
-                )));
-            }
-            (*v, e.b.input("seed", graph.ty(*v).clone()))
-        }
+        Of::Seeded(v) => (*v, seed(&mut e, graph, *v)?),
     };
     e.b.output(&name_of(graph, target), value);
 
@@ -123,6 +113,19 @@ pub fn gradients(
     made
 }
 
+/// The input `seed`, of the type of a value.
+pub(crate) fn seed(e: &mut Emit, graph: &Graph, v: ValueId) -> Result<ValueId, GradError> {
+    let (mut symbols, free) = (vec![], graph.free_dims());
+    e.shape(v).iter().for_each(|d| d.collect_symbols(&mut symbols));
+    if let Some(symbol) = symbols.iter().find(|s| !free.contains(s)) {
+        return Err(GradError::Request(format!(
+            "the dim {symbol} of `{}` depends on the data, so that no seed can be given for it",
+            name_of(graph, v)
+        )));
+    }
+    Ok(e.b.input("seed", graph.ty(v).clone()))
+}
+
 /// Why no seed could be made.
 fn seedless(e: Refusal) -> GradError {
     match e {
@@ -131,7 +134,7 @@ fn seedless(e: Refusal) -> GradError {
     }
 }
 
-fn check_real(graph: &Graph, target: ValueId, wrt: &[ValueId]) -> Result<(), GradError> {
+pub(crate) fn check_real(graph: &Graph, target: ValueId, wrt: &[ValueId]) -> Result<(), GradError> {
     for &v in wrt.iter().chain([&target]) {
         if !is_real_tensor(graph.ty(v)) {
             let (name, ty) = (name_of(graph, v), graph.ty(v));
@@ -183,13 +186,13 @@ fn carried_activity(body: &Graph, mut active: Vec<bool>, carried: usize) -> Resu
     }
 }
 
-fn is_real_tensor(ty: &Type) -> bool {
+pub(crate) fn is_real_tensor(ty: &Type) -> bool {
     ty.as_tensor().is_some_and(|t| is_real(t.dtype))
 }
 
 /// By value: whether it depends on one of `on` in a way that has a derivative other than zero, or none, and that does not lead through one of
 /// `held`.
-fn activity(graph: &Graph, order: &[NodeId], on: &[ValueId], held: &[ValueId]) -> Vec<bool> {
+pub(crate) fn activity(graph: &Graph, order: &[NodeId], on: &[ValueId], held: &[ValueId]) -> Vec<bool> {
     let mut active = vec![false; graph.value_count()];
     on.iter().for_each(|v| active[v.0 as usize] = true);
     for &n in order {
@@ -213,7 +216,7 @@ fn carries(ty: &Type) -> bool {
 }
 
 /// Why `target` has no gradient by `wrt`.
-fn no_path(graph: &Graph, order: &[NodeId], target: ValueId, wrt: ValueId) -> GradError {
+pub(crate) fn no_path(graph: &Graph, order: &[NodeId], target: ValueId, wrt: ValueId) -> GradError {
     let active = activity(graph, order, &[wrt], &[]);
     let mut needed = vec![false; graph.value_count()];
     needed[target.0 as usize] = true;
@@ -289,6 +292,9 @@ fn element(e: &mut Emit, v: ValueId, low: Vec<Dim>, high: Vec<Dim>) -> Result<(V
     Ok((scalar, e.pad(ones, low, high, 0.0)?))
 }
 
+/// How rules differentiate regions.
+pub(crate) const WITHIN: Within = Within { pulled_back, carried_activity };
+
 struct Sweep<'a> {
     graph: &'a Graph,
     e: &'a mut Emit,
@@ -355,7 +361,7 @@ impl Sweep<'_> {
             return Err(Refusal::Reason(format!("gradients are not computed in {ty}")));
         }
         self.e.b.set_sources(node.sources.clone());
-        let mut call = Call::new(self.e, node, grads, wanted, Within { pulled_back, carried_activity });
+        let mut call = Call::new(self.e, node, grads, wanted, WITHIN);
         rule(&mut call)?;
         let given = call.given();
         for (operand, gradient) in node.operands.iter().zip(given) {

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use egret_grad::GradError;
 use egret_ir::{Graph, Type, ValueId, verify};
 
-pub use egret_grad::{Of, find};
+pub use egret_grad::{Of, Shares, find};
 
 /// What is differentiated, by the model's own names: of inputs, outputs, intermediates and weights.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,16 +47,30 @@ pub fn gradient(graph: &Graph, request: &Request) -> Result<Graph> {
 /// # Errors
 /// As [`gradient`].
 pub fn differentiate(graph: &Graph, of: &Of, wrt: &[ValueId]) -> Result<Graph> {
-    let gradient = egret_grad::grad(graph, of, wrt).map_err(|e| match e {
-        GradError::NotDifferentiable(_) => Error::unsupported(e.to_string()),
+    sound(egret_grad::grad(graph, of, wrt))
+}
+
+/// The graph that computes the value and shares it out, weighed by a further input `seed`, among values: outputs `NAME` and
+/// `relevance.NAME` for each of `wrt` (see [`egret_grad::relevance`]).
+///
+/// # Errors
+/// Unsupported: nodes that have no rule; a value on which the other does not depend.
+pub fn relevance(graph: &Graph, of: ValueId, shares: Shares, wrt: &[ValueId]) -> Result<Graph> {
+    sound(egret_grad::relevance(graph, of, shares, wrt))
+}
+
+/// What was made, if it can run.
+fn sound(made: std::result::Result<Graph, GradError>) -> Result<Graph> {
+    let graph = made.map_err(|e| match e {
+        GradError::NotDifferentiable(_) | GradError::NoRelevance(_) => Error::unsupported(e.to_string()),
         GradError::Rule(..) => Error::internal(e.to_string()),
         GradError::Request(_) | GradError::NoPath { .. } => Error::user(e.to_string()),
     })?;
-    if let Err(errors) = verify(&gradient) {
+    if let Err(errors) = verify(&graph) {
         let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
         return Err(Error::internal(format!("the gradient is no sound graph: {}", list.join("\n"))));
     }
-    Ok(gradient)
+    Ok(graph)
 }
 
 /// `name[index]`; a value whose name is the whole text goes first.

@@ -19,7 +19,7 @@ pub struct Args {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// saliency, input-x-gradient, integrated-gradients, smoothgrad, grad-cam, grad-cam++, occlusion, rise, kernel-shap, lime or tree-shap
+    /// saliency, input-x-gradient, integrated-gradients, smoothgrad, lrp-epsilon, lrp-gamma, grad-cam, grad-cam++, occlusion, rise, kernel-shap, lime or tree-shap
     #[arg(long)]
     pub method: String,
     /// What is explained: a class of the first float output, an element of a value, or a value's largest element [default: the
@@ -59,6 +59,12 @@ pub struct Args {
     /// Penalty on squared coefficients (lime) [default: 1]
     #[arg(long, value_name = "P", allow_hyphen_values = true)]
     pub ridge: Option<f64>,
+    /// What is added to the sums that share relevance out, to their size (lrp-epsilon, lrp-gamma) [default: 0.000001]
+    #[arg(long, value_name = "E", allow_hyphen_values = true)]
+    pub epsilon: Option<f64>,
+    /// How much more counts what has the sign of the sum (lrp-gamma) [default: 0.25]
+    #[arg(long, value_name = "G", allow_hyphen_values = true)]
+    pub gamma: Option<f64>,
     /// A value of feature maps, or the ONNX node that makes it (grad-cam, grad-cam++) [default: the last convolution, for grad-cam++ with its ReLU]
     #[arg(long, value_name = "NAME")]
     pub layer: Option<String>,
@@ -123,6 +129,8 @@ pub fn run(args: &Args) -> Result<()> {
         sample_seed: args.sample_seed,
         kernel_width: args.kernel_width,
         ridge: args.ridge,
+        epsilon: args.epsilon,
+        gamma: args.gamma,
         layer: args.layer.clone(),
         window: sizes("--window", args.window.as_deref())?,
         stride: sizes("--stride", args.stride.as_deref())?,
@@ -241,7 +249,18 @@ fn show(request: &Request, found: &Explanation) -> Result<()> {
     for note in &found.notes {
         say!("              {note}");
     }
-    if let Some(c) = &found.completeness {
+    if let (Method::Relevance { .. }, Some(c)) = (&request.method, &found.completeness) {
+        let part = match c.difference {
+            0.0 => String::new(),
+            score => format!(", {:.1} %", 100.0 * c.sum / score),
+        };
+        say!(
+            "conserved     {} of {}{part}; biases and epsilon have {}",
+            short(c.sum),
+            short(c.difference),
+            short(c.difference - c.sum)
+        );
+    } else if let Some(c) = &found.completeness {
         let error = c.error();
         let part = match c.difference.abs() {
             d if d > 0.0 => format!(", {:.2} % of it", 100.0 * error / d),

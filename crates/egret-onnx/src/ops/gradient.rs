@@ -53,7 +53,9 @@ fn gradient(ctx: &mut NodeCtx) -> OpResult {
         )));
     }
     egret_grad::gradients(ctx.builder, y, &xs_of, &zs_of).map_err(|e| match e {
-        GradError::NotDifferentiable(_) | GradError::Rule(..) => ImportError::unsupported(e.to_string()),
+        GradError::NotDifferentiable(_) | GradError::NoRelevance(_) | GradError::Rule(..) => {
+            ImportError::unsupported(e.to_string())
+        }
         GradError::Request(_) | GradError::NoPath { .. } => ImportError::invalid(e.to_string()),
     })
 }
