@@ -19,8 +19,9 @@ load("@rules_cc//cc:defs.bzl", "cc_import", "cc_library")
 def _quoted(word):
     return "'" + word.replace("'", "'\\''").replace("$", "$$") + "'"
 
+# Bazel quotes it for the shell where it must.
 def _path(label):
-    return '"$(execpath %s)"' % label
+    return "$(execpath %s)" % label
 
 def _options(name, values):
     return ["%s %s" % (name, _quoted("%s=%s" % (key, values[key]))) for key in sorted(values)]
@@ -54,25 +55,30 @@ def egret_library(
     """
     if "native" in target:
         fail("%s: the target `native` is whatever machine the action runs on; name a level" % name)
+
+    # A folder of its own: in the root of a workspace, Bazel refuses the package's own folder as one to include from.
+    folder = name + "_compiled"
+    library = "%s/lib%s.a" % (folder, name)
+    headers = ["%s/%s.%s" % (folder, name, kind) for kind in ["h", "hpp"]]
     words = [_path(egret), "compile", _path(model), "--no-cache"]
-    words += ["--out-dir", "$(RULEDIR)", "--name", name, "--emit", "lib,header,hpp", "--target", _quoted(target)]
+    words += ["--out-dir", "$(RULEDIR)/" + folder, "--name", name, "--emit", "lib,header,hpp", "--target", _quoted(target)]
     words += _options("--dim", dims) + _options("--shape", shapes) + _options("--at-most", at_most) + _options("--bind", bind)
     words += ["--config", _path(config)] if config else ["--no-config"]
     native.genrule(
         name = name + "_compile",
         srcs = [model] + data + ([config] if config else []),
-        outs = ["lib%s.a" % name, name + ".h", name + ".hpp"],
+        outs = [library] + headers,
         cmd = " ".join(words) + " >/dev/null",
         tools = [egret],
     )
     cc_import(
         name = name + "_archive",
-        static_library = "lib%s.a" % name,
+        static_library = library,
     )
     cc_library(
         name = name,
-        hdrs = [name + ".h", name + ".hpp"],
-        includes = ["."],
+        hdrs = headers,
+        includes = [folder],
         deps = [":%s_archive" % name],
         **kwargs
     )

@@ -63,7 +63,7 @@ const DOLLAR: &str = "zwei Wörter $x";
 fn checkout(dir: &Path, name: &str) -> PathBuf {
     let top = dir.join(name);
     std::fs::create_dir_all(top.join("fixtures/models")).expect("a folder");
-    for folder in ["examples", "cmake", "make"] {
+    for folder in ["examples", "bazel", "cmake", "make"] {
         says(&root(), "cp", &["-R", folder, &top.display().to_string()]);
     }
     symlink(root().join("fixtures/digits"), top.join("fixtures/digits")).expect("a link");
@@ -147,6 +147,112 @@ fn the_example_of_meson() {
         says(&at, "ninja", &["-C", "build"])
     };
     cycle(&top, build, &at.join("build/digits").display().to_string());
+}
+
+/// The rules that Bazel 4 has built in and loads all the same from repositories that it would fetch: those of a language, by their names.
+const BUILT_IN: [(&str, &str); 2] = [
+    ("cc", "cc_binary cc_import cc_library cc_toolchain cc_toolchain_suite"),
+    ("java", "java_binary java_import java_runtime java_toolchain"),
+];
+
+/// How many commands Bazel ran in sandboxes for a target, without a network; or what it said, where it failed.
+fn bazel(top: &Path, target: &str) -> Result<usize, String> {
+    // A quick compiler is what pays in so short a life of a Java machine.
+    let startup = ["--batch", "--nohome_rc", "--host_jvm_args=-XX:TieredStopAtLevel=1"];
+    let mut build = tool(&top.join("examples/bazel"), "bazel-4", &startup);
+    build.arg(format!("--output_user_root={}", top.join("made").display()));
+    build.args(["build", "--spawn_strategy=sandboxed", "--nosandbox_debug", "--color=no", "--curses=no"]);
+    for (language, rules) in BUILT_IN {
+        let repository = top.join(format!("rules_{language}"));
+        let package = repository.join(language);
+        std::fs::create_dir_all(&package).expect("a folder");
+        let rules: String = rules.split(' ').map(|rule| format!("{rule} = native.{rule}\n")).collect();
+        for (file, text) in [("../WORKSPACE", ""), ("BUILD", ""), ("defs.bzl", &rules)] {
+            std::fs::write(package.join(file), text).expect("written");
+        }
+        build.arg(format!("--override_repository=rules_{language}={}", repository.display()));
+    }
+    let out = build.arg(target).output().expect("it starts");
+    let said = text(&out.stderr);
+    // `INFO: 7 processes: 4 internal, 3 linux-sandbox.`
+    let ran =
+        said.lines().find_map(|l| l.strip_prefix("INFO: ")?.split_once(" process")?.1.split_once(": "));
+    match (out.status.success(), ran) {
+        (true, Some((_, kinds))) => {
+            let sandboxed = kinds.split(", ").filter(|kind| kind.contains("sandbox"));
+            Ok(sandboxed
+                .map(|kind| kind.split(' ').next().expect("a word").parse::<usize>().expect(kind))
+                .sum())
+        }
+        _ => Err(said),
+    }
+}
+
+/// Two models more of the example's package, of which one has data in a file of its own.
+const TWO: &str = r#"
+egret_library(
+    name = "beside",
+    egret = "egret",
+    model = "a $b's.onnx",
+    data = ["the data.bin"],
+    shapes = {"x": "4"},
+)
+
+egret_library(
+    name = "linked",
+    egret = "egret",
+    model = "simple_cnn.onnx",
+    target = "x86-64-v2,x86-64-v3",
+)
+
+cc_binary(
+    name = "two",
+    srcs = ["two.c"],
+    deps = [
+        ":beside",
+        ":linked",
+    ],
+)
+"#;
+
+/// Debian's Bazel (`bazel-bootstrap`), as others fetch their rules. It takes no checkout whose path has spaces.
+#[test]
+fn the_example_of_bazel() {
+    if !there(&["bazel-4", "cc"]) {
+        return;
+    }
+    let dir = temp();
+    let top = checkout(dir.path(), "checkout");
+    let at = top.join("examples/bazel");
+    let _ = std::fs::remove_file(at.join("egret"));
+    symlink(env!("CARGO_BIN_EXE_egret"), at.join("egret")).expect("a link");
+    let counts = || {
+        let digits = ["images", "labels"].map(|f| format!("../../fixtures/digits/{f}.npy"));
+        says(&at, "./bazel-bin/digits", &[&digits[0], &digits[1]])
+    };
+    // A model, a source and a program; then nothing, though the model is newer.
+    assert_eq!((bazel(&top, "digits"), counts().as_str()), (Ok(3), "980 of 1000 right\n"));
+    let model = top.join("fixtures/models/simple_cnn.onnx");
+    touch(&model);
+    assert_eq!(bazel(&top, "digits"), Ok(0));
+    // The same model, with a description: `doc_string` of a ModelProto.
+    let described = [&std::fs::read(&model).expect("a model"), &b"\x32\x01x"[..]].concat();
+    std::fs::write(&model, described).expect("written");
+    let ran = bazel(&top, "digits");
+    assert!(ran.as_ref().is_ok_and(|n| *n > 0), "{ran:?}");
+    assert_eq!(counts(), "980 of 1000 right\n");
+
+    let build = std::fs::read_to_string(at.join("BUILD.bazel")).expect("a file") + TWO;
+    let write = |name: &str, bytes: &[u8]| std::fs::write(at.join(name), bytes).expect(name);
+    write("a $b's.onnx", &onnx_beside("the data.bin", 4));
+    write("the data.bin", &weights([1.0; 4]));
+    write("two.c", MAIN.as_bytes());
+    write("BUILD.bazel", build.as_bytes());
+    assert_eq!((bazel(&top, "two"), says(&at, "./bazel-bin/two", &[]).as_str()), (Ok(4), "5\n"));
+    // What is not declared is not there.
+    write("BUILD.bazel", build.replace("\"the data.bin\"", "").as_bytes());
+    let refused = bazel(&top, "two").expect_err("it is not declared");
+    assert!(refused.contains("the data.bin: No such file"), "{refused}");
 }
 
 /// Chromium draws digits on the page, which tells what they are.

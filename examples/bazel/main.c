@@ -1,0 +1,1 @@
+../c-make/main.c
