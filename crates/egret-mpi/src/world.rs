@@ -265,7 +265,7 @@ fn done(request: *mut c_void) -> Result<bool, Failed> {
 impl Drop for World {
     /// What MPI still reads or writes stays where it is.
     fn drop(&mut self) {
-        std::mem::forget(std::mem::take(&mut self.sending));
-        std::mem::forget(std::mem::take(&mut self.receiving));
+        self.sending.drain(..).for_each(std::mem::forget);
+        self.receiving.iter_mut().flat_map(|queue| queue.drain(..)).for_each(std::mem::forget);
     }
 }
