@@ -1,36 +1,21 @@
 #!/usr/bin/env python3
 """Whether a model gives the same bits however it runs: on 1 to 8 threads, in 1 to 4 stages on threads and in processes, and on 1 to 4 ranks of MPI.
 
-    pip install numpy onnx
-    same_bits.py CASES/* [--egret target/release/egret] [--mpi] [--threads 8] [--stages 4]
+    pip install numpy
+    same_bits.py CASES/* [--egret target/release/egret] [--mpi] [--threads 8] [--stages 4] [--given '--bind sr=16000']
 
-A case is a folder with model.onnx and test_data_set_0. `--mpi` needs an egret that is built with `--features mpi`, and mpirun. A line for each case: how many ways gave
-the bits of one thread; what differs, or why a way was refused. Code 1 where bits differ.
+A case is a folder with model.onnx and test_data_set_0. `--mpi` needs an egret that is built with `--features mpi`, and mpirun. `--given` is what `egret run` and
+`egret partition` are told of the model beside its inputs. No more threads are started than there are cores, so that `--threads` above them says little. A line for each
+case: how many ways gave the bits of one thread; what differs, or why a way was refused. Code 1 where bits differ.
 """
-import argparse, os, pathlib, shutil, subprocess, sys, tempfile
+import argparse, os, pathlib, shlex, shutil, subprocess, sys, tempfile
 
 import numpy as np
-import onnx
 
 
 def arrays(path):
     with np.load(path, allow_pickle=False) as file:
         return {name: (file[name].dtype.str, file[name].shape, file[name].tobytes()) for name in file.files}
-
-
-def shapes(model, given):
-    """The shape of each input whose dims are not all fixed, as options."""
-    graph = onnx.load(model, load_external_data=False).graph
-    constant = {t.name for t in graph.initializer}
-    options = []
-    for i, port in enumerate(p for p in graph.input if p.name not in constant):
-        file = given / f"input_{i}.pb"
-        fixed = all(d.HasField("dim_value") for d in port.type.tensor_type.shape.dim)
-        if port.type.HasField("tensor_type") and not fixed and file.exists():
-            tensor = onnx.TensorProto()
-            tensor.ParseFromString(file.read_bytes())
-            options += ["--shape", f"{port.name}={','.join(map(str, tensor.dims))}"]
-    return options
 
 
 def run(command, **more):
@@ -49,6 +34,7 @@ def main():
     parser.add_argument("--mpi", action="store_true")
     parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--stages", type=int, default=4)
+    parser.add_argument("--given", type=shlex.split, default=[])
     args = parser.parse_args()
     mpi = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
            "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_hwloc_base_binding_policy": "none"}
@@ -69,20 +55,20 @@ def main():
                     said.append(f"{what}: OTHER BITS")
                     wrong = True
 
+            # A run compiles for its inputs: their sizes, and values that decide sizes. So does a plan that is cut for them.
+            known = [model, "--inputs", given, *args.given]
             base = folder / "base.npz"
-            done = run([args.egret, "run", model, "--inputs", given, "--threads", 1, "-o", base])
+            done = run([args.egret, "run", *known, "--threads", 1, "-o", base])
             if done.returncode != 0:
                 print(f"{case.name}: {why(done)}", flush=True)
                 continue
             wanted = arrays(base)
             for threads in range(2, args.threads + 1):
                 out = folder / "out.npz"
-                hold(f"{threads} threads", run([args.egret, "run", model, "--inputs", given, "--threads", threads, "-o", out]), out)
-            # A run compiles for the sizes of its inputs; a plan has to be told.
-            sizes = shapes(model, given)
+                hold(f"{threads} threads", run([args.egret, "run", *known, "--threads", threads, "-o", out]), out)
             for stages in range(1, args.stages + 1):
                 parts = folder / f"parts{stages}"
-                done = run([args.egret, "partition", model, "--stages", stages, "-o", parts, *sizes])
+                done = run([args.egret, "partition", *known, "--stages", stages, "-o", parts])
                 if done.returncode != 0:
                     said.append(f"{stages} stages: {why(done)}")
                     continue

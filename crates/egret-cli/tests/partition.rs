@@ -141,20 +141,13 @@ fn a_stage_runs_by_itself() {
 }
 
 #[test]
-fn more_stages_than_kernels_and_values_that_are_bound_are_refused() {
+fn more_stages_than_kernels_and_strings_are_refused() {
     let dir = temp();
     let out = path(&dir, "parts");
     refused(
         &["partition", &model("simple_cnn"), "--stages", "500", "-o", &out],
         1,
         &["stages, not into 500", "kernel"],
-    );
-    let body = "graph @g(%0 \"x\": f32[4]) -> (%1 \"y\") {\n  %1 = neg(%0)\n}";
-    let file = write(&dir, "g.egret", body);
-    refused(
-        &["partition", &file, "--stages", "1", "-o", &out, "--bind", "x=[1,2,3,4]"],
-        2,
-        &["`x` is fixed", "egret print"],
     );
     let strings = "graph @s(%0 \"x\": string[2]) -> (%1 \"y\") {\n  %1 = concat(%0, %0) {axis = 0}\n}";
     let file = write(&dir, "s.egret", strings);
@@ -180,19 +173,65 @@ fn the_kernel_in_the_way_of_even_stages_is_named() {
     assert!(even.stages.iter().all(|s| s.uneven.is_none()), "{even:?}");
 }
 
+/// `w` has too many elements to be spelt in a plan; nothing uses `idle`.
+const BOUND: &str = "graph @bound(%0 \"x\": f32[n, 8], %1 \"k\": i64[], %2 \"w\": f32[8, 8], %3 \"idle\": bool[1]) -> (%7 \"y\") {
+  %4 = matmul(%0, %2)
+  %5 = tanh(%4)
+  %6 = matmul(%5, %2)
+  %7 = gather(%6, %1) {axis = 1}
+}";
+
+/// [`BOUND`] in two stages with all inputs but `x` fixed: the plan's file, and the file of `w`.
+fn partition_bound(dir: &TempDir) -> (String, String) {
+    let (file, parts) = (write(dir, "bound.egret", BOUND), path(dir, "parts"));
+    let w = save(dir, "w.npz", &[("w", &numbers(&[8, 8], 3))]);
+    let bind = ["--bind", "k=3", "--bind", &format!("w={w}"), "--bind", "idle=[true]"];
+    works(&[&["partition", &file, "--stages", "2", "-o", &parts], &bind[..]].concat());
+    (path(dir, "parts/plan.toml"), w)
+}
+
 #[test]
-fn a_model_with_a_fixed_value_is_written_first() {
+fn an_input_that_is_bound_takes_its_value_alone() {
     let dir = temp();
-    let (file, fixed) = (write(&dir, "far.egret", FAR), path(&dir, "fixed.onnx"));
-    let bind = ["--bind", "idle=[1,2]"];
-    let cut = ["partition", &file, "--stages", "2", "-o", &path(&dir, "parts")];
-    refused(
-        &[&cut, &bind[..]].concat(),
-        2,
-        &["`idle`", "egret print", "--bind idle=value.npy", "--format onnx"],
-    );
-    works(&[&["print", &file], &bind[..], &["--format", "onnx", "-o", &fixed]].concat());
-    partition(&dir, &fixed, 2);
+    let (plan, w) = partition_bound(&dir);
+    let bound: Vec<_> = Plan::read(Path::new(&plan)).unwrap().inputs.into_iter().map(|i| i.bound).collect();
+    assert_eq!((bound[0].as_deref(), bound[1].as_deref()), (None, Some("i64[] [3]")));
+    assert!(bound[2].as_ref().unwrap().starts_with("f32[8, 8] #"), "{bound:?}");
+    // It need not be given, and is never made up.
+    let (file, w) = (path(&dir, "bound.egret"), format!("w={w}"));
+    let whole =
+        [&file, "--random", "7", "--dim", "n=4", "--bind", "k=3", "--bind", &w, "--bind", "idle=[true]"];
+    let staged = ["--plan", &plan, "--random", "7", "--dim", "n=4"];
+    same(&dir, "bound", &whole, &staged);
+    same(&dir, "given", &whole, &[&staged[..], &["--input", "k=3", "--input", &w]].concat());
+    let other = "the input `k` has another value than it was bound to when the model was cut: i64[] [3]";
+    refused(&[&["run"], &staged[..], &["--input", "k=4"]].concat(), 1, &[other]);
+    // Samples are held to it too, whatever runs the stages.
+    let x = numbers(&[3, 5, 8], 0);
+    let alone = save(&dir, "alone.npz", &[("x", &x)]);
+    let wrong = save(&dir, "wrong.npz", &[("x", &x), ("k", &Tensor::new::<i64>(&[3], vec![3, 3, 2]))]);
+    for transport in ["thread", "process"] {
+        let run = |data| ["run", "--plan", &plan, "--data", data, "--transport", transport];
+        assert!(works(&run(&alone)).contains("sample 2: y: f32[5]"), "{transport}");
+        refused(&run(&wrong), 1, &["sample 2", other]);
+    }
+}
+
+#[test]
+fn a_bound_value_that_was_edited_is_held_against_its_input() {
+    let dir = temp();
+    let (plan, _) = partition_bound(&dir);
+    let written = fs::read_to_string(&plan).unwrap();
+    let edited = |from: &str, to: &str, what: &[&str]| {
+        assert!(written.contains(from), "{written}");
+        fs::write(&plan, written.replacen(from, to, 1)).unwrap();
+        refused(&["run", "--plan", &plan, "--random", "1"], 1, &[&["plan.toml"], what].concat());
+    };
+    edited("\"i64[] [3]\"", "\"i32[] [3]\"", &["the input `k` is i64[], and is bound to i32[]"]);
+    edited("\"i64[] [3]\"", "\"three\"", &["`bound` of the input `k`"]);
+    edited("8] #", "8] #0", &["`bound` of the input `w`", "#0"]);
+    let output = "name = \"y\"\n";
+    edited(output, &format!("{output}bound = \"f32[] [1]\"\n"), &["the output `y` is bound"]);
 }
 
 #[test]

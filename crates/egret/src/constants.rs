@@ -17,12 +17,18 @@ fn file_name(hash: &str, dtype: DType) -> String {
     }
 }
 
-/// Write the constants of graphs whose text is in a folder; the folder is made.
+/// Write the constants of graphs whose text is in a folder, and tensors of which the text of others there says the hash; the folder is made.
 ///
 /// # Errors
 /// They cannot be written, or are strings.
-pub(crate) fn write<'g>(dir: &Path, graphs: impl Iterator<Item = &'g Graph>) -> Result<()> {
-    let constants: BTreeMap<String, Tensor> = graphs.flat_map(text::constants).collect();
+pub(crate) fn write<'g>(
+    dir: &Path,
+    graphs: impl Iterator<Item = &'g Graph>,
+    beside: impl Iterator<Item = &'g Tensor>,
+) -> Result<()> {
+    let large =
+        beside.filter(|t| t.len() > text::INLINE).map(|t| (t.content_hash().to_string(), t.clone()));
+    let constants: BTreeMap<String, Tensor> = graphs.flat_map(text::constants).chain(large).collect();
     if let Some((hash, _)) = constants.iter().find(|(_, t)| t.dtype() == DType::String) {
         return Err(Error::unsupported(format!(
             "the constant #{hash} is of strings, which are not compiled"

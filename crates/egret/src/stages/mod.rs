@@ -36,7 +36,7 @@ use crate::options::Options;
 use crate::pipeline::Lowered;
 use crate::source::Imported;
 use crate::{files, pipeline};
-use egret_ir::{Graph, advice, text};
+use egret_ir::{Graph, text};
 use egret_opt::partition::tensor::{Compared, Links};
 use egret_opt::partition::{self, Stages};
 use egret_trace::Trace;
@@ -94,13 +94,6 @@ fn stays_whole(compared: &Compared) -> String {
 /// An optimised model as a whole, and a plan of it without stages.
 fn whole(model: Imported, options: &Options) -> Result<(Plan, Lowered)> {
     let Imported { model: file, graph, bound, .. } = model;
-    if let Some(name) = bound.keys().next() {
-        return Err(Error::unsupported(format!(
-            "the input `{name}` is fixed to a value, which a plan does not hold; write the model with its value first, and cut that: egret print {} --bind {} --format onnx -o FIXED.onnx",
-            advice::word(&file.display().to_string()),
-            advice::word(&format!("{name}=value.npy")),
-        )));
-    }
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let free = graph.free_dims();
     let sizes = pipeline::not_negative(&graph).into_iter().filter(|dim| {
@@ -115,10 +108,11 @@ fn whole(model: Imported, options: &Options) -> Result<(Plan, Lowered)> {
     let mut plan = Plan::new(&name, target, options.denormals().to_string());
     plan.not_negative = not_negative;
     let inputs = partition::input_names(&whole.graph).into_iter().zip(whole.graph.inputs());
-    plan.inputs = inputs.map(|(name, &v)| Port { name, ty: whole.graph.ty(v).to_string() }).collect();
+    let port = |name, v| Port { name, ty: whole.graph.ty(v).to_string(), bound: None };
+    plan.inputs = inputs.map(|(name, &v)| port(name, v)).collect();
+    plan.bind(bound);
     let outputs = whole.graph.output_names().iter().zip(whole.graph.outputs());
-    plan.outputs =
-        outputs.map(|(name, &v)| Port { name: name.clone(), ty: whole.graph.ty(v).to_string() }).collect();
+    plan.outputs = outputs.map(|(name, &v)| port(name.clone(), v)).collect();
     Ok((plan, whole))
 }
 
@@ -169,7 +163,7 @@ fn arrange(plan: &mut Plan, parts: Stages, options: &Options) -> Result<Vec<Grap
 /// The folder cannot be written.
 pub fn write(plan: &Plan, graphs: &[Graph], dir: &Path) -> Result<()> {
     files::sweep(dir);
-    constants::write(dir, graphs.iter())?;
+    constants::write(dir, graphs.iter(), plan.bound.values())?;
     // A plan never stands beside stages that are not its own.
     let file = dir.join(PLAN);
     if file.is_file() {

@@ -1,8 +1,9 @@
 //! `plan.toml`: which stages there are, what crosses from one to the next, and why.
 
+use crate::constants;
 use crate::error::{Error, Result};
 use crate::files;
-use egret_ir::Graph;
+use egret_ir::{Graph, Tensor, text};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -17,7 +18,7 @@ const WITH_STEPS: u32 = 2;
 const MOST_COPIES: usize = 1000;
 
 const HEADER: &str = "# Stages of a model: egret run --plan plan.toml --random 1
-# Read by it: the files, steps and copies, and names and types of values. Times are estimates, in microseconds; a free dim counts as 64 in times and bytes.
+# Read by it: the files, steps and copies, names and types of values, and what inputs are fixed to. Times are estimates, in microseconds; a free dim counts as 64 in times and bytes.
 
 ";
 
@@ -47,6 +48,9 @@ pub struct Plan {
     /// The cuts, in order: one between each two steps.
     #[serde(rename = "cut", default)]
     pub cuts: Vec<Cut>,
+    /// The values of the inputs that are fixed to one, by name: what `bound` of each spells.
+    #[serde(skip)]
+    pub(super) bound: BTreeMap<String, Tensor>,
 }
 
 /// An input or an output of the model.
@@ -58,6 +62,9 @@ pub struct Port {
     /// Its type as in text IR.
     #[serde(rename = "type")]
     pub ty: String,
+    /// Of an input that is fixed to a value: the value as in text IR, a large one by its hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<String>,
 }
 
 /// A stage.
@@ -146,7 +153,16 @@ impl Plan {
             outputs: vec![],
             stages: vec![],
             cuts: vec![],
+            bound: BTreeMap::new(),
         }
+    }
+
+    /// Fix inputs that the plan has to values.
+    pub(super) fn bind(&mut self, values: BTreeMap<String, Tensor>) {
+        for port in &mut self.inputs {
+            port.bound = values.get(&port.name).map(text::constant);
+        }
+        self.bound = values;
     }
 
     /// The file's text.
@@ -161,13 +177,30 @@ impl Plan {
     /// Read a plan and hold it against itself; its stages are not looked at.
     ///
     /// # Errors
-    /// It cannot be read, is no plan, or contradicts itself: what, and in which line or cut.
+    /// It cannot be read, is no plan, or contradicts itself: what, and in which line or cut. A large value that an input is fixed to is not beside it.
     pub fn read(path: &Path) -> Result<Plan> {
         let text = files::read_text(path, "a plan of `egret partition`")?;
         let bad = |e: String| Error::user(format!("{}: {}", path.display(), e.trim_end()));
-        let plan: Plan = toml::from_str(&text).map_err(|e| bad(e.to_string()))?;
+        let mut plan: Plan = toml::from_str(&text).map_err(|e| bad(e.to_string()))?;
         plan.check().map_err(bad)?;
+        plan.bound = plan.values(path).map_err(bad)?;
         Ok(plan)
+    }
+
+    /// The values that inputs of the plan at a path are fixed to.
+    fn values(&self, path: &Path) -> std::result::Result<BTreeMap<String, Tensor>, String> {
+        let beside = |hash: &str| constants::constant(path, hash).map(|(tensor, _)| tensor);
+        let value = |port: &Port| {
+            let tensor = text::parse_tensor(port.bound.as_ref()?, &beside);
+            Some(match tensor {
+                Err(e) => Err(format!("`bound` of the input `{}`: {}", port.name, e.message)),
+                Ok(t) if !same(&t.ty().to_string(), &port.ty) => {
+                    Err(format!("the input `{}` is {}, and is bound to {}", port.name, port.ty, t.ty()))
+                }
+                Ok(t) => Ok((port.name.clone(), t)),
+            })
+        };
+        self.inputs.iter().filter_map(value).collect()
     }
 
     /// The stages of each step, in order.
@@ -243,6 +276,9 @@ impl Plan {
             if let Some(twice) = ports.iter().find(|p| !names.insert(p.name.as_str())) {
                 return Err(format!("the {what} `{}` stands twice", twice.name));
             }
+        }
+        if let Some(port) = self.outputs.iter().find(|p| p.bound.is_some()) {
+            return Err(format!("the output `{}` is bound, which inputs alone can be", port.name));
         }
         for (k, cut) in self.cuts.iter().enumerate() {
             if cut.behind != k {

@@ -11,7 +11,7 @@ use crate::native::Native;
 use crate::options::Options;
 use crate::pipeline;
 use crate::source::{Prepared, Request};
-use egret_ir::{DimEnv, Graph, Type, Value, text};
+use egret_ir::{DimEnv, Graph, Tensor, Type, Value, text};
 use egret_runtime::Pool;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -31,6 +31,8 @@ pub struct Staged {
     outputs: Vec<String>,
     /// Sizes that must not be negative.
     not_negative: Vec<String>,
+    /// Values that inputs of the model are fixed to.
+    bound: BTreeMap<String, Tensor>,
     threads: usize,
 }
 
@@ -182,7 +184,15 @@ impl Staged {
         });
         let outputs = plan.outputs.iter().map(|p| p.name.clone()).collect();
         let stages = stages.collect();
-        Ok(Staged { stages, steps, inputs, outputs, not_negative: plan.not_negative, threads })
+        Ok(Staged {
+            stages,
+            steps,
+            inputs,
+            outputs,
+            not_negative: plan.not_negative,
+            bound: plan.bound,
+            threads,
+        })
     }
 
     /// The files of the stages, in order.
@@ -223,22 +233,35 @@ impl Staged {
     /// A value for each of the model's inputs, as a request gives them or has them made up, and what the user should know about them.
     ///
     /// # Errors
-    /// An input without a value, or with one that does not fit; dims that the model has no result for.
+    /// An input without a value, with one that does not fit, or with another than it is fixed to; dims that the model has no result for.
     pub fn prepare(&self, request: &Request) -> Result<(Vec<Value>, Vec<String>)> {
         self.complete(request, request.inputs.read(&self.declared())?)
     }
 
-    /// The inputs of the model, as its file would declare them.
+    /// The inputs of the model, as its file would declare them; those that are fixed to a value need not be given.
     pub(super) fn declared(&self) -> Vec<DeclaredInput> {
-        self.inputs.iter().map(|(name, ty)| DeclaredInput::of(name, ty)).collect()
+        let declared = |(name, ty): &(String, Type)| DeclaredInput {
+            has_default: self.bound.contains_key(name),
+            ..DeclaredInput::of(name, ty)
+        };
+        self.inputs.iter().map(declared).collect()
     }
 
     /// As [`Staged::prepare`], of these values.
     pub(super) fn complete(
         &self,
         request: &Request,
-        given: BTreeMap<String, Value>,
+        mut given: BTreeMap<String, Value>,
     ) -> Result<(Vec<Value>, Vec<String>)> {
+        for (name, tensor) in &self.bound {
+            let value = given.entry(name.clone()).or_insert_with(|| tensor.clone().into());
+            if value.as_tensor() != Some(tensor) {
+                return Err(Error::user(format!(
+                    "the input `{name}` has another value than it was bound to when the model was cut: {}",
+                    text::constant(tensor)
+                )));
+            }
+        }
         let mut signature = Graph::new("plan");
         for (name, ty) in &self.inputs {
             signature.add_input(name, ty.clone());

@@ -99,7 +99,7 @@ impl Staged {
         let mut declared = self.declared();
         let same = request.inputs.read(&declared)?;
         for input in &mut declared {
-            input.has_default = same.contains_key(&input.name);
+            input.has_default |= same.contains_key(&input.name);
         }
         let samples = Samples::open(data, &declared)?;
         let make = move |sample: &Sample| {
