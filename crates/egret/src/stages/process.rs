@@ -96,23 +96,28 @@ impl Process {
         })
     }
 
-    /// Have the first of a stage's copies lay its weights down, for all of them.
+    /// Have the first of a stage's copies lay its weights down, for all of them. Copies that have another number of bytes of weights are refused, before they map what is not there.
     pub(super) fn lay(copies: &mut [Process]) -> Result<()> {
-        let mut place = None;
-        for process in copies {
-            let mut link = process.lock();
-            let Answer::Lowered(bytes) = process.hear(&mut link, "to compile")? else {
-                return Err(out_of_turn());
-            };
-            let first = place.is_none();
-            let place = place.get_or_insert_with(|| process.memory.room(bytes));
-            if first {
-                process.tell(&mut link, &Ask::Lay(place.at()))?;
+        let Some((first, others)) = copies.split_first_mut() else { return Ok(()) };
+        let bytes = first.lowered()?;
+        let place = first.memory.room(bytes);
+        first.tell(&mut first.lock(), &Ask::Lay(place.at()))?;
+        for process in others {
+            if process.lowered()? != bytes {
+                return Err(changed());
             }
-            drop(link);
             process.weights = Some(place.clone());
         }
+        first.weights = Some(place);
         Ok(())
+    }
+
+    /// Wait for the number of bytes of its weights.
+    fn lowered(&self) -> Result<u64> {
+        match self.hear(&mut self.lock(), "to compile")? {
+            Answer::Lowered(bytes) => Ok(bytes),
+            _ => Err(out_of_turn()),
+        }
     }
 
     /// Have the others take what the first has laid down.
@@ -132,10 +137,7 @@ impl Process {
         let mut link = self.lock();
         match self.hear(&mut link, "to compile")? {
             Answer::Ready(is) if is == fingerprint => Ok(()),
-            Answer::Ready(_) => Err(Error::user(
-                "its process has another plan, other weights or another version of Egret than this one; \
-                 were files changed while it started?",
-            )),
+            Answer::Ready(_) => Err(changed()),
             _ => Err(out_of_turn()),
         }
     }
@@ -214,6 +216,14 @@ impl Drop for Process {
 
 fn out_of_turn() -> Error {
     Error::internal("its process answered what it was not asked")
+}
+
+/// A stage's process has not what this one has, or other copies.
+fn changed() -> Error {
+    Error::user(
+        "its process has another plan, other weights or another version of Egret than this one; \
+         were files changed while it started?",
+    )
 }
 
 fn send(to: &mut UnixStream, message: &impl Serialize) -> std::io::Result<()> {
@@ -316,4 +326,35 @@ fn put(memory: &File, made: &[Value], places: &[u64]) -> Result<()> {
         .filter_map(Value::as_tensor)
         .zip(places)
         .try_for_each(|(tensor, at)| write(memory, *at, tensor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Processes that say this of their weights, and nothing else.
+    fn copies(bytes: &[u64]) -> Vec<Process> {
+        let memory = Memory::new().unwrap();
+        let start = |bytes: &u64| {
+            let mut command = Command::new("sh");
+            // Standard input is the socket, both ways.
+            command.args(["-c", &format!("echo '{{\"Lowered\":{bytes}}}' >&0; read asked; exec sleep 60")]);
+            Process::start(command, &memory, Duration::from_secs(60)).unwrap()
+        };
+        bytes.iter().map(start).collect()
+    }
+
+    /// A file of weights that was replaced between the reads of two copies is refused before the second maps more than the first has laid down, or less.
+    #[test]
+    fn copies_have_as_many_bytes_of_weights() {
+        for others in [[100, 164], [164, 100]] {
+            let mut all = copies(&[100, others[0], others[1]]);
+            let e = Process::lay(&mut all).unwrap_err();
+            assert!(e.kind == ErrorKind::User && e.message.contains("were files changed"), "{e}");
+        }
+        let mut all = copies(&[100; 3]);
+        Process::lay(&mut all).unwrap();
+        let places: Vec<u64> = all.iter().filter_map(|p| Some(p.weights.as_ref()?.at())).collect();
+        assert!(places.len() == 3 && places.iter().all(|at| *at == places[0]), "{places:?}");
+    }
 }
