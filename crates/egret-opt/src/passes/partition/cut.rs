@@ -7,7 +7,7 @@ use super::{PartitionError, TOLERANCE};
 use egret_ir::Graph;
 
 /// Why a cut is where it is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Reason {
     /// The places that were tried.
     pub tried: usize,
@@ -15,9 +15,9 @@ pub struct Reason {
     pub fitting: usize,
     /// How long a stage may take in nanoseconds: what is wanted, or the longest stage of the most even choice where that is more.
     pub limit: u64,
-    /// How long it is wanted to take at the most in nanoseconds.
+    /// How long it is wanted to take at the most in nanoseconds: [`TOLERANCE`] above the mean of these stages or, where these are before or behind branches, of all stages of the plan, whichever is less.
     pub wanted: u64,
-    /// The mean time of the stages in nanoseconds.
+    /// The mean time of these stages in nanoseconds.
     pub mean: u64,
 }
 
@@ -45,9 +45,9 @@ pub(super) fn assign(
     if stages < 2 {
         return Ok((vec![of.to_vec(); stages], vec![]));
     }
-    let places = Places::new(graph, units, of, stages);
     let time: u64 = of.iter().map(|&u| units.cost[u]).sum();
     let wanted = wanted.min(self::wanted(time, stages));
+    let places = Places::new(graph, units, of, stages, wanted);
     let follows = |a, b| places.follows(a, b);
     // An order has a place behind each unit, and there are as many units as stages.
     let none = || PartitionError::Broken(format!("no cuts for {stages} stages"));

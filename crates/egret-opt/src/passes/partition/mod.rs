@@ -2,7 +2,7 @@
 //! stages, among cuts that balance their estimated times. Stages run one after another, or in one step where they are independent and that pays.
 //!
 //! What is cut is not nodes but units, the nodes of one kernel: a cut undoes no fusion, and the kernels of the stages are those of the whole.
-//! All cuts are chosen together (`choose`), among places within two topological orders and minimum cuts near where even stages would end (`places`); the latter are found by max-flow in a network in which a
+//! All cuts are chosen together (`choose`), among places within topological orders, of which some fill stages as bins are filled (`fill`), and minimum cuts near where even stages would end (`places`); the latter are found by max-flow in a network in which a
 //! value is an edge with its size as capacity, and no edge goes backwards. The choice is the best of those places, not of all, which would be NP-hard. Where stages are uneven all the same, [`Uneven`] says what is in
 //! the way. Inputs of the graph and constants are free: every stage gets them from where the graph does. What an earlier stage makes and a later one
 //! uses crosses every cut between their steps.
@@ -10,6 +10,7 @@
 mod build;
 mod choose;
 mod cut;
+mod fill;
 mod places;
 mod steps;
 pub mod tensor;

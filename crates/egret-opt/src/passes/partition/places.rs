@@ -1,14 +1,16 @@
 //! Where cuts between stages may be.
 
 use super::choose::Place;
+use super::fill::fill;
 use super::units::Units;
 use super::{TOLERANCE, bytes_of};
 use crate::passes::flow::{Network, UNBOUNDED};
 use egret_ir::{Graph, ValueId};
+use std::array::from_fn;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many orders of units are tried.
-const ORDERS: usize = 2;
+/// The orders of units that are tried: that of the graph, that by depth, and two in which stages are filled.
+const ORDERS: usize = 4;
 
 /// The places at which cuts of some units are tried, by time: the first is before all of them, the last behind all.
 pub(super) struct Places {
@@ -49,17 +51,21 @@ struct Wire {
 }
 
 impl Places {
-    /// Those of the units `of`, ascending, for so many stages: every place within two orders of the units, and minimum cuts near where even stages would end.
-    pub fn new(graph: &Graph, units: &Units, of: &[usize], stages: usize) -> Places {
+    /// Those of the units `of`, ascending, for so many stages, which are wanted to take `wanted` nanoseconds at the most: every place within some orders of the units, and minimum cuts near where even stages would end.
+    pub fn new(graph: &Graph, units: &Units, of: &[usize], stages: usize, wanted: u64) -> Places {
         let mut mine = vec![false; units.len()];
         of.iter().for_each(|&u| mine[u] = true);
         let by_depth = units.by_depth().into_iter().filter(|&u| mine[u]).collect();
-        let orders: [Vec<usize>; ORDERS] = [of.to_vec(), by_depth];
+        let mean = of.iter().map(|&u| units.cost[u]).sum::<u64>().div_ceil(stages as u64);
+        // Stages that have nothing left over, and those that leave the last one most.
+        let filled = |room: u64| fill(units, of, room);
+        let orders: [Vec<usize>; ORDERS] = [of.to_vec(), by_depth, filled(mean), filled(wanted)];
         let wires = wires(graph, units, &mine);
-        let mut at = [vec![0; units.len()], vec![0; units.len()]];
-        for (at, order) in at.iter_mut().zip(&orders) {
-            order.iter().enumerate().for_each(|(i, &u)| at[u] = i);
-        }
+        let at: [Vec<usize>; ORDERS] = from_fn(|order| {
+            let mut at = vec![0; units.len()];
+            orders[order].iter().enumerate().for_each(|(i, &u)| at[u] = i);
+            at
+        });
         let maker = Maker { units, orders: &orders, at: &at, wires: &wires };
         let mut found: Vec<Found> = vec![];
         for order in 0..ORDERS {
@@ -224,7 +230,7 @@ impl Maker<'_> {
         let of = |o: usize| (&self.orders[o], &self.at[o]);
         let covers = |o: usize| of(o).0.iter().take_while(|&&u| set[u]).count();
         let reach = |o: usize| units.iter().map(|&u| of(o).1[u] + 1).max().unwrap_or(0);
-        let (covers, reach) = ([0, 1].map(covers), [0, 1].map(reach));
+        let (covers, reach) = (from_fn(covers), from_fn(reach));
         let place = Place { time, bytes };
         Found { place, count: units.len(), covers, reach, before: Before::Set(set) }
     }

@@ -200,21 +200,10 @@ impl Neighbours<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
-
-    /// Units of these times, with these before them.
-    fn units(all: &[(u64, &[usize])]) -> Units {
-        Units {
-            nodes: vec![vec![]; all.len()],
-            cost: all.iter().map(|u| u.0).collect(),
-            of: HashMap::new(),
-            before: all.iter().map(|u| u.1.iter().copied().collect()).collect(),
-        }
-    }
 
     #[test]
     fn towers_are_beside_each_other_below_a_head() {
-        let two = units(&[(20, &[]), (25, &[]), (25, &[0]), (20, &[1]), (5, &[2, 3]), (5, &[4])]);
+        let two = Units::of_times(&[(20, &[]), (25, &[]), (25, &[0]), (20, &[1]), (5, &[2, 3]), (5, &[4])]);
         let found = find(&two, 3).unwrap();
         let is = Layout {
             stem: (vec![], 0),
@@ -229,25 +218,25 @@ mod tests {
         let deep = find(&two, 5).unwrap();
         assert_eq!((deep.depth, deep.branches.len(), deep.head.1), (2, 2, 1));
         // Four of a kind in two bins, or four.
-        let four = units(&[(30, &[]), (10, &[]), (10, &[]), (30, &[]), (1, &[0, 1, 2, 3])]);
+        let four = Units::of_times(&[(30, &[]), (10, &[]), (10, &[]), (30, &[]), (1, &[0, 1, 2, 3])]);
         assert_eq!(find(&four, 3).unwrap().branches, [vec![0, 1], vec![2, 3]]);
         assert_eq!(find(&four, 5).unwrap().branches.len(), 4);
     }
 
     #[test]
     fn a_stem_is_before_branches_and_a_chain_has_none() {
-        let stem = units(&[(10, &[]), (40, &[0]), (40, &[0]), (10, &[1, 2])]);
+        let stem = Units::of_times(&[(10, &[]), (40, &[0]), (40, &[0]), (10, &[1, 2])]);
         let found = find(&stem, 4).unwrap();
         let is =
             Layout { stem: (vec![0], 1), branches: vec![vec![1], vec![2]], depth: 1, head: (vec![3], 1) };
         assert_eq!(found, is);
         // Fewer stages than stem, branches and head.
         assert_eq!(find(&stem, 3), None);
-        assert_eq!(find(&units(&[(1, &[]), (1, &[0]), (1, &[1])]), 3), None);
+        assert_eq!(find(&Units::of_times(&[(1, &[]), (1, &[0]), (1, &[1])]), 3), None);
         // A shortcut is beside next to nothing, and outputs of their own need no head.
-        let shortcut = units(&[(40, &[]), (5, &[0]), (1, &[0]), (40, &[1, 2])]);
+        let shortcut = Units::of_times(&[(40, &[]), (5, &[0]), (1, &[0]), (40, &[1, 2])]);
         assert_eq!(find(&shortcut, 4), None);
-        let apart = units(&[(10, &[]), (10, &[])]);
+        let apart = Units::of_times(&[(10, &[]), (10, &[])]);
         assert_eq!(find(&apart, 2).unwrap().head.1, 0);
     }
 }

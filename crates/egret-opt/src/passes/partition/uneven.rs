@@ -25,11 +25,11 @@ pub struct Uneven {
 /// What is in the way of even stages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The kernel takes more than a stage should: whatever the cuts, some stage has it.
+    /// The kernel takes more than a stage should: whatever the cuts, some stage has it. Stages one behind the other would be no more even.
     Kernel,
     /// No choice among so many places of cuts is more even, as kernels stay whole.
     Places(usize),
-    /// Stages of a step end a sample sooner than even stages one behind the other would.
+    /// Stages of a step end a sample sooner than stages one behind the other, which would be more even.
     Steps {
         /// The kernel that takes what the branches make, or where there is none the one that makes what they take: it is in no branch.
         ends: Option<Kernel>,
@@ -91,7 +91,6 @@ pub(super) fn find(
     let longest = stages[stage].iter().copied().rev().max_by_key(|&u| units.cost[u])?;
     let kernel = Kernel::new(graph, units, longest);
     let cause = match chain.layout {
-        _ if kernel.time > wanted => Cause::Kernel,
         Some(layout) if chain.figures.longest < time => {
             let end = layout.head.0.first().or(layout.stem.0.last());
             Cause::Steps {
@@ -100,7 +99,38 @@ pub(super) fn find(
                 chain: (chain.figures.longest, chain.figures.sample),
             }
         }
+        _ if kernel.time > wanted => Cause::Kernel,
         _ => Cause::Places(chain.tried),
     };
     Some(Uneven { stage, time, mean: whole / stages.len() as u64, whole, kernel, cause })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two towers in a step and a head of 4 stages, of which the mean is 10 and the longest 25, with a kernel of 13.
+    fn cause(chain: u64, by_steps: bool) -> Cause {
+        let units = Units::of_times(&[(13, &[]), (12, &[0]), (5, &[]), (5, &[2]), (5, &[1, 3])]);
+        let steps = vec![vec![vec![0, 1], vec![2]], vec![vec![3]], vec![vec![4]]];
+        let plan = Arranged { steps, reasons: vec![] };
+        let layout = Layout {
+            stem: (vec![], 0),
+            branches: vec![vec![0, 1], vec![2, 3]],
+            depth: 1,
+            head: (vec![4], 1),
+        };
+        let figures = Figures { longest: chain, sample: 40 };
+        let chain = Chain { figures, tried: 7, layout: Some(&layout).filter(|_| by_steps) };
+        let found = find(&Graph::new("g"), &units, &plan, &chain, 12).unwrap();
+        assert_eq!((found.time, found.mean, found.kernel.time), (25, 10, 13));
+        found.cause
+    }
+
+    #[test]
+    fn a_kernel_is_to_blame_only_where_a_chain_is_no_better() {
+        assert!(matches!(cause(13, true), Cause::Steps { ends: Some(_), sample: 35, chain: (13, 40) }));
+        assert_eq!(cause(25, true), Cause::Kernel);
+        assert_eq!(cause(25, false), Cause::Kernel);
+    }
 }

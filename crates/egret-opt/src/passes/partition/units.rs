@@ -108,6 +108,19 @@ impl Units {
     }
 }
 
+#[cfg(test)]
+impl Units {
+    /// Units without nodes that take these times, each with those before it.
+    pub fn of_times(all: &[(u64, &[usize])]) -> Units {
+        Units {
+            nodes: vec![vec![]; all.len()],
+            cost: all.iter().map(|u| u.0).collect(),
+            of: HashMap::new(),
+            before: all.iter().map(|u| u.1.iter().copied().collect()).collect(),
+        }
+    }
+}
+
 /// Sets of numbers; the least of a set stands for it.
 struct Tied(Vec<usize>);
 
