@@ -247,3 +247,70 @@ fn a_file_beside_the_model_says_how_it_is_compiled() {
     let said = script(here, "target = \"aarch64\"\n");
     assert!(said[0].contains("warning=") && said[0].ends_with("x86-64-v2, batch free"), "{}", said[0]);
 }
+
+/// What `examples/cargo-digits` has for a build script.
+mod example {
+    include!("../../../examples/cargo-digits/build.rs");
+
+    pub fn script() -> Result<(), egret_build::Error> {
+        main()
+    }
+}
+
+/// Cargo would build the compiler a second time for the example; so its build script runs in a process of this test as Cargo runs it, and its program
+/// is compiled as Cargo compiles it.
+#[test]
+fn the_example_of_cargo() {
+    const AS_SCRIPT: &str = "EGRET_BUILD_TEST_AS_SCRIPT";
+    if std::env::var_os(AS_SCRIPT).is_some() {
+        example::script().unwrap();
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/cargo-digits");
+    let script = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_example_of_cargo", "--nocapture"])
+        .current_dir(&example)
+        .env(AS_SCRIPT, "1")
+        .env("OUT_DIR", dir.path())
+        .env("EGRET_CACHE", "0")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&script.stdout);
+    assert!(script.status.success(), "{said}{}", String::from_utf8_lossy(&script.stderr));
+    assert!(
+        said.contains("cargo::rerun-if-changed=") && said.contains("cargo::rustc-link-lib=static=digits"),
+        "{said}"
+    );
+    // The crate `png` lies beside this test, perhaps in several builds: the newest.
+    let deps = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    let is_png = |name: &str| name.starts_with("libpng-") && name.ends_with(".rlib");
+    let files = std::fs::read_dir(&deps).unwrap().flatten();
+    let png = files
+        .filter(|f| f.file_name().to_str().is_some_and(is_png))
+        .max_by_key(|f| f.metadata().unwrap().modified().unwrap())
+        .expect("png is a dependency of this test");
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
+    let built = Command::new(rustc)
+        .args(["--edition", "2024", "--crate-name", "digits", "src/main.rs", "-l", "static=digits", "-o"])
+        .arg(dir.path().join("digits"))
+        .arg("-L")
+        .arg(dir.path())
+        .arg("-L")
+        .arg(format!("dependency={}", deps.display()))
+        .arg("--extern")
+        .arg(format!("png={}", png.path().display()))
+        .env("OUT_DIR", dir.path())
+        .current_dir(&example)
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let ran = |picture: &str| {
+        let out =
+            Command::new(dir.path().join("digits")).arg(picture).current_dir(&example).output().unwrap();
+        (out.status.success(), String::from_utf8_lossy(&out.stdout).into_owned())
+    };
+    let (works, said) = ran("four.png");
+    assert!(works && said.starts_with("four.png: 4 ("), "{said}");
+    assert!(!ran("Cargo.toml").0, "a file that is no picture");
+}

@@ -1,0 +1,3 @@
+fn main() -> Result<(), egret_build::Error> {
+    egret_build::Model::new("../../fixtures/models/simple_cnn.onnx").name("digits").compile()
+}
