@@ -361,7 +361,7 @@ fn a_plan_that_was_edited_is_held_against_its_stages() {
     let stage = path(&dir, "parts/stage1.egret");
     let old = fs::read_to_string(&stage).unwrap();
     fs::write(&stage, &old[..old.len() / 2]).unwrap();
-    refused(&run, 1, &["stage 1", "stage1.egret"]);
+    refused(&run, 1, &["stage 1", "stage1.egret is not the file that the plan was written with"]);
     fs::remove_file(&stage).unwrap();
     refused(&run, 1, &["stage 1", "cannot read"]);
     fs::write(&stage, &old).unwrap();
@@ -517,4 +517,65 @@ fn a_stream_ends_whoever_fails_and_holds_few_samples() {
     );
     // None is no sample, and no error.
     assert_eq!(staged.stream(|_| Ok(()), |_, _| Ok(())).unwrap().samples, 0);
+}
+
+/// The stage of another model that fits in every name and type is not taken for the plan's, unless its hash is taken out of the plan.
+#[test]
+fn a_stage_of_another_model_is_told_apart() {
+    let dir = temp();
+    let cut = |name: &str, seed: u32| {
+        let body = PICK.replace("random(1)", &format!("random({seed})"));
+        works(&[
+            "partition",
+            &write(&dir, &format!("{name}.egret"), &body),
+            "--stages",
+            "2",
+            "-o",
+            &path(&dir, name),
+        ]);
+    };
+    cut("one", 1);
+    cut("other", 3);
+    let plan = path(&dir, "one/plan.toml");
+    let run = ["run", "--plan", &plan, "--random", "1", "--input", "at=[1,2]"];
+    let own = works(&run);
+    fs::copy(path(&dir, "other/stage0.egret"), path(&dir, "one/stage0.egret")).unwrap();
+    for file in fs::read_dir(path(&dir, "other/constants")).unwrap().flatten() {
+        fs::copy(file.path(), dir.path().join("one/constants").join(file.file_name())).unwrap();
+    }
+    refused(&run, 1, &["stage0.egret is not the file that the plan was written with", "blake3"]);
+    let text = fs::read_to_string(&plan).unwrap();
+    let unhashed: Vec<&str> = text.lines().filter(|l| !l.starts_with("blake3 = ")).collect();
+    fs::write(&plan, unhashed.join("\n")).unwrap();
+    assert_ne!(works(&run), own);
+}
+
+/// The tier is the plan's: zeros of weights that `exact` multiplies are multiplied in stages too, so that an infinity meets them.
+#[test]
+fn stages_keep_the_tier() {
+    let dir = temp();
+    let ones: Vec<&str> = (0..64 * 64).map(|i| if i % 65 == 0 { "1" } else { "0" }).collect();
+    let body = format!(
+        "graph @zeros(%0 \"x\": f32[4, 64]) -> (%3 \"y\") {{\n  %1 = const f32[64, 64] [{}]\n  %2 = matmul(%0, %1)\n  %4 = tanh(%2)\n  %3 = matmul(%4, %1)\n}}",
+        ones.join(", ")
+    );
+    let file = write(&dir, "zeros.egret", &body);
+    let mut x = vec![0.5f32; 4 * 64];
+    x[3] = f32::INFINITY;
+    let given = path(&dir, "x.npy");
+    fs::write(&given, npz::npy_bytes(&Tensor::new(&[4, 64], x))).unwrap();
+    let tier = ["--tier", "exact"];
+    works(&[&["partition", &file, "--stages", "2", "-o", &path(&dir, "parts")], &tier[..]].concat());
+    let plan = path(&dir, "parts/plan.toml");
+    same(
+        &dir,
+        "exact",
+        &[&[&file, "--inputs", &given], &tier[..]].concat(),
+        &["--plan", &plan, "--inputs", &given],
+    );
+    let whole = npz::read_npz(&dir.path().join("whole.npz")).unwrap();
+    assert!(whole["y"].to_f64s().unwrap()[..64].iter().all(|v| v.is_nan()), "infinity times zero");
+    let text = fs::read_to_string(&plan).unwrap();
+    fs::write(&plan, text.replace("tier = \"exact\"", "tier = \"some\"")).unwrap();
+    refused(&["run", "--plan", &plan, "--inputs", &given], 1, &["`some` is no tier"]);
 }

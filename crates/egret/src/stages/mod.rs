@@ -105,7 +105,7 @@ fn whole(model: Imported, options: &Options) -> Result<(Plan, Lowered)> {
     let not_negative = sizes.map(|dim| dim.to_string()).collect();
     let whole = pipeline::lower(graph, options, &bound)?;
     let target = pipeline::target_name(options)?;
-    let mut plan = Plan::new(&name, target, options.denormals().to_string());
+    let mut plan = Plan::new(&name, target, options);
     plan.not_negative = not_negative;
     let inputs = partition::input_names(&whole.graph).into_iter().zip(whole.graph.inputs());
     let port = |name, v| Port { name, ty: whole.graph.ty(v).to_string(), bound: None };
@@ -128,6 +128,7 @@ fn arrange(plan: &mut Plan, parts: Stages, options: &Options) -> Result<Vec<Grap
             .map_err(|e| e.at(format!("stage {k} cannot be compiled by itself; ask for fewer stages")))?;
         plan.stages.push(Stage {
             file: format!("stage{k}.egret"),
+            blake3: Some(opened::hash_of(text::print(&stage.graph).as_bytes())),
             step: (!is_chain).then_some(steps[k]),
             copies: 1,
             nodes: stage.graph.node_count(),

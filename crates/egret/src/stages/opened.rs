@@ -19,6 +19,11 @@ pub(super) fn read(path: &Path) -> Result<(Plan, Vec<Graph>)> {
     Ok((plan, graphs))
 }
 
+/// The hash of a stage's text. Constants are in it, or their hashes are.
+pub(super) fn hash_of(text: &[u8]) -> String {
+    blake3::hash(text).to_hex().to_string()
+}
+
 /// The graph of stage `k` of the plan at a path.
 pub(super) fn stage_graph(path: &Path, plan: &Plan, k: usize) -> Result<Graph> {
     let at = |e: Error| e.at(format!("{}: stage {k}", path.display()));
@@ -27,15 +32,26 @@ pub(super) fn stage_graph(path: &Path, plan: &Plan, k: usize) -> Result<Graph> {
     if !source::is_text(&file) {
         return Err(at(Error::user(format!("{} is no text IR (.egret)", file.display()))));
     }
+    if let Some(hash) = &stage.blake3 {
+        let text = std::fs::read(&file).map_err(|e| at(Error::io("read", &file, &e)))?;
+        if *hash != hash_of(&text) {
+            return Err(at(Error::user(format!(
+                "{} is not the file that the plan was written with: cut the model again, or take `blake3` out of the stage if it was changed on purpose",
+                file.display()
+            ))));
+        }
+    }
     source::graph(&file, &ImportOptions::default()).map_err(at)
 }
 
 /// Options for the stages of the plan at a path: no pass runs, and the plan says what the options leave open.
 pub(super) fn settle(path: &Path, plan: &Plan, options: &Options, threads: usize) -> Result<Options> {
-    let denormals = plan.denormals.parse().map_err(|e: String| Error::user(e).at(path.display()))?;
+    let at = |e: String| Error::user(e).at(path.display());
+    let denormals = plan.denormals.parse().map_err(at)?;
     Ok(Options {
         passes: None,
         threads,
+        tier: plan.tier.parse().map_err(at)?,
         denormals: Some(options.denormals.unwrap_or(denormals)),
         ..options.clone()
     })

@@ -3,6 +3,7 @@
 use crate::constants;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::options::Options;
 use egret_ir::{Graph, Tensor, text};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ const WITH_STEPS: u32 = 2;
 const MOST_COPIES: usize = 1000;
 
 const HEADER: &str = "# Stages of a model: egret run --plan plan.toml --random 1
-# Read by it: the files, steps and copies, names and types of values, and what inputs are fixed to. Times are estimates, in microseconds; a free dim counts as 64 in times and bytes.
+# Read by it: the files with their hashes (a stage that was changed on purpose has none), steps and copies, names and types of values, what inputs are fixed to, tier and denormals. Times are estimates, in microseconds; a free dim counts as 64 in times and bytes.
 
 ";
 
@@ -34,6 +35,9 @@ pub struct Plan {
     pub target: String,
     /// What becomes of subnormal numbers.
     pub denormals: String,
+    /// What rewrites were allowed to change, which holds for the code of stages too: `exact` gives every zero of the weights its product.
+    #[serde(default = "usual_tier")]
+    pub tier: String,
     /// Sizes that no run may make negative, in free dims of the inputs: the model needs them, and no stage may be left to say so.
     pub not_negative: Vec<String>,
     /// The inputs of the model, in order.
@@ -73,6 +77,9 @@ pub struct Port {
 pub struct Stage {
     /// Its text IR, beside the plan.
     pub file: String,
+    /// The hash of that file (BLAKE3), which has those of its constants: another model's stage of the same types is not taken for it. A plan without it takes any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<String>,
     /// Its step: stages of one step run at the same time on a sample. Counted from 0; where no stage has one, each is a step of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<usize>,
@@ -134,6 +141,11 @@ pub struct Crossing {
     pub used: Vec<usize>,
 }
 
+/// That of a plan that names none.
+fn usual_tier() -> String {
+    Options::default().tier.name().to_owned()
+}
+
 /// Types are spelt alike, whatever the spaces.
 fn same(a: &str, b: &str) -> bool {
     let bare = |s: &str| s.chars().filter(|c| !c.is_whitespace()).collect::<String>();
@@ -142,12 +154,13 @@ fn same(a: &str, b: &str) -> bool {
 
 impl Plan {
     /// A plan of this version.
-    pub(super) fn new(model: &str, target: String, denormals: String) -> Plan {
+    pub(super) fn new(model: &str, target: String, options: &Options) -> Plan {
         Plan {
             version: VERSION,
             model: model.to_owned(),
             target,
-            denormals,
+            denormals: options.denormals().to_string(),
+            tier: options.tier.name().to_owned(),
             not_negative: vec![],
             inputs: vec![],
             outputs: vec![],

@@ -74,7 +74,7 @@ impl Runner {
 
 impl Staged {
     /// Read a plan, hold it against its stages, and compile these as they are: no pass runs, as all have run when the plan was made.
-    /// Of the options, the rules and the tier decide nothing; subnormal numbers become what the plan says unless the options do.
+    /// Of the options, the rules decide nothing, and the tier is the plan's; subnormal numbers become what the plan says unless the options do.
     ///
     /// # Errors
     /// A plan that is damaged or does not fit its stages; a stage that cannot be read or compiled.
