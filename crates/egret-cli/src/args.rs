@@ -50,7 +50,13 @@ pub fn once<T: Clone>(option: &str, list: &[(String, T)]) -> egret::Result<BTree
 
 /// A count: at least 1.
 pub fn count(s: &str) -> Result<usize, String> {
-    s.parse::<usize>().ok().filter(|n| *n > 0).ok_or_else(|| "give a whole number of at least 1".to_owned())
+    match s.parse::<usize>() {
+        Ok(n) if n > 0 => Ok(n),
+        Err(e) if *e.kind() == std::num::IntErrorKind::PosOverflow => {
+            Err(format!("give a number up to {}", usize::MAX))
+        }
+        _ => Err("give a whole number of at least 1".to_owned()),
+    }
 }
 
 /// A whole number that may be 0.

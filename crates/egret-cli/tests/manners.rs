@@ -435,3 +435,25 @@ fn threads_are_pinned_on_request() {
     let args = ["run", &cnn, "--inputs", &x, "--engine", "interp", "--pin"];
     refused(&args, 1, &["the interpreter has one thread"]);
 }
+
+/// A plan is no model, and says how it is run; a number that is too large is told so.
+#[test]
+fn a_plan_is_not_taken_for_a_model() {
+    let dir = images();
+    let (parts, plan) = (path(&dir, "my parts"), path(&dir, "my parts/plan.toml"));
+    works(&["partition", &model(CNN), "--stages", "2", "-o", &parts]);
+    refused(&["run", &parts, "--random", "1"], 1, &["holds a plan", &format!("egret run --plan '{plan}'")]);
+    refused(&["bench", &plan], 1, &["plan.toml", "egret run --plan"]);
+    let twice = ["--data", &path(&dir, "x.npy"), "--input", &format!("image={}", path(&dir, "x.npy"))];
+    refused(&[&["run", "--plan", &plan], &twice[..]].concat(), 1, &["x.npy", "already"]);
+    std::fs::write(
+        path(&dir, "other.npz"),
+        npz::npz_bytes(&[("foo".into(), Tensor::new(&[1], vec![0.0f32]))]),
+    )
+    .unwrap();
+    let other = egret(&["run", "--plan", &plan, "--data", &path(&dir, "other.npz")]);
+    let said = text(&other.stderr);
+    assert!(said.contains("no input `foo`; its inputs are `image`") && !said.contains("labels"), "{said}");
+    let many = ["partition", &model(CNN), "--stages", "99999999999999999999999"];
+    refused(&many, 2, &["a number up to 18446744073709551615"]);
+}

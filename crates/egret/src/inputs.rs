@@ -170,12 +170,15 @@ fn nth(t: &Tensor, k: usize) -> Tensor {
 }
 
 pub(crate) fn find<'a>(declared: &'a [DeclaredInput], name: &str) -> Result<&'a DeclaredInput> {
-    declared.iter().find(|d| d.name == name).ok_or_else(|| {
-        let names: Vec<String> = declared.iter().map(|d| format!("`{}`", d.name)).collect();
-        Error::user(match names.is_empty() {
-            true => format!("the model has no input `{name}`, and no other input"),
-            false => format!("the model has no input `{name}`; its inputs are {}", names.join(", ")),
-        })
+    declared.iter().find(|d| d.name == name).ok_or_else(|| unknown(declared.iter(), name))
+}
+
+/// That these inputs are all, and none has this name.
+pub(crate) fn unknown<'a>(inputs: impl Iterator<Item = &'a DeclaredInput>, name: &str) -> Error {
+    let names: Vec<String> = inputs.map(|d| format!("`{}`", d.name)).collect();
+    Error::user(match names.is_empty() {
+        true => format!("the model has no input `{name}`, and no other input"),
+        false => format!("the model has no input `{name}`; its inputs are {}", names.join(", ")),
     })
 }
 

@@ -15,7 +15,7 @@
 use crate::cases::inputs_in;
 use crate::error::{Error, Result};
 use crate::frontend::DeclaredInput;
-use crate::inputs::{extension, find, typed};
+use crate::inputs::{extension, typed, unknown};
 use crate::npz::{self, Archive, Rows};
 use egret_ir::{DType, Element, Shape, Tensor, TensorType, Type, Value};
 use half::{bf16, f16};
@@ -200,6 +200,10 @@ impl Samples {
         let mut needed = self.declared.iter().filter(|d| !d.has_default);
         match (needed.next(), needed.next()) {
             (Some(only), None) => Ok(only.name.clone()),
+            (None, _) => Err(Error::user(format!(
+                "{} holds one array, and all inputs have values already; give each once",
+                path.display()
+            ))),
             _ => Err(Error::user(format!(
                 "{} holds one array, but the model has {} inputs; save a .npz file with their names",
                 path.display(),
@@ -261,9 +265,15 @@ impl Samples {
         Ok(())
     }
 
+    /// The input of a name; a message that there is none does not name labels as one.
+    fn find(&self, name: &str) -> Result<&DeclaredInput> {
+        let found = self.declared.iter().find(|d| d.name == name);
+        found.ok_or_else(|| unknown(self.declared.iter().filter(|d| !self.is_label(&d.name)), name))
+    }
+
     /// An array, its header read.
     fn array(&self, file: &Path, entry: Option<String>, input: &str) -> Result<Array> {
-        let declared = find(&self.declared, input).map_err(|e| e.at(file.display()))?;
+        let declared = self.find(input).map_err(|e| e.at(file.display()))?;
         let whole = with_rows(file, entry.as_deref(), |rows| Ok(rows.shape().to_vec()))?;
         let rank = declared.rank.unwrap_or(whole.len());
         let (samples, shape) = match whole.len() {
@@ -352,7 +362,7 @@ impl Samples {
     }
 
     fn value(&self, a: &Array, value: Tensor) -> Result<Value> {
-        typed(value.into(), find(&self.declared, &a.input)?).map_err(|e| e.at(a.file.display()))
+        typed(value.into(), self.find(&a.input)?).map_err(|e| e.at(a.file.display()))
     }
 
     /// A data set must have every input.

@@ -304,6 +304,12 @@ pub fn locate(path: &Path) -> Result<(PathBuf, Option<Case>)> {
         )));
     }
     if !path.is_dir() {
+        if path.extension().is_some_and(|e| e == "toml") {
+            return Err(Error::user(format!(
+                "{}: a model is an .onnx or .egret file; the stages of a plan are run by `egret run --plan`",
+                path.display()
+            )));
+        }
         return Ok((path.to_owned(), None));
     }
     if let Some(case) = Case::open(path) {
@@ -313,6 +319,11 @@ pub fn locate(path: &Path) -> Result<(PathBuf, Option<Case>)> {
         true => format!(
             "{} holds a compiled model: `run` and `bench` take it, anything else needs the model file",
             path.display()
+        ),
+        false if path.join(crate::stages::PLAN).is_file() => format!(
+            "{} holds a plan and its stages, which `egret run --plan {}` runs",
+            path.display(),
+            egret_ir::advice::word(&path.join(crate::stages::PLAN).display().to_string())
         ),
         false => format!(
             "{} is a folder without model.onnx, and holds no compiled model; give the model file",
