@@ -111,7 +111,7 @@ fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     // Ranks have the mean (n + 1) / 2, ties or not.
     let mean = (a.len() as f64 + 1.0) / 2.0;
     let product = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - mean) * (y - mean)).sum::<f64>();
-    let sizes = product(&a, &a).sqrt() * product(&b, &b).sqrt();
+    let sizes = (product(&a, &a) * product(&b, &b)).sqrt();
     (sizes > 0.0).then(|| product(&a, &b) / sizes)
 }
 
