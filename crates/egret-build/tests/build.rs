@@ -268,11 +268,16 @@ fn the_example_of_cargo() {
     }
     let dir = tempfile::tempdir().unwrap();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/cargo-digits");
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
+    let about = Command::new(&rustc).arg("-vV").output().unwrap();
+    let about = String::from_utf8_lossy(&about.stdout).into_owned();
+    let host = about.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host");
     let script = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "the_example_of_cargo", "--nocapture"])
         .current_dir(&example)
         .env(AS_SCRIPT, "1")
         .env("OUT_DIR", dir.path())
+        .env("TARGET", host)
         .env("EGRET_CACHE", "0")
         .output()
         .unwrap();
@@ -290,7 +295,6 @@ fn the_example_of_cargo() {
         .filter(|f| f.file_name().to_str().is_some_and(is_png))
         .max_by_key(|f| f.metadata().unwrap().modified().unwrap())
         .expect("png is a dependency of this test");
-    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
     let built = Command::new(rustc)
         .args(["--edition", "2024", "--crate-name", "digits", "src/main.rs", "-l", "static=digits", "-o"])
         .arg(dir.path().join("digits"))
