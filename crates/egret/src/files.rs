@@ -14,6 +14,9 @@ pub const SCRATCH: &str = ".egret-";
 /// How the names of temporary files end. Folders have no such end: they are known by the lock in them.
 const PART: &str = ".part";
 
+/// The name of a plan of stages in its folder.
+pub const PLAN: &str = "plan.toml";
+
 /// What is written to now and is not yet in its place.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(vec![]);
 

@@ -320,10 +320,10 @@ pub fn locate(path: &Path) -> Result<(PathBuf, Option<Case>)> {
             "{} holds a compiled model: `run` and `bench` take it, anything else needs the model file",
             path.display()
         ),
-        false if path.join(crate::stages::PLAN).is_file() => format!(
+        false if path.join(files::PLAN).is_file() => format!(
             "{} holds a plan and its stages, which `egret run --plan {}` runs",
             path.display(),
-            egret_ir::advice::word(&path.join(crate::stages::PLAN).display().to_string())
+            egret_ir::advice::word(&path.join(files::PLAN).display().to_string())
         ),
         false => format!(
             "{} is a folder without model.onnx, and holds no compiled model; give the model file",

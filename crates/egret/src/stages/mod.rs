@@ -23,6 +23,7 @@ mod stream;
 mod why;
 mod worker;
 
+pub use crate::files::PLAN;
 pub use plan::{Crossing, Cut, Plan, Port, Stage};
 #[cfg(unix)]
 pub use process::serve;
@@ -41,9 +42,6 @@ use egret_opt::partition::tensor::{Compared, Links};
 use egret_opt::partition::{self, Stages};
 use egret_trace::Trace;
 use std::path::Path;
-
-/// The name of the plan in its folder.
-pub const PLAN: &str = "plan.toml";
 
 /// Optimise a model and split it into stages that take about the same time on the target of the options; independent ones are of one step where that pays: the plan, and the graph of each stage.
 ///
