@@ -1,8 +1,7 @@
 //! Tiles and kernels through the encoders of their target: what has a form there, what has none and why.
 
-use egret_loop::{BASE_VECTOR_BYTES, Kernel, KernelId, ParamInfo, Program, Tile};
+use egret_loop::{BASE_VECTOR_BYTES, Kernel, KernelId, ParamInfo, Program, Tile, leaves};
 
-use crate::clif::kernel;
 use crate::error::{CodegenError, Result, broken};
 use crate::isa::{EncodeTile, Encoded, NotEncoded};
 use crate::options::Options;
@@ -116,7 +115,7 @@ fn encodings(program: &Program, options: &Options) -> Result<Encodings> {
         return Ok(vec![]);
     }
     each_kernel(program, options, |kernel| {
-        kernel::tiles(kernel).into_iter().map(|tile| encode(encoder, tile, &kernel.params)).collect()
+        leaves::tiles(kernel).into_iter().map(|tile| encode(encoder, tile, &kernel.params)).collect()
     })
 }
 

@@ -7,7 +7,8 @@ use cranelift::codegen::ir::Function;
 use cranelift::codegen::isa::TargetIsa;
 use cranelift::prelude::*;
 use cranelift_module::{FuncId, Linkage, Module, ModuleReloc};
-use egret_loop::{BASE_VECTOR_BYTES, Elem, Kernel, Param, ParamInfo, Place, Tile, V, narrow};
+use egret_loop::leaves::{self, LeafKey, leaf_key};
+use egret_loop::{BASE_VECTOR_BYTES, Kernel, Tile, narrow};
 use std::collections::HashMap;
 
 use crate::clif::{kernel, tile};
@@ -71,7 +72,7 @@ fn declare<'p, M: Module>(out: &mut Output<'p, M>) -> Result<(Vec<Job<'p>>, Vec<
     let program = out.program;
     for (i, kernel) in program.kernels.iter().enumerate() {
         let mut called = vec![];
-        for tile in kernel::tiles(kernel) {
+        for tile in leaves::tiles(kernel) {
             let key = leaf_key(tile, &kernel.params);
             let known = leaves.get(&key).copied();
             called.push(match known {
@@ -95,19 +96,6 @@ fn declare<'p, M: Module>(out: &mut Output<'p, M>) -> Result<(Vec<Job<'p>>, Vec<
         ids.push(id);
     }
     Ok((jobs, ids))
-}
-
-/// What the code of a leaf depends on: the tile without its places, and their element types.
-type LeafKey = (Tile, Vec<Option<Elem>>);
-
-fn leaf_key(tile: &Tile, params: &[ParamInfo]) -> LeafKey {
-    let mut tile = tile.clone();
-    let elem = |p: &Place| params.get(p.param.0 as usize).map(|i| i.elem);
-    let elems = tile.places().map(elem).collect();
-    for place in tile.places_mut() {
-        *place = Place { param: Param(0), base: V(0) };
-    }
-    (tile, elems)
 }
 
 /// Machine code that is not in a module yet.

@@ -57,6 +57,7 @@ mod ids;
 pub mod interp;
 pub mod ir;
 pub mod known;
+pub mod leaves;
 pub mod masks;
 pub mod math;
 pub mod narrow;

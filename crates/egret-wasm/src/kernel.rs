@@ -9,31 +9,7 @@ use crate::error::{Result, broken};
 use crate::types::value_type;
 use crate::writer::{Address, Value, Writer};
 
-/// The tiles of a kernel, in the order in which they are written.
-pub fn tiles(kernel: &Kernel) -> Vec<&Tile> {
-    fn visit<'k>(stmts: &'k [Stmt], found: &mut Vec<&'k Tile>) {
-        for stmt in stmts {
-            match stmt {
-                Stmt::Tile(t) => found.push(t),
-                Stmt::For { body, .. } => visit(body, found),
-                Stmt::While { head, body, .. } => [head, body].into_iter().for_each(|b| visit(b, found)),
-                Stmt::If { then, otherwise, .. } => {
-                    [then, otherwise].into_iter().for_each(|b| visit(b, found))
-                }
-                Stmt::Let(..)
-                | Stmt::Set(..)
-                | Stmt::Store { .. }
-                | Stmt::StoreFirst { .. }
-                | Stmt::Check { .. } => {}
-            }
-        }
-    }
-    let mut found = vec![];
-    visit(&kernel.body, &mut found);
-    found
-}
-
-/// The function of a kernel without vectors of more than 16 bytes. `leaves`: the functions of its [`tiles`]; `failure`: the address where it writes why it failed, as three i64.
+/// The function of a kernel without vectors of more than 16 bytes. `leaves`: the functions of its [tiles](egret_loop::leaves::tiles); `failure`: the address where it writes why it failed, as three i64.
 pub fn function(kernel: &Kernel, leaves: &[u32], failure: u32) -> Result<Function> {
     let (w, params) = Writer::new(&vec![ValType::I32; kernel.params.len()]);
     let mut k = KernelWriter {

@@ -1,9 +1,7 @@
 //! A program as a module: a function for each kernel and each distinct tile, and the one that runs the calls.
 
-use egret_loop::{
-    Arg, BASE_VECTOR_BYTES, Elem, Guard, Kernel, Param, ParamInfo, Place, Program, Tile, V, flow, narrow,
-    verify,
-};
+use egret_loop::leaves::{self, LeafKey, leaf_key};
+use egret_loop::{Arg, BASE_VECTOR_BYTES, Guard, Kernel, Program, flow, narrow, verify};
 use std::collections::HashMap;
 use std::iter::Peekable;
 use std::ops::Range;
@@ -129,7 +127,7 @@ impl Functions {
             let narrowed = narrow::narrow(kernel, BASE_VECTOR_BYTES).map_err(|e| broken(e.to_string()));
             let narrowed = narrowed.map_err(|e| within(kernel, e))?;
             let mut called = vec![];
-            for tile in kernel::tiles(&narrowed) {
+            for tile in leaves::tiles(&narrowed) {
                 let key = leaf_key(tile, &kernel.params);
                 let known = leaves.get(&key).copied();
                 called.push(match known {
@@ -150,19 +148,6 @@ impl Functions {
         }
         Ok(numbers)
     }
-}
-
-/// What the code of a leaf depends on: the tile without its places, and their element types.
-type LeafKey = (Tile, Vec<Option<Elem>>);
-
-fn leaf_key(tile: &Tile, params: &[ParamInfo]) -> LeafKey {
-    let mut tile = tile.clone();
-    let elem = |p: &Place| params.get(p.param.0 as usize).map(|i| i.elem);
-    let elems = tile.places().map(elem).collect();
-    for place in tile.places_mut() {
-        *place = Place { param: Param(0), base: V(0) };
-    }
-    (tile, elems)
 }
 
 /// An error with the kernel that it is of.

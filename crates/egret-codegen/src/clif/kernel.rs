@@ -20,32 +20,8 @@ pub(crate) fn constant_flags() -> MemFlagsData {
     data_flags().with_readonly().with_can_move()
 }
 
-/// The tiles of a kernel, in the order in which the emitter meets them.
-pub(crate) fn tiles(kernel: &Kernel) -> Vec<&Tile> {
-    fn visit<'k>(stmts: &'k [Stmt], found: &mut Vec<&'k Tile>) {
-        for stmt in stmts {
-            match stmt {
-                Stmt::Tile(t) => found.push(t),
-                Stmt::For { body, .. } => visit(body, found),
-                Stmt::While { head, body, .. } => [head, body].into_iter().for_each(|b| visit(b, found)),
-                Stmt::If { then, otherwise, .. } => {
-                    [then, otherwise].into_iter().for_each(|b| visit(b, found))
-                }
-                Stmt::Let(..)
-                | Stmt::Set(..)
-                | Stmt::Store { .. }
-                | Stmt::StoreFirst { .. }
-                | Stmt::Check { .. } => {}
-            }
-        }
-    }
-    let mut found = vec![];
-    visit(&kernel.body, &mut found);
-    found
-}
-
 /// Write a kernel into an empty function with the kernel signature. `leaves`: the function to call for each of its
-/// [`tiles`].
+/// [tiles](egret_loop::leaves::tiles).
 pub(crate) fn emit(
     kernel: &Kernel,
     target: &Target,
