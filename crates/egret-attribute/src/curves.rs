@@ -75,8 +75,13 @@ pub(crate) fn curves(
     };
     let both = |inserts: usize| {
         let points = curve(0, inserts);
-        let random = (1..orders.len()).map(|o| area(&curve(o, inserts))).collect();
-        Curve { area: area(&points), points, random }
+        let random: Vec<Vec<(f64, f64)>> = (1..orders.len()).map(|o| curve(o, inserts)).collect();
+        Curve {
+            area: area(&points),
+            points,
+            random: random.iter().map(|r| area(r)).collect(),
+            orders: random.into_iter().map(|r| r.into_iter().map(|p| p.1).collect()).collect(),
+        }
     };
     let note = format!(
         "{steps} step{} over {count} {kind}, {RANDOM} random orders, {}",

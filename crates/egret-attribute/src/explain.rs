@@ -65,22 +65,53 @@ fn attributed(model: &Model, target: &Wanted, features: &[Feature]) -> Result<Ex
 /// unsupported: nodes that have no derivative, trees that are not summed.
 pub fn explain(source: &source::Request, request: &Request) -> Result<Explanation> {
     let model = Model::new(source, request)?;
+    explained(&model, &wanted(&model.graph, request.target.as_deref())?)
+}
+
+/// As [`explain`], by several methods in the place of the request's own. The largest element, where none is named, is that which the first finds.
+///
+/// # Errors
+/// As [`explain`], with the method's name.
+pub fn explain_by(
+    source: &source::Request,
+    request: &Request,
+    methods: &[Method],
+) -> Result<Vec<Explanation>> {
+    let model = Model::new(source, request)?;
     let target = wanted(&model.graph, request.target.as_deref())?;
-    let features = features(&model, target.value, &request.wrt, &request.method, &request.baseline)?;
+    let mut out: Vec<Explanation> = vec![];
+    for method in methods {
+        let request = Request { method: method.clone(), ..request.clone() };
+        let model = Model { request: &request, ..model.clone() };
+        let found = match out.first() {
+            None => explained(&model, &target),
+            Some(first) => explained(&model, &target.pinned(&first.target)),
+        };
+        out.push(found.map_err(|e| match methods.len() {
+            1 => e,
+            _ => Error { message: format!("{method}: {}", e.message), ..e },
+        })?);
+    }
+    Ok(out)
+}
+
+fn explained(model: &Model, target: &Wanted) -> Result<Explanation> {
+    let request = model.request;
+    let features = features(model, target.value, &request.wrt, &request.method, &request.baseline)?;
     if request.checks.curves.is_some() && request.method == Method::TreeShap {
         return Err(Error::user(
             "--curves set features to a baseline, and tree-shap has rows of background instead; leave it out",
         ));
     }
-    let mut out = attributed(&model, &target, &features)?;
+    let mut out = attributed(model, target, &features)?;
     if let Some(steps) = request.checks.curves {
         let target = target.pinned(&out.target);
-        out.curves = Some(curves::curves(&model, &target, &features, &out.maps, steps)?);
+        out.curves = Some(curves::curves(model, &target, &features, &out.maps, steps)?);
     }
     if request.checks.randomised {
         let target = target.pinned(&out.target);
         let again = |model: &Model| attributed(model, &target, &features);
-        out.randomised = Some(randomised::randomised(&model, &target, &out, again)?);
+        out.randomised = Some(randomised::randomised(model, &target, &out, again)?);
     }
     Ok(out)
 }

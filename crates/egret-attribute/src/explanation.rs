@@ -30,6 +30,8 @@ pub struct Curve {
     pub area: f64,
     /// The areas of random orders.
     pub random: Vec<f64>,
+    /// By random order: its scores at the same fractions.
+    pub orders: Vec<Vec<f64>>,
 }
 
 /// Deletion and insertion curves.

@@ -66,6 +66,7 @@ mod map;
 mod method;
 mod numbers;
 mod occlusion;
+pub mod page;
 mod picture;
 mod program;
 mod quadrature;
@@ -79,7 +80,7 @@ mod trees;
 mod variants;
 mod windows;
 
-pub use explain::explain;
+pub use explain::{explain, explain_by};
 pub use explanation::{Completeness, Curve, Curves, Explanation, Randomised, Stage};
 pub use feature::Baseline;
 pub use map::{Map, Top, top};

@@ -154,6 +154,49 @@ const METHODS: [(&str, &[&str]); 13] = [
     ("tree-shap", &["--background"]),
 ];
 
+impl Choices {
+    /// The options, and whether each was given.
+    fn given(&self) -> [(&'static str, bool); 14] {
+        [
+            ("--steps", self.steps.is_some()),
+            ("--samples", self.samples.is_some()),
+            ("--noise", self.noise.is_some()),
+            ("--noise-seed", self.noise_seed.is_some()),
+            ("--sample-seed", self.sample_seed.is_some()),
+            ("--kernel-width", self.kernel_width.is_some()),
+            ("--ridge", self.ridge.is_some()),
+            ("--epsilon", self.epsilon.is_some()),
+            ("--gamma", self.gamma.is_some()),
+            ("--layer", self.layer.is_some()),
+            ("--window", self.window.is_some()),
+            ("--stride", self.stride.is_some()),
+            ("--baseline", self.baseline),
+            ("--background", self.background),
+        ]
+    }
+
+    /// Those of some options.
+    fn only(&self, options: &[&str]) -> Choices {
+        let has = |option: &str| options.contains(&option);
+        Choices {
+            steps: self.steps.filter(|_| has("--steps")),
+            samples: self.samples.filter(|_| has("--samples")),
+            noise: self.noise.filter(|_| has("--noise")),
+            noise_seed: self.noise_seed.filter(|_| has("--noise-seed")),
+            sample_seed: self.sample_seed.filter(|_| has("--sample-seed")),
+            kernel_width: self.kernel_width.filter(|_| has("--kernel-width")),
+            ridge: self.ridge.filter(|_| has("--ridge")),
+            epsilon: self.epsilon.filter(|_| has("--epsilon")),
+            gamma: self.gamma.filter(|_| has("--gamma")),
+            layer: self.layer.clone().filter(|_| has("--layer")),
+            window: self.window.clone().filter(|_| has("--window")),
+            stride: self.stride.clone().filter(|_| has("--stride")),
+            baseline: self.baseline && has("--baseline"),
+            background: self.background && has("--background"),
+        }
+    }
+}
+
 /// `a`, `a and b`, `a, b and c`
 fn listed(names: &[&str]) -> String {
     match names {
@@ -173,22 +216,7 @@ impl Method {
             .iter()
             .find(|(n, _)| *n == name)
             .ok_or_else(|| Error::user(format!("no method `{name}`; there are {}", names())))?;
-        let given = [
-            ("--steps", choices.steps.is_some()),
-            ("--samples", choices.samples.is_some()),
-            ("--noise", choices.noise.is_some()),
-            ("--noise-seed", choices.noise_seed.is_some()),
-            ("--sample-seed", choices.sample_seed.is_some()),
-            ("--kernel-width", choices.kernel_width.is_some()),
-            ("--ridge", choices.ridge.is_some()),
-            ("--epsilon", choices.epsilon.is_some()),
-            ("--gamma", choices.gamma.is_some()),
-            ("--layer", choices.layer.is_some()),
-            ("--window", choices.window.is_some()),
-            ("--stride", choices.stride.is_some()),
-            ("--baseline", choices.baseline),
-            ("--background", choices.background),
-        ];
+        let given = choices.given();
         if let Some((option, _)) = given.iter().find(|(option, given)| *given && !takes.contains(option)) {
             let of: Vec<&str> =
                 METHODS.iter().filter(|(_, t)| t.contains(option)).map(|(n, _)| *n).collect();
@@ -257,6 +285,27 @@ impl Method {
             }
             _ => Method::Occlusion { window, stride: choices.stride.clone() },
         })
+    }
+
+    /// Several methods. A setting goes to those that have it, and at least one has to.
+    ///
+    /// # Errors
+    /// As [`Method::new`]; a method twice.
+    pub fn several(names: &[String], choices: &Choices) -> Result<Vec<Method>> {
+        if let [one] = names {
+            return Ok(vec![Method::new(one, choices)?]);
+        }
+        if let Some((_, name)) = names.iter().enumerate().find(|(i, n)| names[..*i].contains(n)) {
+            return Err(Error::user(format!("--method {name} is given twice")));
+        }
+        let takes = |name: &str| METHODS.iter().find(|(n, _)| *n == name).map_or(&[][..], |(_, t)| *t);
+        // The first method tells to which a setting belongs that none of these has.
+        for (option, _) in choices.given().into_iter().filter(|(_, given)| *given) {
+            if !names.iter().any(|n| takes(n).contains(&option)) {
+                Method::new(&names[0], &choices.only(&[option]))?;
+            }
+        }
+        names.iter().map(|name| Method::new(name, &choices.only(takes(name)))).collect()
     }
 
     /// Whether it needs derivatives.

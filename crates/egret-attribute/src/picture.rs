@@ -8,9 +8,9 @@ const SIDE: usize = 280;
 /// Pixels between images.
 const GAP: usize = 8;
 /// Attributions for the target.
-const FOR: [f64; 3] = [214.0, 39.0, 40.0];
+pub(crate) const FOR: [f64; 3] = [214.0, 39.0, 40.0];
 /// Attributions against it.
-const AGAINST: [f64; 3] = [31.0, 119.0, 220.0];
+pub(crate) const AGAINST: [f64; 3] = [31.0, 119.0, 220.0];
 
 /// The axes of places of `[samples, channels, places..]` or, where the last axis is 1, 3 or 4 channels and axis 1 is not,
 /// of `[samples, places.., channels]`; `None` for fewer than three axes.
@@ -25,14 +25,14 @@ pub(crate) fn places(shape: &[usize]) -> Option<Vec<usize>> {
 }
 
 /// An image of one number a pixel.
-struct Gray {
-    height: usize,
-    width: usize,
-    data: Vec<f64>,
+pub(crate) struct Gray {
+    pub height: usize,
+    pub width: usize,
+    pub data: Vec<f64>,
 }
 
 /// The mean or sum over the channels of the only sample.
-fn gray(name: &str, shape: &[usize], data: &[f64], mean: bool) -> Result<Option<Gray>> {
+pub(crate) fn gray(name: &str, shape: &[usize], data: &[f64], mean: bool) -> Result<Option<Gray>> {
     let Some(places) = places(shape).filter(|p| p.len() == 2) else { return Ok(None) };
     if shape[0] != 1 {
         return Err(Error::user(format!(
@@ -127,20 +127,30 @@ fn row(heat: &Gray, own: Option<&Gray>) -> Row {
 }
 
 /// Numbers as 0..1 from the smallest to the largest.
-fn stretched(data: &[f64]) -> Vec<f64> {
+pub(crate) fn stretched(data: &[f64]) -> Vec<f64> {
     let low = data.iter().copied().fold(f64::INFINITY, f64::min);
     let high = data.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     data.iter().map(|v| if high > low { (v - low) / (high - low) } else { 0.0 }).collect()
 }
 
 pub(crate) fn encode(width: usize, height: usize, rgb: &[u8]) -> Result<Vec<u8>> {
+    encode_as(png::ColorType::Rgb, width, height, rgb)
+}
+
+/// A PNG file of 8 bits a channel.
+pub(crate) fn encode_as(
+    colours: png::ColorType,
+    width: usize,
+    height: usize,
+    data: &[u8],
+) -> Result<Vec<u8>> {
     let size = |n: usize| u32::try_from(n).map_err(|_| Error::user("the picture is too large for PNG"));
     let mut out = vec![];
     let mut encoder = png::Encoder::new(&mut out, size(width)?, size(height)?);
-    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_color(colours);
     encoder.set_depth(png::BitDepth::Eight);
     let written = encoder.write_header().and_then(|mut w| {
-        w.write_image_data(rgb)?;
+        w.write_image_data(data)?;
         w.finish()
     });
     written.map_err(|e| Error::internal(format!("the picture cannot be encoded: {e}")))?;

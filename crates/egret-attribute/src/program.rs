@@ -107,14 +107,18 @@ impl Gradients {
     }
 
     fn ready(model: &Model, graph: Graph, of: ValueId, wrt: usize) -> Result<Gradients> {
-        let ty = model.graph.tensor_ty(of);
+        Gradients::of(&model.graph, model.ready(graph, &model.bound)?, of, wrt)
+    }
+
+    /// Of a program that was made for `of` of a graph by `wrt` values.
+    pub(crate) fn of(graph: &Graph, executable: Executable, of: ValueId, wrt: usize) -> Result<Gradients> {
+        let ty = graph.tensor_ty(of);
         let shape = ty.const_dims().ok_or_else(|| {
             Error::user(format!(
                 "the target is {ty}: its size must be known: {}",
-                advice::to_be_constant(&ty.shape[..], &model.graph.free_dims())
+                advice::to_be_constant(&ty.shape[..], &graph.free_dims())
             ))
         })?;
-        let executable = model.ready(graph, &model.bound)?;
         Ok(Gradients { executable, dtype: ty.dtype, shape, wrt })
     }
 

@@ -4,7 +4,7 @@ use egret::inputs::{Given, Inputs};
 use egret::ir::{Tensor, Value, interp};
 use egret::source::{Prepared, Request};
 use egret::{Engine, Executable, Options};
-use egret_attribute::attention::{Layer, find, maps, rollout};
+use egret_attribute::attention::{Layer, Weighted, find, maps, relevance, rollout, weighted};
 use std::path::Path;
 
 /// A model in text IR; its inputs are made up.
@@ -232,4 +232,106 @@ fn attention_within_loops_is_refused_with_the_reason() {
     let e = maps(&text(looped), Engine::Interp, &Options::default()).expect_err("no map");
     assert_eq!(e.kind.exit_code(), 2);
     assert!(e.message.contains("all attentions of the model (1) are within loops"), "{}", e.message);
+}
+
+fn by_gradient(model: &Prepared, target: &str, engine: Engine) -> Weighted {
+    weighted(model, target, engine, &Options::default()).expect("maps by gradient")
+}
+
+/// Two layers of two heads, of which the second attends by what the first made.
+const TWO: &str = r#"graph @g(%0 "x": f64[1, 2, 3, 2]) -> (%9 "y") {
+  %1 = transpose(%0) {perm = [0, 1, 3, 2]}
+  %2 = matmul(%0, %1)
+  %3 = softmax(%2) {axis = 3} from "Softmax:/a/softmax"
+  %4 = matmul(%3, %0)
+  %5 = add(%4, %0)
+  %6 = transpose(%5) {perm = [0, 1, 3, 2]}
+  %7 = matmul(%5, %6)
+  %8 = softmax(%7) {axis = 3} from "Softmax:/b/softmax"
+  %10 = matmul(%8, %5)
+  %9 = tanh(%10)
+}"#;
+
+/// The score `y[2,1]`, summed over the heads, by the interpreter.
+fn score(model: &Prepared, inputs: &[Value]) -> f64 {
+    let y = &interp::run(&model.graph, inputs).expect("the interpreter")[0];
+    let y = y.as_tensor().expect("a tensor").to_f64s().expect("numbers");
+    y[5] + y[11]
+}
+
+#[test]
+fn maps_by_gradient_are_those_of_differences_and_relevance_that_of_its_definition() {
+    let model = text(TWO);
+    // Each layer's shares as an input of their own, so that they can be moved.
+    let moved = |from: &str, to: &str| {
+        text(&TWO.replace("3, 2]) ->", "3, 2], %20 \"shares\": f64[1, 2, 3, 3]) ->").replace(from, to))
+    };
+    let apart = [moved("matmul(%3, %0)", "matmul(%20, %0)"), moved("matmul(%8, %5)", "matmul(%20, %5)")];
+    for engine in [Engine::Interp, Engine::Jit] {
+        let w = by_gradient(&model, "y[2,1]", engine);
+        assert_eq!(w.target.spelt(), "y[2,1]");
+        assert!((w.target.score - score(&model, &model.inputs)).abs() < 1e-12);
+        assert_eq!(w.layers, look(&model, engine), "the same maps as without a score");
+        let mut want = vec![0.0; 9];
+        (0..3).for_each(|i| want[i * 4] = 1.0);
+        for ((layer, map), model_of) in w.layers.iter().zip(&w.maps).zip(&apart) {
+            let with = |i: usize, by: f64| {
+                let mut shares = layer.shares.clone();
+                shares[i] += by;
+                let shares = Tensor::from_f64s(egret::ir::DType::F64, &[1, 2, 3, 3], shares);
+                score(model_of, &[model.inputs[0].clone(), shares.into()])
+            };
+            let mut mean = [0.0; 9];
+            for i in 0..18 {
+                let gradient = (with(i, 1e-5) - with(i, -1e-5)) / 2e-5;
+                let weight = (layer.shares[i] * gradient).max(0.0);
+                assert!(
+                    (map.shares[i] - weight).abs() < 1e-8,
+                    "{engine:?} {i}: {} {weight}",
+                    map.shares[i]
+                );
+                mean[i % 9] += weight / 2.0;
+            }
+            assert!(mean.iter().any(|v| *v > 0.0) && mean.contains(&0.0), "both signs: {mean:?}");
+            // R + mean R, element by element.
+            let before = want.clone();
+            for i in 0..9 {
+                want[i] += (0..3).map(|k| mean[i / 3 * 3 + k] * before[k * 3 + i % 3]).sum::<f64>();
+            }
+        }
+        for (got, want) in relevance(&w.maps).expect("a relevance").shares.iter().zip(&want) {
+            assert!((got - want).abs() < 1e-7, "{got} {want}");
+        }
+    }
+}
+
+#[test]
+fn of_one_attention_the_gradient_by_a_share_is_the_value() {
+    for (dtype, mask) in [("f32", "bool[5, 4]"), ("f64", ""), ("f16", "f16[5, 4]")] {
+        let model = text(&primitive(dtype, mask, "-1e4", 0));
+        let w = by_gradient(&model, "y[0,1,2,3]", Engine::Jit);
+        let v = model.inputs[2].as_tensor().expect("v").to_f64s().expect("numbers");
+        for (i, (share, weight)) in w.layers[0].shares.iter().zip(&w.maps[0].shares).enumerate() {
+            // Of head 1 and query 2 each key's value at channel 3; of all others nothing.
+            let gradient = if i / 4 == 7 { v[24 + i % 4 * 6 + 3] } else { 0.0 };
+            assert!((weight - (share * gradient).max(0.0)).abs() < 1e-6, "{dtype} {i}: {weight}");
+        }
+    }
+}
+
+#[test]
+fn targets_without_a_gradient_are_refused_with_the_reason() {
+    let none = |model: &str, target: &str| {
+        weighted(&text(model), target, Engine::Interp, &Options::default()).expect_err("no gradient")
+    };
+    let two = TWO
+        .replace("(%9 \"y\")", "(%9 \"y\", %11 \"z\")")
+        .replace("%9 = tanh", "%11 = neg(%0)\n  %9 = tanh");
+    let e = none(&two, "z[0,0]");
+    assert!(e.message.starts_with("the target `z[0,0]` depends on no attention"), "{}", e.message);
+    let e = none(&TWO.replace("tanh(%10)", "floor(%10)"), "y[0,0]");
+    assert!(e.message.contains("floor") && e.message.contains("constant between"), "{}", e.message);
+    let e = none(TWO, "y[0,7]");
+    assert!(e.message.contains("no class 7"), "{}", e.message);
+    assert!(none(TWO, "nothing").message.contains("the model has no value `nothing`"));
 }

@@ -21,14 +21,7 @@ impl ReportArgs {
         let Some(report) = &self.report else { return Ok(()) };
         let read = read_for(model, samples);
         files::apart(report, read.iter().map(PathBuf::as_path))?;
-        if let Some(other) = written.iter().find(|w| files::place(w) == files::place(report)) {
-            return Err(Error::user(format!(
-                "--report {} is what is written to {} too; name another file",
-                report.display(),
-                other.display()
-            )));
-        }
-        files::writable(report)
+        alone(report, written)
     }
 
     /// Write the page, where one is asked for.
@@ -43,10 +36,29 @@ impl ReportArgs {
         found: impl Into<Found<'a>>,
     ) -> Result<()> {
         let Some(report) = &self.report else { return Ok(()) };
-        let title = model.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-        let about = About { title, action: action.to_owned(), command: command(), again };
+        let about = About { title: title(model), action: action.to_owned(), command: command(), again };
         files::write(report, page(&about, found).as_bytes())
     }
+}
+
+/// That a page can be written, and is nothing else that is written.
+///
+/// # Errors
+/// It is, or it cannot be.
+pub fn alone(report: &Path, written: &[&Path]) -> Result<()> {
+    if let Some(other) = written.iter().find(|w| files::place(w) == files::place(report)) {
+        return Err(Error::user(format!(
+            "--report {} is what is written to {} too; name another file",
+            report.display(),
+            other.display()
+        )));
+    }
+    files::writable(report)
+}
+
+/// What a page about a model is called: as its file.
+pub fn title(model: &Path) -> String {
+    model.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned())
 }
 
 /// What a command reads: a model, samples and stats; of a folder every file is one of samples.
@@ -74,7 +86,7 @@ pub fn apart_from_samples(output: &Path, samples: &[&[PathBuf]]) -> Result<()> {
 }
 
 /// The command line of this process, for a shell.
-fn command() -> String {
+pub fn command() -> String {
     let given = std::env::args_os().skip(1).map(|a| quoted(&a.to_string_lossy()));
     std::iter::once("egret".to_owned()).chain(given).collect::<Vec<_>>().join(" ")
 }

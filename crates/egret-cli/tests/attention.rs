@@ -98,6 +98,68 @@ fn json_has_everything() {
 }
 
 #[test]
+fn a_score_weights_maps_by_its_gradient() {
+    let target = ["--target", "next[0,4,2]"];
+    let said = on_tokens(&target);
+    assert!(said.starts_with("target        next[0,4,2] = "), "{said}");
+    assert!(
+        said.contains("\nattention     layers: 2, by gradient: max(0, share * gradient)\nweight        "),
+        "{said}"
+    );
+    // What decides is the head that looks for what came after a token like its own.
+    let line = said.lines().find(|l| l.starts_with("    1 ")).expect("the layer");
+    assert!(line.contains("h0 4 <- 2: "), "{said}");
+    let said = on_tokens(&[&target[..], &["--rollout", "--token", "4"]].concat());
+    assert!(said.contains("\nrelevance     2 layers, 7 tokens: what token 4 takes from each\n"), "{said}");
+    let json = |more: &[&str]| -> serde_json::Value {
+        let args = [&target[..], &["--format", "json"], more].concat();
+        serde_json::from_str(&on_tokens(&args)).expect("JSON")
+    };
+    let all = json(&[]);
+    assert_eq!(
+        (all["target"]["name"].as_str(), all["layers"].as_array().map(Vec::len)),
+        (Some("next[0,4,2]"), Some(2))
+    );
+    let map = json(&["--layer", "1", "--head", "0"]);
+    assert!(map["map"][4][2].as_f64() > Some(0.0) && map["map"][3][2].as_f64() == Some(0.0), "{map}");
+    assert!(json(&["--rollout"])["target"]["score"].is_f64());
+    let induction = model("induction");
+    refused(
+        &["attention", &induction, "--input", TOKENS, "--target", "next[0,4,99]"],
+        1,
+        &["no class 99: axis 2 of `next`"],
+    );
+}
+
+#[test]
+fn one_page_has_every_map() {
+    let dir = temp();
+    let file = path(&dir, "page.html");
+    let args = ["--target", "next[0,4,2]", "--report", &file];
+    on_tokens(&args);
+    let page = std::fs::read_to_string(&file).expect("the page");
+    assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
+    let data = page.split("id=\"data\">").nth(1).and_then(|s| s.split("</script>").next()).expect("data");
+    let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
+    let kinds: Vec<_> =
+        data["groups"].as_array().expect("groups").iter().map(|g| g["kind"].as_str()).collect();
+    assert_eq!(kinds, ["rollout", "relevance", "attention", "attention", "weighted", "weighted"].map(Some));
+    assert_eq!(data["labels"], serde_json::json!(["3", "1", "2", "3", "1", "2", "3"]));
+    on_tokens(&args);
+    assert!(
+        std::fs::read_to_string(&file).expect("the page") == page,
+        "the same again gives the same bytes"
+    );
+    let induction = model("induction");
+    let npz_file = path(&dir, "a.npz");
+    refused(
+        &["attention", &induction, "--input", TOKENS, "-o", &npz_file, "--report", &npz_file],
+        1,
+        &["is what is written to", "too; name another file"],
+    );
+}
+
+#[test]
 fn wrong_requests_have_one_message() {
     let induction = model("induction");
     for (args, part) in [

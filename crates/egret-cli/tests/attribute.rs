@@ -97,6 +97,57 @@ fn curves_are_two_lines_and_points() {
 }
 
 #[test]
+fn several_methods_stand_side_by_side() {
+    let (model, digits, dir) = (model("simple_cnn"), digits(), temp());
+    let [npz_file, npy, png, html] = ["m.npz", "m.npy", "m.png", "m.html"].map(|n| path(&dir, n));
+    let methods = ["--method", "saliency,occlusion", "--method", "integrated-gradients", "--steps", "8"];
+    let run = |more: &[&str]| works(&on_digit(&model, &digits, &[&methods[..], more].concat()));
+    let said = run(&["-o", &npz_file, "--report", &html, "--curves=10"]);
+    assert_eq!(said.matches("\nmethod        ").count(), 3, "{said}");
+    assert_eq!((said.matches("target  ").count(), said.matches("\nimage[0,0,").count()), (1, 9), "{said}");
+    assert!(said.contains("integrated gradients, 8 steps"), "{said}");
+    let maps = npz::read_npz(Path::new(&npz_file)).expect("the maps");
+    let names: Vec<&String> = maps.keys().collect();
+    assert_eq!(names, ["integrated-gradients/image", "occlusion/image", "saliency/image"]);
+    let page = std::fs::read_to_string(&html).expect("the page");
+    assert_eq!((page.matches("data-method>").count(), page.matches("data-input>").count()), (3, 1));
+    // The input, and each method's over it; curves with their bands.
+    assert_eq!(
+        (page.matches("data:image/png;base64,").count(), page.matches("class=\"band\"").count()),
+        (7, 6)
+    );
+    assert!(page.contains("type=\"range\" id=\"over\"") && page.contains("image[0,0,6,13]"));
+    run(&["-o", &npz_file, "--report", &html, "--curves=10"]);
+    assert!(
+        std::fs::read_to_string(&html).expect("the page") == page,
+        "the same again gives the same bytes"
+    );
+    let json: serde_json::Value = serde_json::from_str(&run(&["--format", "json"])).expect("JSON");
+    let of: Vec<_> = json["explanations"]
+        .as_array()
+        .expect("all")
+        .iter()
+        .map(|e| e["target"]["name"].as_str())
+        .collect();
+    assert_eq!((of, json["target"]["name"].as_str()), (vec![Some("logits[0,4]"); 3], Some("logits[0,4]")));
+    for file in [&npy, &png] {
+        let args = on_digit(&model, &digits, &[&methods[..], &["-o", file]].concat());
+        refused(
+            &args,
+            1,
+            &["holds the maps of one method, and 3 are given: write a .npz file (METHOD/INPUT)"],
+        );
+    }
+    for (more, part) in [
+        (["--ridge", "2"], "--ridge belongs to lime, not to saliency"),
+        (["--method", "occlusion"], "--method occlusion is given twice"),
+        (["--report", digits.as_str()], "images.npy"),
+    ] {
+        refused(&on_digit(&model, &digits, &[&methods[..], &more].concat()), 1, &[part]);
+    }
+}
+
+#[test]
 fn permuted_weights_are_a_line_and_a_warning() {
     let (model, trees, digits) = (model("parallel_cnn"), model("digit_trees"), digits());
     let args = on_digit(&model, &digits, &["--method", "input-x-gradient", "--check-randomised"]);

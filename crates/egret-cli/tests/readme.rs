@@ -144,7 +144,7 @@ fn commands_do_what_the_readme_shows() {
 #[test]
 #[cfg(unix)]
 fn commands_do_what_the_page_of_attributions_shows() {
-    does_what_it_shows("docs/INTERPRET.md", 5, 5);
+    does_what_it_shows("docs/INTERPRET.md", 11, 11);
 }
 
 #[test]

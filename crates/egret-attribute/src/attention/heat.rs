@@ -3,7 +3,7 @@
 use super::layer::Layer;
 use crate::map::Map;
 use crate::picture::{encode, places};
-use egret::ir::{Type, Value};
+use egret::ir::Value;
 use egret::source::Prepared;
 use egret::{Error, Result, compare};
 
@@ -56,25 +56,52 @@ pub fn heads(layer: &Layer, list: &[usize]) -> Result<Vec<u8>> {
 /// # Errors
 /// An input that is no tensor of numbers.
 pub fn over_image(model: &Prepared, shares: &[f64]) -> Result<Option<Map>> {
-    for (&v, value) in model.graph.inputs().iter().zip(&model.inputs) {
-        let (Type::Tensor(ty), Value::Tensor(own)) = (model.graph.ty(v), value) else { continue };
-        let Some([y, x]) = places(own.shape()).and_then(|p| <[usize; 2]>::try_from(p).ok()) else {
-            continue;
-        };
-        let (height, width) = (own.shape()[y], own.shape()[x]);
-        let Some((extra, side)) = patches(shares.len(), height, width) else { continue };
-        let across = width / side;
-        let patch = |p: usize| extra + p / width / side * across + p % width / side;
-        let values = (0..height * width).map(|p| shares[patch(p)]).collect();
-        let data = compare::to_f64(own).map_err(Error::user)?;
-        return Ok(Some(Map {
-            name: model.graph.value(v).name.clone(),
-            shape: vec![1, 1, height, width],
-            values,
-            input: Some((ty.dtype, own.shape().to_vec(), data)),
-        }));
+    let Some(found) = patches_of(model, shares.len()) else { return Ok(None) };
+    let Patches { height, width, .. } = found;
+    let own = model.inputs[found.input]
+        .as_tensor()
+        .ok_or_else(|| Error::internal("an image that is no tensor"))?;
+    let values = (0..height * width).map(|p| shares[found.token(p)]).collect();
+    let data = compare::to_f64(own).map_err(Error::user)?;
+    Ok(Some(Map {
+        name: model.graph.value(model.graph.inputs()[found.input]).name.clone(),
+        shape: vec![1, 1, height, width],
+        values,
+        input: Some((own.dtype(), own.shape().to_vec(), data)),
+    }))
+}
+
+/// An image input whose square patches are tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Patches {
+    /// Which input.
+    pub input: usize,
+    /// Of the image, in pixels.
+    pub height: usize,
+    pub width: usize,
+    /// Tokens before the patches.
+    pub extra: usize,
+    /// Of a patch, in pixels.
+    pub side: usize,
+}
+
+impl Patches {
+    /// The token of a pixel.
+    fn token(&self, pixel: usize) -> usize {
+        let across = self.width / self.side;
+        self.extra + pixel / self.width / self.side * across + pixel % self.width / self.side
     }
-    Ok(None)
+}
+
+/// The first image input that so many tokens cover in square patches.
+pub(crate) fn patches_of(model: &Prepared, tokens: usize) -> Option<Patches> {
+    model.inputs.iter().enumerate().find_map(|(input, value)| {
+        let Value::Tensor(own) = value else { return None };
+        let [y, x] = places(own.shape()).and_then(|p| <[usize; 2]>::try_from(p).ok())?;
+        let (height, width) = (own.shape()[y], own.shape()[x]);
+        let (extra, side) = patches(tokens, height, width)?;
+        Some(Patches { input, height, width, extra, side })
+    })
 }
 
 /// How many tokens come before the patches, and the side of a patch.

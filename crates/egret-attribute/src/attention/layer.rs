@@ -116,6 +116,17 @@ impl Layer {
         pairs
     }
 
+    /// The largest share of all heads, the first of equal ones; `None` where all are 0.
+    pub fn strongest_of_all(&self) -> Option<Pair> {
+        let (size, keys) = (self.queries() * self.keys(), self.keys());
+        let larger = |best: Option<(usize, f64)>, (i, &v): (usize, &f64)| match best {
+            Some((_, b)) if b >= v => best,
+            _ => Some((i, v)),
+        };
+        let (i, share) = self.shares.iter().enumerate().filter(|(_, v)| **v > 0.0).fold(None, larger)?;
+        Some(Pair { head: i / size, query: i % size / keys, key: i % keys, share })
+    }
+
     /// The maps of some heads as a tensor `[queries, keys]` each: f64 where the model is, else f32.
     ///
     /// # Errors

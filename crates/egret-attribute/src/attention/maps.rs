@@ -1,8 +1,9 @@
 //! From a model and its inputs to the maps of its layers.
 
 use super::layer::Layer;
-use super::taps::{Tapped, tapped};
+use super::taps::{Outputs, Tapped, tapped};
 use crate::numbers::to_f64;
+use egret::ir::Graph;
 use egret::pipeline::{optimize, pass_names};
 use egret::source::Prepared;
 use egret::{Engine, Error, Executable, Options, Result, Tier, Trace};
@@ -10,15 +11,19 @@ use egret::{Engine, Error, Executable, Options, Result, Tier, Trace};
 /// The pass that finds attentions.
 const FINDS: &str = "fuse";
 
+/// A graph after the passes that find its attentions.
+pub(super) fn found(graph: Graph, options: &Options) -> Result<Graph> {
+    // Approximations would change what is looked at.
+    let finding = Options { tier: Tier::Reassoc, passes: None, ..options.clone() };
+    optimize(graph, &finding, Some(FINDS), &mut Trace::default())
+}
+
 /// The maps of every attention of a model, in the order of computation.
 ///
 /// # Errors
 /// Unsupported: a model without attention, or only within loops and branches. What cannot be compiled or run.
 pub fn maps(model: &Prepared, engine: Engine, options: &Options) -> Result<Vec<Layer>> {
-    // Approximations would change what is looked at.
-    let finding = Options { tier: Tier::Reassoc, passes: None, ..options.clone() };
-    let graph = optimize(model.graph.clone(), &finding, Some(FINDS), &mut Trace::default())?;
-    let Tapped { graph, taps, hidden } = tapped(graph)?;
+    let Tapped { graph, taps, hidden, .. } = tapped(found(model.graph.clone(), options)?, Outputs::Shares)?;
     if taps.is_empty() {
         return Err(Error::unsupported(match hidden {
             0 => "the model has no attention: looked for `attention` after the passes, and for a softmax along the last axis, \

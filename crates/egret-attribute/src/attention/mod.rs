@@ -7,6 +7,8 @@
 //! computed; the fused kernel rounds to f32 on its way. A softmax that weighs values but is part of no `attention` (its scores pass through
 //! something that no rule knows) is itself the output. The model's own outputs are left out: what is only needed for them does not run.
 //!
+//! [`weighted`] weights each map by the gradient of a score: where attention decided, not where it only was.
+//!
 //! # Example
 //!
 //! ```
@@ -31,8 +33,11 @@ mod layer;
 mod maps;
 mod rollout;
 mod taps;
+mod weighted;
 
+pub(crate) use heat::{Patches, patches_of};
 pub use heat::{heads, over_image};
 pub use layer::{Layer, Pair};
 pub use maps::{find, maps};
-pub use rollout::{Rollout, rollout};
+pub use rollout::{Rollout, relevance, rollout};
+pub use weighted::{Weighted, weighted};

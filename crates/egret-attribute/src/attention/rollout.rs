@@ -1,15 +1,16 @@
 //! Attention rollout (Abnar & Zuidema 2020): what a token of the last layer takes from the tokens of the input, if every layer
-//! adds to each token the mean of what its heads attend to.
+//! adds to each token the mean of what its heads attend to; and relevance (Chefer, Gur & Wolf 2021), the same of maps that are weighted by
+//! gradients.
 
 use super::layer::Layer;
 use egret::{Error, Result};
 
-/// Shares of the input's tokens in those of the last layer.
+/// What the tokens of the last layer have from those of the input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rollout {
     /// How many tokens there are.
     pub size: usize,
-    /// A row per token of the last layer; each sums to 1.
+    /// A row per token of the last layer. That of a [`rollout`] sums to 1, that of a [`relevance`] to 1 or more.
     pub shares: Vec<f64>,
 }
 
@@ -32,6 +33,52 @@ impl Rollout {
 /// # Errors
 /// A layer that is no self-attention over the same tokens of one sample.
 pub fn rollout(layers: &[Layer]) -> Result<Rollout> {
+    let size = tokens("rollout", layers)?;
+    let mut product = identity(size);
+    for layer in layers {
+        let mut step = layer.mean();
+        for (i, row) in step.chunks_exact_mut(size.max(1)).enumerate() {
+            row[i] += 1.0;
+            let sum: f64 = row.iter().sum();
+            row.iter_mut().for_each(|v| *v /= sum);
+        }
+        product = times(size, &step, &product);
+    }
+    Ok(Rollout { size, shares: product })
+}
+
+/// Relevance from layers whose maps are weighted by gradients ([`super::Weighted::maps`]): R = R + (mean of the heads) R, from the identity
+/// on, layer by layer (Chefer, Gur & Wolf 2021, equations 5 and 6).
+///
+/// # Errors
+/// As [`rollout`].
+pub fn relevance(weighted: &[Layer]) -> Result<Rollout> {
+    let size = tokens("relevance", weighted)?;
+    let mut relevance = identity(size);
+    for layer in weighted {
+        let more = times(size, &layer.mean(), &relevance);
+        relevance.iter_mut().zip(more).for_each(|(r, m)| *r += m);
+    }
+    Ok(Rollout { size, shares: relevance })
+}
+
+fn identity(size: usize) -> Vec<f64> {
+    (0..size * size).map(|i| f64::from(i / size == i % size)).collect()
+}
+
+/// The product of two square matrices.
+fn times(size: usize, left: &[f64], right: &[f64]) -> Vec<f64> {
+    let mut out = vec![0.0; size * size];
+    for (to, row) in out.chunks_exact_mut(size.max(1)).zip(left.chunks_exact(size.max(1))) {
+        for (by, from) in row.iter().zip(right.chunks_exact(size.max(1))) {
+            to.iter_mut().zip(from).for_each(|(t, f)| *t += by * f);
+        }
+    }
+    out
+}
+
+/// How many tokens all layers are about.
+fn tokens(what: &str, layers: &[Layer]) -> Result<usize> {
     let size = layers.first().map_or(0, Layer::queries);
     let fits = |l: &Layer| {
         let lead = &l.shape[..l.shape.len().saturating_sub(2)];
@@ -45,27 +92,11 @@ pub fn rollout(layers: &[Layer]) -> Result<Rollout> {
         .collect();
     if !other.is_empty() {
         return Err(Error::user(format!(
-            "rollout is for self-attention over the same tokens in all layers, of one sample ({size} tokens in the first); not so: {}",
+            "{what} is for self-attention over the same tokens in all layers, of one sample ({size} tokens in the first); not so: {}",
             other.join(", ")
         )));
     }
-    let mut product: Vec<f64> = (0..size * size).map(|i| f64::from(i / size == i % size)).collect();
-    for layer in layers {
-        let mut step = layer.mean();
-        for (i, row) in step.chunks_exact_mut(size.max(1)).enumerate() {
-            row[i] += 1.0;
-            let sum: f64 = row.iter().sum();
-            row.iter_mut().for_each(|v| *v /= sum);
-        }
-        let mut next = vec![0.0; size * size];
-        for (to, row) in next.chunks_exact_mut(size.max(1)).zip(step.chunks_exact(size.max(1))) {
-            for (share, from) in row.iter().zip(product.chunks_exact(size.max(1))) {
-                to.iter_mut().zip(from).for_each(|(t, f)| *t += share * f);
-            }
-        }
-        product = next;
-    }
-    Ok(Rollout { size, shares: product })
+    Ok(size)
 }
 
 #[cfg(test)]
@@ -96,6 +127,14 @@ mod tests {
         assert_eq!(r.shares, [0.75, 0.25, 0.5, 0.5]);
         assert_eq!(r.of(1).unwrap(), [0.5, 0.5]);
         assert_eq!(r.of(2).unwrap_err().message, "no token 2: there are 2, counted from 0");
+    }
+
+    #[test]
+    fn relevance_of_two_layers_by_hand() {
+        let first = layer(&[1, 2, 2, 2], vec![1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 2.0]);
+        let second = layer(&[1, 1, 2, 2], vec![0.0, 2.0, 0.0, 0.0]);
+        // The first has the mean [1/2, 1/2], [0, 1]: R is [3/2, 1/2], [0, 2]. The second adds twice row 1 to row 0.
+        assert_eq!(relevance(&[first, second]).unwrap().shares, [1.5, 4.5, 0.0, 2.0]);
     }
 
     #[test]

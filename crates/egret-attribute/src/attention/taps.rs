@@ -14,16 +14,27 @@ pub(super) struct Tap {
     pub wide: bool,
 }
 
-/// A graph whose outputs are the taps.
+/// A graph with taps.
 pub(super) struct Tapped {
     pub graph: Graph,
     pub taps: Vec<Tap>,
+    /// The shares of each tap.
+    pub values: Vec<ValueId>,
     /// Attentions inside bodies of loops and branches, which have no one value.
     pub hidden: usize,
 }
 
-/// A graph on which the passes have found attentions, with the shares of each as its outputs, in the order of computation.
-pub(super) fn tapped(graph: Graph) -> Result<Tapped> {
+/// What becomes of the graph that is tapped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outputs {
+    /// The shares are its only outputs.
+    Shares,
+    /// Its own stay, and are computed from the shares.
+    Own,
+}
+
+/// A graph on which the passes have found attentions, with the shares of each, in the order of computation.
+pub(super) fn tapped(graph: Graph, outputs: Outputs) -> Result<Tapped> {
     let order =
         graph.topological().map_err(|n| Error::internal(format!("{n} of the graph lies on a cycle")))?;
     let mut b = Builder::from_graph(graph);
@@ -33,7 +44,15 @@ pub(super) fn tapped(graph: Graph) -> Result<Tapped> {
         hidden += node.regions.iter().map(attentions_in).sum::<usize>();
         let fused = node.op == Op::Attention;
         let value = match node.op {
-            Op::Attention => shares(&mut b, &node).map_err(|e| Error::internal(e.to_string()))?,
+            Op::Attention => {
+                let ill_typed = |e: TypeError| Error::internal(e.to_string());
+                let shares = shares(&mut b, &node).map_err(ill_typed)?;
+                if outputs == Outputs::Own {
+                    let sums = weighed(&mut b, &node, shares).map_err(ill_typed)?;
+                    b.graph.replace_uses(node.results[0], sums);
+                }
+                shares
+            }
             Op::Softmax if weighs(&b.graph, id) => node.results[0],
             _ => continue,
         };
@@ -45,10 +64,12 @@ pub(super) fn tapped(graph: Graph) -> Result<Tapped> {
         taps.push(Tap { name, fused, wide });
     }
     let mut graph = b.graph;
-    graph.clear_outputs();
-    values.iter().enumerate().for_each(|(i, &v)| graph.add_output(&format!("shares.{i}"), v));
+    if outputs == Outputs::Shares {
+        graph.clear_outputs();
+        values.iter().enumerate().for_each(|(i, &v)| graph.add_output(&format!("shares.{i}"), v));
+    }
     graph.remove_dead();
-    Ok(Tapped { graph, taps, hidden })
+    Ok(Tapped { graph, taps, values, hidden })
 }
 
 /// Attentions and softmaxes that weigh values, in a graph and the bodies within it.
@@ -91,11 +112,23 @@ fn shares(b: &mut Builder, node: &Node) -> std::result::Result<ValueId, TypeErro
     b.emit(Op::Where, attrs!(), &[nan, zero, shares])
 }
 
+/// The result of an `attention` from its shares, in its own type.
+fn weighed(b: &mut Builder, node: &Node, shares: ValueId) -> std::result::Result<ValueId, TypeError> {
+    let v = wide(b, node.operand(2))?;
+    let sums = b.emit(Op::Matmul, attrs!(), &[shares, v])?;
+    let dtype = b.tensor_ty(node.results[0]).dtype;
+    cast(b, sums, dtype)
+}
+
 fn wide(b: &mut Builder, x: ValueId) -> std::result::Result<ValueId, TypeError> {
-    if b.tensor_ty(x).dtype == DType::F64 {
+    cast(b, x, DType::F64)
+}
+
+fn cast(b: &mut Builder, x: ValueId, to: DType) -> std::result::Result<ValueId, TypeError> {
+    if b.tensor_ty(x).dtype == to {
         return Ok(x);
     }
-    let attrs: Attrs = attrs! { to: DType::F64, saturate: 0i64, round: "nearest" };
+    let attrs: Attrs = attrs! { to: to, saturate: 0i64, round: "nearest" };
     b.emit(Op::Cast, attrs, &[x])
 }
 

@@ -2,13 +2,16 @@
 
 use crate::args::{ModelArgs, count, seed, whole};
 use crate::common::{prepare, progress};
+use crate::report::{alone, command, title};
 use crate::{say, say_text};
 use egret::inputs::Inputs;
 use egret::ir::{DType, Tensor};
 use egret::source::{self, Prepared};
 use egret::{Engine, Error, Options, Result, files, npz};
-use egret_attribute::attention::{Layer, Pair, Rollout, find, heads, maps, over_image, rollout};
-use egret_attribute::picture;
+use egret_attribute::attention::{
+    Layer, Pair, Rollout, Weighted, find, heads, maps, over_image, relevance, rollout, weighted,
+};
+use egret_attribute::{page, picture, short};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +30,10 @@ pub struct Args {
     /// Of one head [default: the mean of all heads]
     #[arg(long, value_name = "H", value_parser = whole, allow_negative_numbers = true, requires = "layer")]
     pub head: Option<usize>,
+    /// Weight maps by the gradient of a score: a class of the first float output, an element of a value, or a value's largest element. A map is
+    /// then the positive part of share times gradient, and --rollout the relevance that follows from it
+    #[arg(long, value_name = "CLASS|NAME[I,J]|NAME", allow_hyphen_values = true)]
+    pub target: Option<String>,
     /// Attention rollout: what a token of the last layer takes from the tokens of the input
     #[arg(long, conflicts_with = "layer")]
     pub rollout: bool,
@@ -37,6 +44,9 @@ pub struct Args {
     /// May be repeated
     #[arg(long, short, value_name = "FILE|DIR")]
     pub output: Vec<PathBuf>,
+    /// Write one HTML page, which needs no network: maps by layer and head, over the image or the tokens, entropies and the rollout
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
     /// text or json
     #[arg(long, default_value = "text", value_parser = ["text", "json"])]
     pub format: String,
@@ -66,6 +76,10 @@ const STRONGEST: usize = 5;
 pub fn run(args: &Args) -> Result<()> {
     args.output.iter().try_for_each(|path| check_name(path, args))?;
     args.model.apart(&args.output)?;
+    args.model.apart(&args.report)?;
+    if let Some(report) = &args.report {
+        alone(report, &args.output.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
+    }
     let base = args.model.request()?;
     let source = source::Request {
         inputs: Inputs { sample: args.sample, ..base.inputs.clone() },
@@ -76,15 +90,31 @@ pub fn run(args: &Args) -> Result<()> {
     let model = prepare(&source)?;
     let options = Options { threads: args.threads.unwrap_or_else(egret::all_cores), ..Options::default() };
     let layers = progress("looking", || maps(&model, args.engine, &options))?;
+    let by_gradient = match &args.target {
+        Some(target) => {
+            Some(progress("differentiating", || weighted(&model, target, args.engine, &options))?)
+        }
+        None => None,
+    };
+    if let Some(report) = &args.report {
+        let about = page::About { title: title(&args.model.model), command: command() };
+        files::write(report, self::report(&about, &model, &layers, by_gradient.as_ref())?.as_bytes())?;
+    }
     let json = args.format == "json";
     if args.rollout {
-        return show_rollout(args, &model, &layers, json);
+        return show_rollout(args, &model, &layers, by_gradient.as_ref(), json);
     }
+    let layers = by_gradient.as_ref().map_or(layers, |w| w.maps.clone());
     let Some(layer) = &args.layer else {
         for path in &args.output {
             write(path, &layers, None)?;
         }
-        return if json { print(&all_json(&layers)) } else { show_all(&layers) };
+        return match (by_gradient, json) {
+            (Some(w), true) => print(&weighted_json(&w)),
+            (Some(w), false) => show_weighted(&w),
+            (None, true) => print(&all_json(&layers)),
+            (None, false) => show_all(&layers),
+        };
     };
     let at = find(&layers, layer)?;
     let layer = &layers[at];
@@ -96,11 +126,25 @@ pub fn run(args: &Args) -> Result<()> {
         write(path, &layers[at..=at], args.head)?;
     }
     if json {
-        let mut out = layer_json(layer);
+        let mut out = match &by_gradient {
+            Some(w) => weighted_layer(layer, sum(&w.maps), target_json(w)),
+            None => layer_json(layer),
+        };
         out["map"] = map.chunks(layer.keys().max(1)).map(numbers).collect();
         return print(&out);
     }
-    show_map(layer, at, args.head, &map)
+    if let Some(w) = &by_gradient {
+        show_target(w)?;
+    }
+    show_map(layer, at, args.head, &map, by_gradient.is_some())
+}
+
+/// The page. Rollout and relevance are on it where they are defined.
+fn report(about: &page::About, model: &Prepared, layers: &[Layer], w: Option<&Weighted>) -> Result<String> {
+    let (rolled, relevant) = (rollout(layers).ok(), w.and_then(|w| relevance(&w.maps).ok()));
+    let seen =
+        page::Seen { model, layers, rollout: rolled.as_ref(), weighted: w.map(|w| (w, relevant.as_ref())) };
+    page::attention(about, &seen)
 }
 
 fn ends_with(path: &Path, extension: &str) -> bool {
@@ -209,10 +253,10 @@ fn spelt(p: &Pair) -> String {
     format!("{} <- {}: {:.3}", p.query, p.key, p.share)
 }
 
-fn show_map(layer: &Layer, at: usize, head: Option<usize>, map: &[f64]) -> Result<()> {
+fn show_map(layer: &Layer, at: usize, head: Option<usize>, map: &[f64], by_gradient: bool) -> Result<()> {
     let of = head.map_or_else(|| format!("mean of {} heads", layer.heads()), |h| format!("head {h}"));
     say!("layer         {at} {} {:?}, {of}", layer.name, layer.shape);
-    if let Some(e) = head.and_then(|h| layer.entropy(h)) {
+    if let Some(e) = head.and_then(|h| layer.entropy(h)).filter(|_| !by_gradient) {
         say!("entropy       {e:.3} nats of at most {:.3}", layer.most_entropy());
     }
     let keys = layer.keys();
@@ -245,15 +289,24 @@ fn largest(row: &[f64], count: usize) -> String {
     list.join("  ")
 }
 
-fn show_rollout(args: &Args, model: &Prepared, layers: &[Layer], json: bool) -> Result<()> {
-    let found: Rollout = rollout(layers)?;
+fn show_rollout(
+    args: &Args,
+    model: &Prepared,
+    layers: &[Layer],
+    by_gradient: Option<&Weighted>,
+    json: bool,
+) -> Result<()> {
+    let (name, found): (_, Rollout) = match by_gradient {
+        Some(w) => ("relevance", relevance(&w.maps)?),
+        None => ("rollout", rollout(layers)?),
+    };
     let token = args.token.unwrap_or(0);
     let shares = found.of(token)?;
     for path in &args.output {
         if ends_with(path, "npz") {
             let n = found.size;
             let tensor = Tensor::from_f64s(DType::F64, &[n, n], found.shares.clone());
-            npz::write(path, &[("rollout".to_owned(), tensor)])?;
+            npz::write(path, &[(name.to_owned(), tensor)])?;
             continue;
         }
         let map = over_image(model, shares)?.ok_or_else(|| {
@@ -265,13 +318,16 @@ fn show_rollout(args: &Args, model: &Prepared, layers: &[Layer], json: bool) -> 
         files::write(path, &picture(&[map])?)?;
     }
     if json {
-        return print(&json!({ "token": token, "layers": layers.len(), "shares": numbers(shares) }));
+        let mut out = json!({ "token": token, "layers": layers.len(), "shares": numbers(shares) });
+        if let Some(w) = by_gradient {
+            out["target"] = target_json(w);
+        }
+        return print(&out);
     }
-    say!(
-        "rollout       {} layers, {} tokens: what token {token} takes from each",
-        layers.len(),
-        found.size
-    );
+    if let Some(w) = by_gradient {
+        show_target(w)?;
+    }
+    say!("{name:12}  {} layers, {} tokens: what token {token} takes from each", layers.len(), found.size);
     if found.size <= COLUMNS {
         say_text!("token");
         (0..found.size).try_for_each(|k| crate::common::write_out(format_args!("{k:>6}"), ""))?;
@@ -281,8 +337,80 @@ fn show_rollout(args: &Args, model: &Prepared, layers: &[Layer], json: bool) -> 
         return Ok(());
     }
     say!("largest       {}", largest(shares, 2 * STRONGEST));
-    say!("equal shares  {:.4} each", 1.0 / found.size as f64);
+    if by_gradient.is_none() {
+        say!("equal shares  {:.4} each", 1.0 / found.size as f64);
+    }
     Ok(())
+}
+
+fn show_target(w: &Weighted) -> Result<()> {
+    say!("target        {} = {}", w.target.spelt(), short(w.target.score));
+    Ok(())
+}
+
+/// The sum of all weights of maps.
+fn sum(maps: &[Layer]) -> f64 {
+    maps.iter().flat_map(|l| &l.shares).sum()
+}
+
+/// What each head had to do with the score.
+fn show_weighted(w: &Weighted) -> Result<()> {
+    show_target(w)?;
+    let all = sum(&w.maps);
+    say!("attention     layers: {}, by gradient: max(0, share * gradient)", w.maps.len());
+    say!("weight        {} in all; below, what each head has of it, in %", short(all));
+    let most = w.maps.iter().map(Layer::heads).max().unwrap_or(0).min(HEADS);
+    say_text!("layer   all ");
+    (0..most).try_for_each(|h| crate::common::write_out(format_args!("{:>5}", format!("h{h}")), ""))?;
+    say!("  largest weight, query <- key");
+    for (i, layer) in w.maps.iter().enumerate().take(LAYERS) {
+        let percent = |part: f64| if all > 0.0 { 100.0 * part / all } else { 0.0 };
+        say_text!("{i:>5} {:>5.1} ", percent(sum(std::slice::from_ref(layer))));
+        for h in 0..most {
+            let cell =
+                layer.head(h).map_or_else(|_| "-".into(), |m| format!("{:.1}", percent(m.iter().sum())));
+            say_text!("{cell:>5}");
+        }
+        let largest = layer.strongest_of_all();
+        say!(
+            "{}",
+            largest.map_or_else(
+                || "  -".into(),
+                |p| format!("  h{} {} <- {}: {}", p.head, p.query, p.key, short(p.share))
+            )
+        );
+    }
+    if w.maps.len() > LAYERS || w.maps.iter().any(|l| l.heads() > HEADS) {
+        say!("the first {LAYERS} layers and {HEADS} heads; --format json has all");
+    }
+    w.layers.iter().enumerate().take(LAYERS).try_for_each(|(i, l)| {
+        say!("{i:>5}  {}", l.name);
+        Ok(())
+    })
+}
+
+fn target_json(w: &Weighted) -> Value {
+    json!({ "name": w.target.spelt(), "score": w.target.score })
+}
+
+fn weighted_json(w: &Weighted) -> Value {
+    let all = sum(&w.maps);
+    let layers: Value = w.maps.iter().map(|l| weighted_layer(l, all, Value::Null)).collect();
+    json!({ "target": target_json(w), "weight": all, "layers": layers })
+}
+
+/// A layer by gradient: the sum of each head's weights, and its part of all.
+fn weighted_layer(layer: &Layer, all: f64, target: Value) -> Value {
+    let one = |h: usize| {
+        let weight: f64 = layer.head(h).map_or(0.0, |m| m.iter().sum());
+        json!({ "weight": weight, "of_all": if all > 0.0 { Some(weight / all) } else { None } })
+    };
+    let heads: Value = (0..layer.heads()).map(one).collect();
+    let mut out = json!({ "name": layer.name, "shape": layer.shape, "fused": layer.fused, "heads": heads });
+    if !target.is_null() {
+        out["target"] = target;
+    }
+    out
 }
 
 /// Numbers that JSON has; what is none is null.

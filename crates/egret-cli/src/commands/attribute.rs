@@ -2,15 +2,16 @@
 
 use crate::args::{ModelArgs, count, seed, whole};
 use crate::common::progress;
+use crate::report::{alone, command, title};
 use crate::{say, say_text};
 use egret::inputs::{Given, Inputs};
 use egret::ir::Type;
 use egret::{Engine, Error, Options, Result, files, frontend::DeclaredInput, npz, source};
 use egret_attribute::{
-    Baseline, Checks, Choices, Curve, Explanation, Map, Method, Randomised, Request, Stage, Top, explain,
+    Baseline, Checks, Choices, Curve, Explanation, Map, Method, Request, Stage, Top, explain_by, page,
     picture, short,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// `egret attribute`
@@ -19,9 +20,10 @@ pub struct Args {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// saliency, input-x-gradient, integrated-gradients, smoothgrad, lrp-epsilon, lrp-gamma, grad-cam, grad-cam++, occlusion, rise, kernel-shap, lime or tree-shap
-    #[arg(long)]
-    pub method: String,
+    /// saliency, input-x-gradient, integrated-gradients, smoothgrad, lrp-epsilon, lrp-gamma, grad-cam, grad-cam++, occlusion, rise, kernel-shap, lime or tree-shap. May be repeated,
+    /// or several with commas: each goes by the settings that it has
+    #[arg(long, required = true, value_delimiter = ',')]
+    pub method: Vec<String>,
     /// What is explained: a class of the first float output, an element of a value, or a value's largest element [default: the
     /// largest element of the first float output]
     #[arg(long, value_name = "CLASS|NAME[I,J]|NAME", allow_hyphen_values = true)]
@@ -82,9 +84,13 @@ pub struct Args {
     /// takes as long as the map itself
     #[arg(long)]
     pub check_randomised: bool,
-    /// Write the attributions to a .npz or .npy file, or as a heat map over image inputs to a .png file. May be repeated
+    /// Write the attributions to a .npz or .npy file, or as a heat map over image inputs to a .png file; of several methods to a .npz
+    /// file (METHOD/INPUT). May be repeated
     #[arg(long, short, value_name = "FILE")]
     pub output: Vec<PathBuf>,
+    /// Write one HTML page, which needs no network: the inputs, the maps over them by each method, how far to believe them
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
     /// Make up the inputs that are not given, from this seed
     #[arg(long, value_name = "SEED", value_parser = seed, allow_negative_numbers = true)]
     pub random: Option<u64>,
@@ -99,13 +105,15 @@ pub struct Args {
     pub format: String,
 }
 
-/// Features that are shown.
+/// Features that are shown, and of each of several methods.
 const SHOWN: usize = 10;
+const FEW: usize = 3;
 
 /// `egret attribute`
 pub fn run(args: &Args) -> Result<()> {
-    args.output.iter().try_for_each(|path| if is_picture(path) { Ok(()) } else { check_name(path) })?;
+    args.output.iter().try_for_each(|path| check_name(path, args.method.len()))?;
     args.model.apart(&args.output)?;
+    args.model.apart(&args.report)?;
     // Files and `NAME=FILE` alike; numbers are no files that are there.
     let given = args.baseline.iter().chain(&args.background);
     let read: Vec<&Path> =
@@ -114,6 +122,10 @@ pub fn run(args: &Args) -> Result<()> {
         files::apart(path, read.iter().copied())?;
         files::writable(path)
     })?;
+    if let Some(report) = &args.report {
+        files::apart(report, read.iter().copied())?;
+        alone(report, &args.output.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
+    }
     let base = args.model.request()?;
     let source = source::Request {
         inputs: Inputs { sample: args.sample, ..base.inputs.clone() },
@@ -138,8 +150,9 @@ pub fn run(args: &Args) -> Result<()> {
         baseline: !args.baseline.is_empty() && args.curves.is_none(),
         background: !args.background.is_empty(),
     };
+    let methods = Method::several(&args.method, &choices)?;
     let request = Request {
-        method: Method::new(&args.method, &choices)?,
+        method: methods[0].clone(),
         target: args.target.clone(),
         wrt: args.wrt.clone(),
         baseline: Baseline { rows: rows(&args.background)?, ..baseline(&args.baseline, &source)? },
@@ -147,21 +160,50 @@ pub fn run(args: &Args) -> Result<()> {
         engine: args.engine,
         options: Options { threads: args.threads.unwrap_or_else(egret::all_cores), ..Options::default() },
     };
-    let found = progress("explaining", || explain(&source, &request))?;
+    let found = progress("explaining", || explain_by(&source, &request, &methods))?;
+    let found: Vec<(Method, Explanation)> = methods.into_iter().zip(found).collect();
     for path in &args.output {
-        write(path, &found)?;
+        write(path, &args.method, &found)?;
     }
-    if args.format == "json" {
-        return json(&request, &found);
+    if let Some(report) = &args.report {
+        let about = page::About { title: title(&args.model.model), command: command() };
+        files::write(report, page::attributions(&about, &found)?.as_bytes())?;
     }
-    show(&request, &found)
+    let (_, first) = &found[0];
+    match (args.format.as_str(), &found[..]) {
+        ("json", [(method, found)]) => print(&json(method, found)),
+        ("json", list) => {
+            let list: Vec<_> = list.iter().map(|(method, found)| json(method, found)).collect();
+            print(&json!({ "target": target_json(first), "explanations": list }))
+        }
+        (_, [(method, found)]) => {
+            show_target(first)?;
+            show(method, found, SHOWN)
+        }
+        (_, list) => {
+            show_target(first)?;
+            list.iter().try_for_each(|(method, found)| {
+                say!("");
+                show(method, found, FEW)
+            })
+        }
+    }
 }
 
 fn is_picture(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "png")
 }
 
-fn check_name(path: &Path) -> Result<()> {
+fn check_name(path: &Path, methods: usize) -> Result<()> {
+    if methods > 1 && path.extension().is_none_or(|e| e != "npz") {
+        return Err(Error::user(format!(
+            "{} holds the maps of one method, and {methods} are given: write a .npz file (METHOD/INPUT), or see them side by side by --report FILE.html",
+            path.display()
+        )));
+    }
+    if is_picture(path) {
+        return Ok(());
+    }
     npz::check_name(path).map_err(|_| {
         Error::user(format!(
             "attributions are written to .npz, .npy and .png files, not to {}",
@@ -228,15 +270,20 @@ fn rows(given: &[String]) -> Result<Inputs> {
     Ok(out)
 }
 
-fn write(path: &Path, found: &Explanation) -> Result<()> {
-    if is_picture(path) {
-        return files::write(path, &picture(&found.maps)?);
+/// Maps by the name of their input; of several methods by the name of the method before it.
+fn write(path: &Path, names: &[String], found: &[(Method, Explanation)]) -> Result<()> {
+    if let ([(_, one)], true) = (found, is_picture(path)) {
+        return files::write(path, &picture(&one.maps)?);
     }
-    let arrays: Vec<_> = found.maps.iter().map(|m| (m.name.clone(), m.tensor())).collect();
+    let mut arrays = vec![];
+    for (name, (_, found)) in names.iter().zip(found) {
+        let named = |map: &str| if names.len() > 1 { format!("{name}/{map}") } else { map.to_owned() };
+        arrays.extend(found.maps.iter().map(|m| (named(&m.name), m.tensor())));
+    }
     npz::write(path, &arrays)
 }
 
-fn show(request: &Request, found: &Explanation) -> Result<()> {
+fn show_target(found: &Explanation) -> Result<()> {
     let target = &found.target;
     say_text!("target        {} = {}", target.spelt(), short(target.score));
     match &target.largest_of {
@@ -245,56 +292,28 @@ fn show(request: &Request, found: &Explanation) -> Result<()> {
         }
         _ => say!(""),
     }
-    say!("method        {}", request.method);
+    Ok(())
+}
+
+/// What a method found, with so many features.
+fn show(method: &Method, found: &Explanation, features: usize) -> Result<()> {
+    say!("method        {method}");
     for note in &found.notes {
         say!("              {note}");
     }
-    if let (Method::Relevance { .. }, Some(c)) = (&request.method, &found.completeness) {
-        let part = match c.difference {
-            0.0 => String::new(),
-            score => format!(", {:.1} %", 100.0 * c.sum / score),
-        };
-        say!(
-            "conserved     {} of {}{part}; biases and epsilon have {}",
-            short(c.sum),
-            short(c.difference),
-            short(c.difference - c.sum)
-        );
-    } else if let Some(c) = &found.completeness {
-        let error = c.error();
-        let part = match c.difference.abs() {
-            d if d > 0.0 => format!(", {:.2} % of it", 100.0 * error / d),
-            _ => String::new(),
-        };
-        say!(
-            "completeness  error {error:.1e}: {} in all, the score is {} above {}{part}",
-            short(c.sum),
-            short(c.difference),
-            match request.method {
-                Method::TreeShap => format!("the background's mean, {}", short(c.baseline)),
-                _ => "the baseline's".into(),
-            }
-        );
+    if let Some((name, words)) = found.adds_up(method) {
+        say!("{name:12}  {words}");
     }
-    if let Some(curves) = &found.curves {
+    if let (Some(curves), Some([deletion, insertion])) = (&found.curves, found.against_chance()) {
         say!("curves        {}", curves.note);
-        say!("deletion      {}", against_chance(&curves.deletion, |map, random| map < random));
-        say!("insertion     {}", against_chance(&curves.insertion, |map, random| map > random));
+        say!("deletion      {deletion}");
+        say!("insertion     {insertion}");
     }
     if let Some(r) = &found.randomised {
-        let list: Vec<String> = r.stages.iter().map(|s| stage(s, r.layers.len())).collect();
-        say!("randomised    rank correlation with permuted weights: {}", list.join(", "));
-        if r.fails() {
-            let but_zeros = r
-                .stages
-                .last()
-                .and_then(|s| s.but_zeros)
-                .map(|c| format!(" ({c:.3} but for zeros of both)"));
-            say!(
-                "              above {} with all permuted{}: it shows the input's edges more than what was learned",
-                Randomised::HIGH,
-                but_zeros.unwrap_or_default()
-            );
+        let (words, warning) = r.told();
+        say!("randomised    {words}");
+        if let Some(line) = warning {
+            say!("              {line}");
         }
     }
     let total: f64 = found.maps.iter().flat_map(|m| &m.values).map(|v| v.abs()).sum();
@@ -303,7 +322,7 @@ fn show(request: &Request, found: &Explanation) -> Result<()> {
         let share = if total > 0.0 { 100.0 * size / total } else { 0.0 };
         say!("input         {} {:?}: sum {}, {share:.1} % of all", map.name, map.shape, short(map.sum()));
     }
-    let list = found.top(SHOWN);
+    let list = found.top(features);
     if list.is_empty() {
         say!("no feature has an attribution other than 0");
         return Ok(());
@@ -319,43 +338,18 @@ fn show(request: &Request, found: &Explanation) -> Result<()> {
     Ok(())
 }
 
-/// The area under a curve beside those of random orders; `better` than another one says whether a map found more.
-fn against_chance(curve: &Curve, better: fn(f64, f64) -> bool) -> String {
-    let mean = curve.random.iter().sum::<f64>() / curve.random.len().max(1) as f64;
-    let low = curve.random.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = curve.random.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let verdict = match curve.random.iter().filter(|&&r| better(curve.area, r)).count() {
-        n if n == curve.random.len() => "better than chance",
-        0 => "worse than chance",
-        _ => "no better than chance",
-    };
-    format!(
-        "area {}, in random order {} ({} to {}): {verdict}",
-        short(curve.area),
-        short(mean),
-        short(low),
-        short(high)
-    )
-}
-
-/// `last 2 of 5 layers 0.120`
-fn stage(stage: &Stage, all: usize) -> String {
-    let layers = match stage.layers {
-        n if n == all => format!("all {n}"),
-        1 => format!("last of {all} layers"),
-        n => format!("last {n}"),
-    };
-    let correlation = stage.correlation.map_or_else(|| "none".into(), |c| format!("{c:.3}"));
-    format!("{layers} {correlation}")
-}
-
-/// All of it, for programs.
-fn json(request: &Request, found: &Explanation) -> Result<()> {
+/// The score, for programs.
+fn target_json(found: &Explanation) -> Value {
     let target = &found.target;
     let next = target.largest_of.as_ref().map(|(count, next)| {
         let next = next.as_ref().map(|(name, score)| json!({ "name": name, "score": score }));
         json!({ "of": count, "next": next })
     });
+    json!({ "name": target.spelt(), "score": target.score, "largest": next })
+}
+
+/// All that a method found, for programs.
+fn json(method: &Method, found: &Explanation) -> Value {
     let completeness = found.completeness.as_ref().map(
         |c| json!({ "sum": c.sum, "baseline": c.baseline, "difference": c.difference, "error": c.error() }),
     );
@@ -370,17 +364,20 @@ fn json(request: &Request, found: &Explanation) -> Result<()> {
         let stages = r.stages.iter().map(stage).collect::<Vec<_>>();
         json!({ "layers": r.layers, "stages": stages, "fails": r.fails() })
     });
-    let out = json!({
-        "target": { "name": target.spelt(), "score": target.score, "largest": next },
-        "method": request.method.to_string(),
+    json!({
+        "target": target_json(found),
+        "method": method.to_string(),
         "notes": found.notes,
         "completeness": completeness,
         "curves": curves,
         "randomised": randomised,
         "inputs": found.maps.iter().map(input).collect::<Vec<_>>(),
         "features": found.top(usize::MAX).iter().map(feature).collect::<Vec<_>>(),
-    });
-    let text = serde_json::to_string_pretty(&out).map_err(|e| Error::internal(e.to_string()))?;
+    })
+}
+
+fn print(value: &Value) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::internal(e.to_string()))?;
     say!("{text}");
     Ok(())
 }

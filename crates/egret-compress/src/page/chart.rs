@@ -1,7 +1,6 @@
 //! A chart in SVG: points over bytes, on a linear or a logarithmic scale, with lines for what is allowed.
 
-use crate::page::words::grouped;
-use egret::page::escape;
+use egret::page::{escape, grouped};
 use std::fmt::Write;
 
 /// The size of the picture, and what stands around the field of points.

@@ -1,8 +1,9 @@
 //! The layers of the page: what was done to each and what was left, the largest first, the others folded, and of very many the sum.
 
 use crate::joint::{Level, Tried};
-use crate::page::words::{bar, decibels, error, grouped, percent, text};
+use crate::page::words::{bar, decibels, error, percent};
 use crate::report::{Entry, Reason, Report, Verdict};
+use egret::page::{grouped, text};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 

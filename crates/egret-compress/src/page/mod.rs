@@ -9,10 +9,10 @@ mod words;
 
 use crate::joint::{Joint, Outcome, Recipe};
 use crate::report::Report;
-use egret::page::{STYLE, escape, filled};
+use egret::page::{SHEET, STYLE, escape, filled, grouped, text};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use words::{bar, grouped, percent, text};
+use words::{bar, percent};
 
 const SHELL: &str = include_str!("page.html");
 const OWN: &str = include_str!("page.css");
@@ -83,7 +83,7 @@ pub fn page<'a>(about: &About, found: impl Into<Found<'a>>) -> String {
         SHELL,
         &[
             ("TITLE", &escape(&about.title)),
-            ("STYLE", &[STYLE, OWN].concat()),
+            ("STYLE", &[STYLE, SHEET, OWN].concat()),
             ("HEADING", &title),
             ("WHAT", &what),
             ("BODY", &body),

@@ -2,7 +2,8 @@
 
 use crate::joint::{Joint, Metric, lost};
 use crate::page::chart::{Chart, Dot, Kind};
-use crate::page::words::{error, grouped, percent};
+use crate::page::words::{error, percent};
+use egret::page::grouped;
 use std::fmt::Write;
 
 /// A value by the metric, as the command writes it.

@@ -44,21 +44,11 @@ pub struct Focus {
 pub fn page(data: &Value) -> String {
     let title = data["title"].as_str().unwrap_or("model");
     let style = [page::STYLE, STYLE].concat();
-    let (data, script) = (embed(data), SCRIPT.concat());
+    let (data, script) = (page::embed(data), SCRIPT.concat());
     page::filled(
         SHELL,
         &[("TITLE", &page::escape(title)), ("STYLE", &style), ("DATA", &data), ("SCRIPT", &script)],
     )
-}
-
-/// JSON inside a `script` element: nothing in it may look like markup, or be a line end to JavaScript only.
-fn embed(data: &Value) -> String {
-    data.to_string()
-        .replace('<', "\\u003c")
-        .replace('>', "\\u003e")
-        .replace('&', "\\u0026")
-        .replace('\u{2028}', "\\u2028")
-        .replace('\u{2029}', "\\u2029")
 }
 
 /// Optimise a graph, lower it where that is possible, and write the page about it. Returns the page and the optimised graph.
