@@ -521,3 +521,53 @@ fn permuted_weights_of_a_linear_model_by_hand() {
         "{e}"
     );
 }
+
+/// The digit networks and a transformer with masks (fixtures/gen/torch_gradients.py). The error is relative to the largest attribution.
+#[test]
+fn attributions_are_those_of_captum() {
+    let known = npz::read_npz(&fixture("gradients/captum.npz")).expect("the fixture");
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut compared = 0;
+    for (model, window, layer, target) in [
+        ("simple_cnn", [4, 4], None, "4"),
+        ("parallel_cnn", [4, 4], None, "4"),
+        ("attention_model", [4, 4], None, "4"),
+        ("fusion_cnn", [4, 4], Some("/image/Conv_output_0"), "4"),
+        ("masked", [1, 2], Some("layers.1.norm1"), "2"),
+    ] {
+        let own = |name: &str| known.get(&format!("{model}/{name}"));
+        let given = ["image", "text", "x", "hidden"].map(|name| (name.to_owned(), own(name).cloned()));
+        let given: Vec<_> = given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let file = dir.path().join(format!("{model}.npz"));
+        npz::write(&file, &given).expect("the inputs");
+        let mut source = digit(model, 292);
+        if !given.is_empty() {
+            source.inputs = Inputs { files: vec![file], ..Inputs::default() };
+        }
+        let plain = Choices::default();
+        let stride = window.map(|w: usize| w.div_ceil(2)).to_vec();
+        let choices = [
+            ("saliency", plain.clone()),
+            ("integrated-gradients", Choices { steps: Some(64), ..plain.clone() }),
+            ("occlusion", Choices { window: Some(window.to_vec()), stride: Some(stride), ..plain.clone() }),
+            ("grad-cam", Choices { layer: layer.map(str::to_owned), ..plain }),
+        ];
+        for (method, choices) in choices {
+            let asked = request(method, &choices);
+            let asked = Request { engine: Engine::Jit, target: Some(target.into()), ..asked };
+            for map in explain(&source, &asked).expect("an explanation").maps {
+                let want = own(&format!("{method}/{}", map.name)).or(own(method)).expect("it is recorded");
+                let want = compare::to_f64(want).expect("numbers");
+                let largest = want.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+                let off = want.iter().zip(&map.values).fold(0.0, |m: f64, (w, v)| m.max((w - v).abs()));
+                assert!(
+                    want.len() == map.values.len() && off <= 1e-4 * largest,
+                    "{method} of {model}: {off} of {largest}"
+                );
+                compared += 1;
+            }
+        }
+    }
+    // The network of two planes has two maps by three of the methods.
+    assert_eq!(compared, 5 * 4 + 3);
+}

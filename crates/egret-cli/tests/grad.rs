@@ -3,7 +3,8 @@
 mod kit;
 
 use egret::ir::Tensor;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn grad(args: &[&str]) -> Output {
@@ -97,20 +98,42 @@ fn where_there_is_no_derivative_the_nodes_and_the_way_round_are_named() {
 /// control_gradients.py), by inputs and weights.
 #[test]
 fn recurrent_cells_and_control_flow_have_the_gradients_that_were_recorded() {
-    agrees_with_recorded("recurrent", &["x", "h0", "c0"], 16);
-    agrees_with_recorded("control", &["x", "h0"], 6);
+    for (model, count) in [("recurrent", 16), ("control", 6)] {
+        agrees_with_recorded(model, recorded(&format!("{model}.npz")), count, 1e-5);
+    }
 }
 
-fn agrees_with_recorded(model: &str, inputs: &[&str], count: usize) {
-    let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name);
-    let recorded =
-        egret::npz::read_npz(&fixture(&format!("gradients/{model}.npz"))).expect("the gradients");
+/// The digit networks, a residual network, a transformer with masks and an LSTM against PyTorch's autograd
+/// (fixtures/gen/torch_gradients.py), by inputs and all weights.
+#[test]
+fn gradients_are_those_of_pytorch() {
+    let all = recorded("torch.npz");
+    let models = [("simple_cnn", 9), ("parallel_cnn", 9), ("attention_model", 9), ("fusion_cnn", 10)];
+    for (model, count) in models.into_iter().chain([("residual", 21), ("masked", 27), ("lstm", 9)]) {
+        let own = all
+            .iter()
+            .filter_map(|(k, v)| Some((k.strip_prefix(model)?.strip_prefix('/')?.to_owned(), v.clone())));
+        agrees_with_recorded(model, own.collect(), count, 1e-4);
+    }
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
+}
+
+fn recorded(name: &str) -> BTreeMap<String, Tensor> {
+    egret::npz::read_npz(&fixture(&format!("gradients/{name}"))).expect("the gradients")
+}
+
+/// `recorded`: `logits`, `grad.NAME` by so many names, and the inputs. The error is relative to the largest element.
+fn agrees_with_recorded(model: &str, recorded: BTreeMap<String, Tensor>, count: usize, most: f64) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (given, got) = (dir.path().join("in.npz"), dir.path().join("out.npz"));
-    let inputs: Vec<_> = inputs.iter().map(|&name| (name.to_owned(), recorded[name].clone())).collect();
+    let is_input = |name: &str| name != "logits" && !name.starts_with("grad.");
+    let inputs: Vec<_> = recorded.clone().into_iter().filter(|(name, _)| is_input(name)).collect();
     egret::npz::write(&given, &inputs).expect("the inputs");
     let wrt: Vec<&str> = recorded.keys().filter_map(|name| name.strip_prefix("grad.")).collect();
-    assert_eq!(wrt.len(), count);
+    assert_eq!(wrt.len(), count, "{model}");
     for engine in ["jit", "interp"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_egret"));
         command.arg("grad").arg(fixture(&format!("models/{model}.onnx"))).args([
@@ -123,15 +146,14 @@ fn agrees_with_recorded(model: &str, inputs: &[&str], count: usize) {
             command.args(["--wrt", name]);
         });
         let out = command.output().expect("egret starts");
-        assert_eq!(out.status.code(), Some(0), "{}", said(&out.stderr));
+        assert_eq!(out.status.code(), Some(0), "{model}: {}", said(&out.stderr));
         let got = egret::npz::read_npz(&got).expect("the gradients");
         for name in &wrt {
             let name = format!("grad.{name}");
-            let (want, have) = (recorded[&name].data::<f64>(), got[&name].data::<f32>());
-            let most = want.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-            let error =
-                want.iter().zip(have).fold(0.0, |m: f64, (a, b)| m.max((a - f64::from(*b)).abs())) / most;
-            assert!(have.len() == want.len() && error <= 1e-5, "{engine}: {name}: {error}");
+            let [want, have] = [&recorded[&name], &got[&name]].map(|t| t.to_f64s().expect("numbers"));
+            let largest = want.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+            let error = want.iter().zip(&have).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs())) / largest;
+            assert!(have.len() == want.len() && error <= most, "{model} by {engine}: {name}: {error}");
         }
     }
 }
