@@ -178,6 +178,12 @@ fn commands_do_what_the_page_of_tuning_shows() {
 }
 
 #[test]
+#[cfg(unix)]
+fn commands_do_what_the_page_of_signals_shows() {
+    does_what_it_shows("docs/SIGNALS.md", 1, 1);
+}
+
+#[test]
 fn what_is_shown_may_leave_out() {
     assert!(line_is("a ... c", "a b c") && !line_is("a ... c", "a b d") && !line_is("a", "a b"));
     assert!(line_is("...", "") && line_is("a...b...c", "axbybc") && !line_is("a...b...c", "axc"));

@@ -1,4 +1,4 @@
-//! `egret tune` from outside.
+//! `egret tune` and `egret signals` from outside.
 
 mod kit;
 
@@ -52,4 +52,25 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
     let nowhere = path(&dir, "none/out.onnx");
     with(&[&loss[..], &["--train", "*", "-o", &nowhere]].concat(), &["is no folder"]);
     assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn signals_are_told_and_scores_choose_zeros() {
+    let dir = temp();
+    let [scores, page, pruned] = ["scores.npz", "page.html", "pruned.onnx"].map(|n| path(&dir, n));
+    let (images, labels, model) = (digits("images"), digits("labels"), model("parallel_cnn"));
+    let base = ["signals", &model, "--data", &images, "--labels", &labels, "--loss", "cross_entropy"];
+    let told = egret(&[&base[..], &["-o", &scores, "--report", &page]].concat());
+    assert_eq!(told.status.code(), Some(0), "{}", text(&told.stderr));
+    for part in ["the mean of 1000 samples", "16 units were 0", "/conv2/Conv  Conv     5020", "14 of 50"] {
+        assert!(text(&told.stdout).contains(part), "no `{part}` in {}", text(&told.stdout));
+    }
+    assert!(text(&told.stdout).lines().all(|l| l.chars().count() <= 100), "{}", text(&told.stdout));
+    let shown = std::fs::read_to_string(&page).expect("a page");
+    assert!(shown.contains("<svg") && shown.contains("14 of 50 units dead") && !shown.contains("://"));
+    let made = egret(&["prune", &model, "--to", "sparse:0.5", "--all", "--scores", &scores, "-o", &pruned]);
+    assert!(text(&made.stdout).contains("by Fisher scores of 1000 samples, over all layers"));
+    refused(&[&base[..], &["-o", &images]].concat(), 1, &["images.npy"]);
+    refused(&[&base[..], &["-o", &page, "--report", &page]].concat(), 1, &["-o and --report"]);
+    refused(&["prune", &model, "--to", "2:4", "--scores", &images, "-o", &pruned], 1, &["images.npy"]);
 }

@@ -22,6 +22,7 @@
 //! | `quantize` | which numbers become integers, of which scales, and the nodes around them |
 //! | `moments` | means and covariances of a layer's inputs and outputs; least squares with them is `egret::linalg` |
 //! | `stats`, `learn` | what samples told of the values inside a model, in a file, and how it is made |
+//! | `scores` | how much a loss depends on each weight, in a file |
 //! | `state` | what a long run has found so far, in a file, so that it can be begun again |
 //! | `page` | the report as one HTML page |
 //! | `data` | values inside a model on samples, and layers made anew from their moments, in order |
@@ -66,6 +67,7 @@ mod quantize;
 mod report;
 mod request;
 mod scope;
+mod scores;
 mod search;
 mod state;
 mod stats;
@@ -77,11 +79,13 @@ pub use joint::{
 };
 pub use learn::{Learning, Learnt, learn};
 pub use methods::Method;
-pub use page::{About, Found, page};
+pub use page::{About, Found, page, sheet};
 pub use pattern::Pattern;
 pub use prune::{prune, prune_watched};
+pub use quantize::histogram::Histogram;
 pub use quantize::{Precision, Quantization, Runtime, quantize, quantize_watched};
 pub use report::{Compressed, Entry, Extent, Quality, Quantiser, Range, Reason, Report, Verdict};
 pub use request::{Request, Watch};
 pub use scope::Scope;
+pub use scores::Scores;
 pub use state::{Resume, State};

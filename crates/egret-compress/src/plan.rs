@@ -31,6 +31,8 @@ pub enum Step {
 /// One that does not go with its pattern.
 pub fn scope(request: &Request) -> Result<Scope> {
     match (request.scope, request.pattern) {
+        // Scores are parts of one loss.
+        (None, Pattern::Unstructured(_)) if !request.scores.is_empty() => Ok(Scope::Global),
         (None, _) => Ok(request.method.scope()),
         (Some(scope), Pattern::Unstructured(_)) => Ok(scope),
         (Some(_), pattern) => {

@@ -7,13 +7,14 @@ use crate::data::original::{self, Original, Seen, Source, Target, Zeros};
 use crate::data::reconstruct::{Fit, Reconstructed, Solved, qualities, reconstruct, reconstruct_apart};
 use crate::layers::{Contraction, Layer, contractions};
 use crate::mask::{self, Scored};
-use crate::methods::Problem;
+use crate::methods::{Method, Problem};
 use crate::moments::Moments;
 use crate::pattern::Pattern;
 use crate::plan::{self, Step};
 use crate::report::{Compressed, Entry, Quality, Report, Verdict};
 use crate::request::{Request, Watch};
 use crate::scope::Scope;
+use crate::scores::Scores;
 use crate::state::{Resume, State};
 use crate::stats::{Head, Kind, Stats};
 use crate::{channels, damping, flat, numbers, wire};
@@ -58,6 +59,9 @@ fn pruned(
     if !request.stats.is_empty() {
         takes_stats(request)?;
     }
+    if !request.scores.is_empty() {
+        takes_scores(request)?;
+    }
     if let Pattern::Channels(_) = request.pattern {
         return channels::prune(&path, &file, request, resume, watch);
     }
@@ -71,6 +75,14 @@ fn pruned(
     if request.method.needs_data() && request.data.is_empty() && request.stats.is_empty() {
         return Err(Error::user(format!("--method {method} needs samples of the inputs: --data FILE.npz")));
     }
+    let scores = match request.scores[..] {
+        [] => None,
+        _ => Some(Scores::open(&request.scores, &path)?),
+    };
+    let method = match &scores {
+        Some(scores) => format!("Fisher scores of {} samples", scores.samples()),
+        None => method.to_owned(),
+    };
     let what = format!("{} by {method}, over {}", request.pattern, scope.words());
     if !request.data.is_empty() || !request.stats.is_empty() {
         let mut proto = file.proto().clone();
@@ -134,7 +146,7 @@ fn pruned(
     let graph = proto.graph.get_or_default();
     let steps = plan::plan(graph, &found, request)?;
     let mut model = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
-    let masks = masks(graph, &found, &steps, request, scope)?;
+    let masks = masks(graph, &found, &steps, request, scope, scores.as_ref())?;
     let constants = Constants::new(graph);
     let mut entries = vec![];
     for ((c, step), mask) in found.iter().zip(&steps).zip(&masks) {
@@ -150,6 +162,29 @@ fn pruned(
         bytes_before: model.len(),
     };
     Ok(Compressed { model, report, state: State::default() })
+}
+
+/// That what is asked can be done with scores.
+///
+/// # Errors
+/// It cannot.
+fn takes_scores(request: &Request) -> Result<()> {
+    let (what, why) = if let Pattern::Channels(_) = request.pattern {
+        (
+            format!("--to {}", request.pattern),
+            "scores are of single weights; take sparse:P, N:M or block:RxC:P",
+        )
+    } else if request.method.name() != Method::L1.name() {
+        (
+            format!("--method {}", request.method.name()),
+            "both say how the zeros are chosen; leave one of them out",
+        )
+    } else if !request.data.is_empty() || !request.stats.is_empty() {
+        ("--data and --stats".to_owned(), "the weights that stay are as they were; leave one of them out")
+    } else {
+        return Ok(());
+    };
+    Err(Error::user(format!("--scores does not go with {what}: {why}")))
 }
 
 /// That what is asked can be done with stats instead of samples.
@@ -270,12 +305,21 @@ fn masks(
     steps: &[Step],
     request: &Request,
     scope: Scope,
+    by: Option<&Scores>,
 ) -> Result<Vec<Vec<bool>>> {
     let mut out = vec![vec![]; found.len()];
     let mut all = vec![];
     for (at, (c, step)) in found.iter().zip(steps).enumerate() {
         let (Ok(layer), Step::Prune { pattern, own }) = (&c.layer, step) else { continue };
-        let scores: Vec<f64> = weights(graph, layer)?.iter().map(|w| w.abs()).collect();
+        let weights = weights(graph, layer)?;
+        let scores: Vec<f64> = match by {
+            None => weights.iter().map(|w| w.abs()).collect(),
+            Some(by) => {
+                let fisher = by.of(&layer.weight, weights.len())?;
+                let fisher = layer.layout.offsets().into_iter().map(|at| fisher[at]);
+                weights.iter().zip(fisher).map(|(w, f)| f * w * w).collect()
+            }
+        };
         if scope == Scope::Global && !own {
             out[at] = vec![false; scores.len()];
             all.extend(scores.iter().enumerate().map(|(i, &s)| (s, (at, i))));

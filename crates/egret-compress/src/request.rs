@@ -19,6 +19,8 @@ pub struct Request {
     pub data: Vec<PathBuf>,
     /// Files of `egret stats`, instead of samples; empty = without.
     pub stats: Vec<PathBuf>,
+    /// Files of [`crate::Scores`], by which the zeros are chosen in the place of `method`; empty = without.
+    pub scores: Vec<PathBuf>,
     /// Among which weights; `None` = the method's.
     pub scope: Option<Scope>,
     /// Whether first and last, depthwise and small layers are pruned too.
@@ -51,7 +53,19 @@ impl Request {
         samples: &Samples,
         count: usize,
     ) -> Result<State> {
-        let Request { pattern, method, scope, all, multiple, layers, skip, gone, data: _, stats: _ } = self;
+        let Request {
+            pattern,
+            method,
+            scope,
+            all,
+            multiple,
+            layers,
+            skip,
+            gone,
+            data: _,
+            stats: _,
+            scores: _,
+        } = self;
         let asked =
             format!("prune {:?}", (pattern, method.name(), scope, all, multiple, layers, skip, gone));
         State::of_layers(resume, &asked, path, samples, count)
@@ -64,6 +78,7 @@ impl Request {
             method: Method::L1,
             data: vec![],
             stats: vec![],
+            scores: vec![],
             scope: None,
             all: false,
             multiple: None,

@@ -62,9 +62,7 @@ impl Head {
     /// # Errors
     /// Its file cannot be read.
     pub fn of(path: &Path, found: &[Contraction]) -> Result<Head> {
-        let failed = |e| Error::io("read", path, &e);
-        let file = File::open(path).map_err(failed)?;
-        let model = *blake3::Hasher::new().update_reader(file).map_err(failed)?.finalize().as_bytes();
+        let model = model_hash(path)?;
         let layer = |c: &Contraction| match &c.layer {
             Ok(l) => {
                 let [groups, columns, rows] = dims(&l.layout);
@@ -85,6 +83,16 @@ impl Head {
             None => "the layers are the same, but other bytes of the file are not".to_owned(),
         }
     }
+}
+
+/// The BLAKE3 of a model's file.
+///
+/// # Errors
+/// It cannot be read.
+pub fn model_hash(path: &Path) -> Result<[u8; HASH]> {
+    let failed = |e| Error::io("read", path, &e);
+    let file = File::open(path).map_err(failed)?;
+    Ok(*blake3::Hasher::new().update_reader(file).map_err(failed)?.finalize().as_bytes())
 }
 
 /// Groups, inputs and outputs of a layer.

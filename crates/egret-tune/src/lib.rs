@@ -9,11 +9,13 @@
 //! | `request` | what is asked |
 //! | `weights` | which weights are trained, and their numbers in the file |
 //! | `data` | samples and what they are to give |
+//! | `set` | data with what a loss asks of them |
 //! | `loss` | the loss as nodes of the graph |
 //! | `program` | the compiled loss, with and without its gradients |
 //! | `optimizer` | steps: SGD with momentum, AdamW |
 //! | `checkpoint` | the state between two epochs as a file |
 //! | `tune` | the whole |
+//! | `signals` | what weights, activations and gradients are like over data, and how much the loss depends on each weight |
 //!
 //! # Example
 //!
@@ -35,10 +37,13 @@ mod optimizer;
 mod program;
 mod report;
 mod request;
+mod set;
+mod signals;
 mod tune;
 mod weights;
 
 pub use optimizer::Optimizer;
 pub use report::{Quality, Report, Trained};
 pub use request::{Loss, Request};
+pub use signals::{Activation, Layer, Signals, Sketch, Wanted, WeightSignals, page, signals};
 pub use tune::{Progress, Tuned, Watch, tune, tune_watched};

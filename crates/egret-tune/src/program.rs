@@ -9,7 +9,7 @@ use egret::ir::{Graph, Tensor, Type, Value, ValueId};
 use egret::samples::Sample;
 use egret::{Engine, Error, Executable, Options, Result};
 use onnx_protobuf::ModelProto;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What an input of the program is given.
@@ -97,14 +97,7 @@ impl Model {
         let whole = [&[self.size], &self.shape[..]].concat();
         let lost = loss::append(self.graph.clone(), self.value, &whole, square)?;
         let rank = if square { whole.len() } else { whole.len() - 1 };
-        let named = |name: &String| {
-            let input = |v: &&ValueId| lost.graph.value(**v).name == *name;
-            lost.graph.inputs().iter().find(input).copied()
-        };
-        let wrt: Vec<ValueId> = self.weights.iter().filter_map(named).collect();
-        if wrt.len() != self.weights.len() {
-            return Err(Error::internal("a weight is no input of the graph"));
-        }
+        let wrt = self.wrt(&lost.graph)?;
         let gradients =
             differentiate(&lost.graph, &Of::Element(lost.losses, vec![]), &wrt).map_err(|e| Error {
                 message: format!("--train: {}; --skip PATTERN leaves a weight as it is", e.message),
@@ -119,6 +112,57 @@ impl Model {
         graph.remove_dead();
         let slots = self.slots(&graph, Some(&lost))?;
         Ok((self.compile(graph, slots, rank, options)?, gradients))
+    }
+
+    /// Compile the loss with its gradients by the weights, then by `values`, then these values themselves.
+    ///
+    /// # Errors
+    /// What cannot be compiled or differentiated.
+    pub fn signals(&self, square: bool, values: &[ValueId], options: &Options) -> Result<Program> {
+        let whole = [&[self.size], &self.shape[..]].concat();
+        let lost = loss::append(self.graph.clone(), self.value, &whole, square)?;
+        let rank = if square { whole.len() } else { whole.len() - 1 };
+        let mut wrt = self.wrt(&lost.graph)?;
+        wrt.extend(values);
+        let mut graph =
+            differentiate(&lost.graph, &Of::Element(lost.losses, vec![]), &wrt).map_err(|e| Error {
+                message: format!("{}; --skip PATTERN leaves a weight out", e.message),
+                ..e
+            })?;
+        // Values keep their ids, and these lie on the way to the loss.
+        values.iter().enumerate().for_each(|(i, &v)| graph.add_output(&format!("signals.{i}"), v));
+        let slots = self.slots(&graph, Some(&lost))?;
+        self.compile(graph, slots, rank, options)
+    }
+
+    /// The shape of a float value of the model on which the loss's output depends.
+    pub fn reached(&self, name: &str) -> Option<(ValueId, Vec<usize>)> {
+        let value = find(&self.graph, name).filter(|v| self.upstream().contains(v))?;
+        match self.graph.ty(value) {
+            Type::Tensor(t) if t.dtype.is_float() => Some((value, t.const_dims()?)),
+            _ => None,
+        }
+    }
+
+    /// What the loss's output depends on.
+    fn upstream(&self) -> BTreeSet<ValueId> {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![self.value]);
+        while let Some(v) = open.pop() {
+            if let (true, Some(n)) = (seen.insert(v), self.graph.producer(v)) {
+                open.extend(self.graph.node(n).operands.iter().flatten());
+            }
+        }
+        seen
+    }
+
+    /// The inputs of the graph that are the weights.
+    fn wrt(&self, graph: &Graph) -> Result<Vec<ValueId>> {
+        let named = |name: &String| {
+            let input = |v: &&ValueId| graph.value(**v).name == *name;
+            graph.inputs().iter().find(input).copied()
+        };
+        let found: Option<Vec<ValueId>> = self.weights.iter().map(named).collect();
+        found.ok_or_else(|| Error::internal("a weight is no input of the graph"))
     }
 
     fn slots(&self, graph: &Graph, lost: Option<&Lost>) -> Result<Vec<Slot>> {

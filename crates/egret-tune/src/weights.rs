@@ -6,6 +6,7 @@ use egret::{Error, Result};
 use onnx_protobuf::{GraphProto, TensorProto, ValueInfoProto};
 
 /// A weight.
+#[derive(Clone)]
 pub struct Weight {
     /// Its name.
     pub name: String,
@@ -20,6 +21,11 @@ pub struct Weight {
 }
 
 impl Weight {
+    /// Whether no number of it is NaN or infinite.
+    fn is_finite(&self) -> bool {
+        self.start.iter().all(|v| v.is_finite())
+    }
+
     /// A tensor of the weight's type with these numbers.
     pub fn tensor(&self, numbers: &[f32]) -> Tensor {
         match self.dtype {
@@ -108,18 +114,39 @@ pub fn select(graph: &GraphProto, train: &[String], skip: &[String]) -> Result<V
     }
     let mut out = vec![];
     for (&(index, t, dtype), _) in candidates.iter().zip(&chosen).filter(|(_, is)| **is) {
-        let tensor = decode_tensor(t)?;
-        let numbers = tensor.to_f64s().unwrap_or_default();
-        let start: Vec<f32> = numbers.into_iter().map(|v| v as f32).collect();
-        if start.iter().any(|v| !v.is_finite()) {
+        let weight = read(index, t, dtype)?;
+        if !weight.is_finite() {
             return Err(Error::user(format!(
                 "the weight `{}` holds NaN or infinity already; --skip '{}' leaves it as it is",
                 t.name, t.name
             )));
         }
-        out.push(Weight { name: t.name.clone(), index, dtype, shape: tensor.shape().to_vec(), start });
+        out.push(weight);
     }
     Ok(out)
+}
+
+/// What a model may have learned: the float initialisers of at least one axis without NaN or infinity, but those of `skip`.
+///
+/// # Errors
+/// As of [`select`].
+pub fn learned(graph: &GraphProto, skip: &[String]) -> Result<Vec<Weight>> {
+    let mut rest = graph.clone();
+    for (index, t) in graph.initializer.iter().enumerate() {
+        let Some(dtype) = trainable(t) else { continue };
+        if t.dims.is_empty() || !read(index, t, dtype)?.is_finite() {
+            // A number or a mask is a setting.
+            rest.initializer[index].data_type = 0;
+        }
+    }
+    select(&rest, &["*".to_owned()], skip)
+}
+
+fn read(index: usize, t: &TensorProto, dtype: DType) -> Result<Weight> {
+    let tensor = decode_tensor(t)?;
+    let numbers = tensor.to_f64s().unwrap_or_default();
+    let start: Vec<f32> = numbers.into_iter().map(|v| v as f32).collect();
+    Ok(Weight { name: t.name.clone(), index, dtype, shape: tensor.shape().to_vec(), start })
 }
 
 /// Put other numbers in the place of the weights.

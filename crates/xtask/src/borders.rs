@@ -44,7 +44,7 @@ const KNOWS: [(&str, &[&str]); 27] = [
     ("egret-gate", &["egret"]),
     ("egret-join", &["egret"]),
     ("egret-mpi", &[]),
-    ("egret-tune", &["egret"]),
+    ("egret-tune", &["egret", "egret-compress"]),
     (
         "egret-cli",
         &[

@@ -23,6 +23,7 @@ mod print;
 mod prune;
 mod quantize;
 mod run;
+mod signals;
 mod stats;
 mod stream;
 mod test;
@@ -99,6 +100,9 @@ pub enum Command {
     /// Learn from samples what `quantize --to int8`, `prune` and `compress` need to know of the values inside a model, and save or merge it
     #[command(after_help = stats::EXAMPLE)]
     Stats(stats::Args),
+    /// Say what weights, activations and gradients are like over data, which units are dead, and how much a loss depends on each weight
+    #[command(after_help = signals::EXAMPLE)]
+    Signals(signals::Args),
     /// Train chosen weights of a model further, on data and a loss, and leave all else as it is
     #[command(after_help = EXIT_CODES)]
     Tune(tune::Args),
@@ -140,6 +144,7 @@ pub fn dispatch(command: &Command) -> Result<()> {
         Command::Prune(a) => prune::run(a),
         Command::Quantize(a) => quantize::run(a),
         Command::Stats(a) => stats::run(a),
+        Command::Signals(a) => signals::run(a),
         Command::Tune(a) => tune::run(a),
         Command::Compress(a) => compress::run(a),
         Command::Join(a) => join::run(a),

@@ -29,10 +29,14 @@ pub struct Args {
     /// model as it is. May be repeated: they are merged
     #[arg(long, value_name = "FILE")]
     pub stats: Vec<PathBuf>,
+    /// Choose the zeros by these scores, as `egret signals` makes them, instead of --method: those that cost the loss least, by default
+    /// among all layers. May be repeated: they are merged
+    #[arg(long, value_name = "FILE.npz")]
+    pub scores: Vec<PathBuf>,
     /// The pruned model
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
-    /// Among which weights or channels the lowest are chosen, for sparse:P and channels:P: row (an output's), layer, global [default: layer; wanda: row]
+    /// Among which weights or channels the lowest are chosen, for sparse:P and channels:P: row (an output's), layer, global [default: layer; wanda: row; with --scores: global]
     #[arg(long, value_name = "SCOPE")]
     pub scope: Option<Scope>,
     /// Of channels:P, each layer keeps a multiple of N [default: 8 where it has 64 or more, else 1]
@@ -58,18 +62,19 @@ pub struct Args {
 
 /// `egret prune`
 pub fn run(args: &Args) -> Result<()> {
-    apart_from_samples(&args.output, &[&args.data, &args.stats])?;
+    apart_from_samples(&args.output, &[&args.data, &args.stats, &args.scores])?;
     files::writable(&args.output)?;
-    let read = read_for(&args.model, &[&args.data, &args.stats]);
+    let read = read_for(&args.model, &[&args.data, &args.stats, &args.scores]);
     let state = state_beside(&args.output, read.iter().map(PathBuf::as_path))?;
     let mut all = vec![args.output.as_path()];
     all.extend(state.as_deref());
-    args.page.check(&args.model, &[&args.data, &args.stats], &all)?;
+    args.page.check(&args.model, &[&args.data, &args.stats, &args.scores], &all)?;
     let layers = args.layers.iter().map(|text| layer(text, args.to)).collect::<Result<_>>()?;
     let request = Request {
         method: args.method,
         data: args.data.clone(),
         stats: args.stats.clone(),
+        scores: args.scores.clone(),
         scope: args.scope,
         all: args.all,
         multiple: args.multiple,

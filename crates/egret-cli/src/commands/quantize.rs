@@ -28,6 +28,10 @@ pub struct Args {
     /// What samples told, as `egret stats` saves it: instead of --data for int8, or beside it. May be repeated: they are merged
     #[arg(long, value_name = "FILE")]
     pub stats: Vec<PathBuf>,
+    /// Weigh the error of each number by its score, as `egret signals` makes them, where scales are chosen: for w8 and w4 without --data.
+    /// May be repeated: they are merged
+    #[arg(long, value_name = "FILE.npz")]
+    pub scores: Vec<PathBuf>,
     /// The quantised model
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
@@ -57,17 +61,18 @@ fn for_help() -> String {
 
 /// `egret quantize`
 pub fn run(args: &Args) -> Result<()> {
-    apart_from_samples(&args.output, &[&args.data, &args.stats])?;
+    apart_from_samples(&args.output, &[&args.data, &args.stats, &args.scores])?;
     files::writable(&args.output)?;
-    let read = read_for(&args.model, &[&args.data, &args.stats]);
+    let read = read_for(&args.model, &[&args.data, &args.stats, &args.scores]);
     let state = state_beside(&args.output, read.iter().map(PathBuf::as_path))?;
     let mut all = vec![args.output.as_path()];
     all.extend(state.as_deref());
-    args.page.check(&args.model, &[&args.data, &args.stats], &all)?;
+    args.page.check(&args.model, &[&args.data, &args.stats, &args.scores], &all)?;
     let request = Quantization {
         runtime: args.runtime.clone(),
         data: args.data.clone(),
         stats: args.stats.clone(),
+        scores: args.scores.clone(),
         skip: args.skip.clone(),
         smooth: args.smooth,
         ..Quantization::new(args.to)

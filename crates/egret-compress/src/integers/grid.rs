@@ -30,13 +30,34 @@ impl Grid {
 
     /// Sum of the squared errors.
     pub fn error(&self, values: &[f64]) -> f64 {
-        values.iter().map(|&v| (v - self.value(self.code(v))).powi(2)).sum()
+        values.iter().map(|&v| self.square(v)).sum()
+    }
+
+    fn square(&self, v: f64) -> f64 {
+        (v - self.value(self.code(v))).powi(2)
     }
 }
 
 /// The grid of least squared error whose codes are `low..=high`, with zero at 0 if `low` is negative, anywhere else if not; `round`
 /// makes a scale what its type can store.
 pub fn fit(values: &[f64], low: i32, high: i32, round: &dyn Fn(f64) -> f64) -> Grid {
+    least(values, low, high, round, &|grid| grid.error(values))
+}
+
+/// As [`fit`], where each squared error counts as often as `by` says.
+pub fn fit_weighed(values: &[f64], by: &[f64], low: i32, high: i32, round: &dyn Fn(f64) -> f64) -> Grid {
+    let error = |grid: &Grid| values.iter().zip(by).map(|(&v, f)| f * grid.square(v)).sum();
+    least(values, low, high, round, &error)
+}
+
+/// The grid of least error among those of a shrunk range.
+fn least(
+    values: &[f64],
+    low: i32,
+    high: i32,
+    round: &dyn Fn(f64) -> f64,
+    error: &dyn Fn(&Grid) -> f64,
+) -> Grid {
     let least = values.iter().copied().fold(0.0, f64::min);
     let most = values.iter().copied().fold(0.0, f64::max);
     let mut best: Option<(f64, Grid)> = None;
@@ -53,7 +74,7 @@ pub fn fit(values: &[f64], low: i32, high: i32, round: &dyn Fn(f64) -> f64) -> G
         let zero =
             if low < 0 { 0 } else { ((-part * least / scale).round() as i32 + low).clamp(low, high) };
         let grid = Grid { scale, zero, low, high };
-        let error = grid.error(values);
+        let error = error(&grid);
         if best.is_none_or(|(least, _)| error < least) {
             best = Some((error, grid));
         }
@@ -96,6 +117,17 @@ mod tests {
         let whole = Grid { scale: 2.5 / 7.0, zero: 0, low: -7, high: 7 };
         let fitted = fit(&values, -7, 7, &|v| v);
         assert!(fitted.error(&values) < 0.9 * whole.error(&values));
+    }
+
+    #[test]
+    fn what_counts_more_is_met_better() {
+        let values = [0.11, -0.2, 0.13, 1.0];
+        let [even, small] =
+            [[1.0; 4], [1.0, 1.0, 1.0, 0.0]].map(|by| fit_weighed(&values, &by, -7, 7, &|v| v));
+        assert_eq!(even, fit(&values, -7, 7, &|v| v));
+        assert!(small.error(&values[..3]) < even.error(&values[..3]) && small.scale < even.scale);
+        // Where nothing counts, the whole range has a code.
+        assert_eq!(fit_weighed(&values, &[0.0; 4], -7, 7, &|v| v).scale, 1.0 / 7.0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ pub mod grid;
 
 use crate::numbers;
 use crate::state::{Pack, Unpack};
-use grid::{Grid, fit};
+use grid::{Grid, fit, fit_weighed};
 use onnx_protobuf::TensorProto;
 
 /// `TensorProto.DataType`.
@@ -119,6 +119,11 @@ pub fn bytes(tensor: &TensorProto, form: Form) -> usize {
 impl Integers {
     /// The integers of least squared error; `None` where the tensor cannot be read, or holds what is no finite number.
     pub fn of(tensor: &TensorProto, form: Form) -> Option<Integers> {
+        Integers::weighed(tensor, form, None)
+    }
+
+    /// As [`Integers::of`], where the squared error of each number counts as often as `by` says.
+    pub fn weighed(tensor: &TensorProto, form: Form, by: Option<&[f64]>) -> Option<Integers> {
         let values = numbers::read(tensor).filter(|v| v.iter().all(|v| v.is_finite()))?;
         let dims: Vec<usize> = tensor.dims.iter().map(|&d| usize::try_from(d).unwrap_or(0)).collect();
         let (scales, of) = sharing(&dims, form);
@@ -126,7 +131,14 @@ impl Integers {
         values.iter().zip(&of).for_each(|(&v, &g)| groups[g].push(v));
         let [low, high] = form.codes();
         let round = |v: f64| rounded(tensor.data_type, v);
-        let grids: Vec<Grid> = groups.iter().map(|g| fit(g, low, high, &round)).collect();
+        let grids: Vec<Grid> = match by {
+            None => groups.iter().map(|g| fit(g, low, high, &round)).collect(),
+            Some(by) => {
+                let mut counts = vec![vec![]; groups.len()];
+                by.iter().zip(&of).for_each(|(&f, &g)| counts[g].push(f));
+                groups.iter().zip(&counts).map(|(g, by)| fit_weighed(g, by, low, high, &round)).collect()
+            }
+        };
         let codes = values.iter().zip(&of).map(|(&v, &g)| grids[g].code(v)).collect();
         Some(Integers { dims, form, data_type: tensor.data_type, scales, codes, grids })
     }

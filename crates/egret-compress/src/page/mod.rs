@@ -78,15 +78,19 @@ pub fn page<'a>(about: &About, found: impl Into<Found<'a>>) -> String {
     section("Make it again", Some(again(about, found)));
     section("What the numbers mean", Some(MEANING.to_owned()));
     let what = format!("egret {}: {}", escape(&about.action), text(&report.what));
-    let title = text(&about.title);
+    sheet(&about.title, &what, &body)
+}
+
+/// A page in the style of the reports: its title, and in HTML what was done and the body.
+pub fn sheet(title: &str, what: &str, body: &str) -> String {
     filled(
         SHELL,
         &[
-            ("TITLE", &escape(&about.title)),
+            ("TITLE", &escape(title)),
             ("STYLE", &[STYLE, SHEET, OWN].concat()),
-            ("HEADING", &title),
-            ("WHAT", &what),
-            ("BODY", &body),
+            ("HEADING", &text(title)),
+            ("WHAT", what),
+            ("BODY", body),
         ],
     )
 }

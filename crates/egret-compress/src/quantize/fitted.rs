@@ -31,6 +31,8 @@ pub struct Made {
     pub output: Option<Quality>,
     /// For the report: why no data were used.
     pub note: String,
+    /// By weight of the layer: how often the squared error of each number counts; empty = once.
+    pub fisher: Vec<Vec<f64>>,
 }
 
 impl Made {

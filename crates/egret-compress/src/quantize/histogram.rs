@@ -19,7 +19,7 @@ pub const BYTES: usize = 8 * (5 + 2 * HALF);
 /// More numbers than this in a bin of a file have not been seen by anyone.
 const MOST: u64 = 1 << 48;
 
-/// What was seen of a value.
+/// What was seen of a value: counts of its numbers, in bins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
     /// Width of a bin; 0 before the first number that is not zero.
@@ -218,6 +218,27 @@ impl Histogram {
     /// What is no finite number.
     pub fn bad(&self) -> u64 {
         self.bad
+    }
+
+    /// Exact zeros.
+    pub fn zeros(&self) -> u64 {
+        self.zeros
+    }
+
+    /// The least and the greatest number, at most and at least 0.
+    pub fn ends(&self) -> [f64; 2] {
+        [self.low, self.high]
+    }
+
+    /// How many of the numbers lie in each of `count` equal parts of the range between the ends, to the precision of the bins; without the zeros.
+    pub fn parts(&self, count: usize) -> Vec<u64> {
+        let mut out = vec![0; count];
+        let span = self.high - self.low;
+        for (bin, &n) in self.bins.iter().enumerate().filter(|(_, n)| **n > 0) {
+            let at = (self.middle(bin) - self.low) / span * count as f64;
+            out[(at.max(0.0) as usize).min(count - 1)] += n;
+        }
+        out
     }
 
     /// The middle of a bin.

@@ -2,12 +2,13 @@
 //! floats of them.
 
 mod activations;
+mod asked;
 mod biases;
 mod channels;
 mod columns;
 pub mod fitted;
 pub mod fold;
-mod histogram;
+pub mod histogram;
 mod means;
 mod placement;
 mod places;
@@ -31,6 +32,7 @@ use crate::data::reconstruct::Fit;
 use crate::layers::{Contraction, contractions, named, unnamed};
 use crate::report::{Entry, Reason, Report, Verdict};
 use crate::request::Watch;
+use crate::scores::Scores;
 use crate::state::{Pack, Resume, State};
 use crate::stats::{Head, Stats};
 use crate::{Compressed, computed, flat, numbers};
@@ -63,18 +65,12 @@ pub struct Quantization {
     pub data: Vec<PathBuf>,
     /// Files of `egret stats`, instead of the ranges that samples give, or beside them.
     pub stats: Vec<PathBuf>,
+    /// Files of [`crate::Scores`]: scales of weights are those of least squared error, each weighed by its score; of weights alone, without data.
+    pub scores: Vec<PathBuf>,
     /// Layers that are left alone, by the name of the node or of the weight.
     pub skip: Vec<String>,
     /// Whether factors move from the channels of values into weights first, where that makes rounding errors less: with `int8` and samples.
     pub smooth: bool,
-}
-
-impl Quantization {
-    /// A precision for all layers.
-    pub fn new(to: Precision) -> Quantization {
-        let runtime = Runtime::default();
-        Quantization { to, runtime, data: vec![], stats: vec![], skip: vec![], smooth: false }
-    }
 }
 
 /// Quantise a model: an `.onnx` file, or the folder of a test case.
@@ -108,28 +104,11 @@ fn quantized(
 ) -> Result<Compressed> {
     let (path, file) = egret::source::single_file(path, "quantize")?;
     let to = request.to;
-    if to == Precision::Static8 && request.data.is_empty() && request.stats.is_empty() {
-        return Err(Error::user(
-            "--to int8 needs samples of the inputs, --data FILE.npz, or what they told: --stats FILE",
-        ));
-    }
-    if to != Precision::Static8 && request.runtime != Runtime::default() {
-        return Err(Error::user(format!(
-            "--for {} is of --to int8: with {to} no value between layers is quantised",
-            request.runtime
-        )));
-    }
-    if to != Precision::Static8 && !request.stats.is_empty() {
-        return Err(Error::user(format!(
-            "--to {to} takes no --stats: layers are fitted to the inputs that they have in the quantised model, which only samples give \
-             (--data FILE.npz)"
-        )));
-    }
-    if request.smooth && (to != Precision::Static8 || request.data.is_empty()) {
-        return Err(Error::user(
-            "--smooth goes with --to int8 and --data FILE.npz: samples tell the ranges of single channels",
-        ));
-    }
+    request.check()?;
+    let scores = match request.scores[..] {
+        [] => None,
+        _ => Some(Scores::open(&request.scores, &path)?),
+    };
     let mut model = file.proto().clone();
     let samples = match request.data[..] {
         [] => None,
@@ -198,6 +177,9 @@ fn quantized(
     if let Some(stats) = &stats {
         what.push_str(&format!(", with stats of {} samples", stats.samples()));
     }
+    if let Some(scores) = &scores {
+        what.push_str(&format!(", with Fisher scores of {} samples", scores.samples()));
+    }
     match &samples {
         _ if to == Precision::Static8 => {
             if let Some(samples) = &samples {
@@ -232,6 +214,15 @@ fn quantized(
         }
     }
     made.resize_with(found.len(), Made::default);
+    if let Some(scores) = &scores {
+        let graph = model.graph.get_or_default();
+        for (made, weights) in made.iter_mut().zip(&plan) {
+            for weight in weights.iter().flatten() {
+                let count = weight.place.of(graph).and_then(numbers::read).map_or(0, |list| list.len());
+                made.fisher.push(scores.of(&weight.name, count)?.to_vec());
+            }
+        }
+    }
     // Stats hold no samples: the same copy is made of them and of what samples beside them add.
     let wanted = samples.as_ref().filter(|_| to == Precision::Static8 && stats.is_none());
     let wanted = wanted.map(|s| (s, Wanted::new(&model, &path, &found, &plan, &activations)));
@@ -530,8 +521,8 @@ pub fn put(
         let (mut forms, mut names): (Vec<String>, Vec<String>) = (vec![], vec![]);
         let (mut sizes, mut energy, mut lost) = ([0, 0], 0.0, 0.0);
         let (mut count, mut zeros) = (0, 0);
-        let Made { integers: mut ready, output, note } = fitted;
-        for weight in &weights {
+        let Made { integers: mut ready, output, note, fisher } = fitted;
+        for (slot, weight) in weights.iter().enumerate() {
             let gone = || Error::internal(format!("`{}` is gone", weight.name));
             if !once.insert(weight.name.clone()) {
                 forms.push("with the layer that it shares them with".into());
@@ -541,7 +532,8 @@ pub fn put(
             let (mut made, was) = match ready.take() {
                 Some(ready) => ready,
                 None => {
-                    let made = Integers::of(tensor, weight.form).ok_or_else(|| {
+                    let by = fisher.get(slot).map(Vec::as_slice);
+                    let made = Integers::weighed(tensor, weight.form, by).ok_or_else(|| {
                         Error::user(format!(
                             "`{}` of {} holds what is no finite number",
                             weight.name, c.name
