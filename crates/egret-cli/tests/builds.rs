@@ -499,3 +499,49 @@ fn the_package_has_the_version_of_the_command() {
     let file = std::fs::read_to_string(root().join("cmake/EgretConfigVersion.cmake")).expect("a file");
     assert!(file.contains(&format!("set(PACKAGE_VERSION \"{}\")", env!("CARGO_PKG_VERSION"))));
 }
+
+const INSTALLED: &str = "cmake_minimum_required(VERSION 3.20)\nproject(app LANGUAGES C)\nset(CMAKE_C_STANDARD 11)\nfind_package(Egret 0.1 REQUIRED)\n\
+    egret_add_model(simple_cnn MODEL net.onnx)\nadd_executable(app main.c)\ntarget_link_libraries(app PRIVATE simple_cnn)\n";
+
+/// What `packaging/` installs is found from its prefix, wherever that goes.
+#[test]
+fn an_installed_package_builds_a_model() {
+    if !there(&["cmake", "make", "cc"]) {
+        return;
+    }
+    let dir = temp();
+    let at = dir.path().join(AWKWARD);
+    std::fs::create_dir(&at).expect("a folder");
+    let binary = format!("-DEGRET_BINARY={}", env!("CARGO_BIN_EXE_egret"));
+    let source = root().join("packaging").display().to_string();
+    says(&at, "cmake", &["-S", &source, "-B", "made", "-G", "Unix Makefiles", &binary]);
+    says(&at, "cmake", &["--build", "made"]);
+    says(&at, "cmake", &["--install", "made", "--prefix", "before"]);
+    let prefix = at.join("in stalled");
+    std::fs::rename(at.join("before"), &prefix).expect("moved");
+    for (file, part) in [
+        ("share/man/man1/egret.1", "egret\\-compile(1)"),
+        ("share/man/man1/egret-compile.1", "\\-\\-target"),
+        ("share/bash-completion/completions/egret", "complete -F"),
+        ("share/zsh/site-functions/_egret", "#compdef egret"),
+        ("share/fish/vendor_completions.d/egret.fish", "complete -c egret"),
+        ("share/egret/egret.mk", "EGRET_NAMES"),
+    ] {
+        let text = std::fs::read_to_string(prefix.join(file)).expect(file);
+        assert!(text.contains(part), "no `{part}` in {file}:\n{text}");
+    }
+    std::fs::copy(model("simple_cnn"), at.join("net.onnx")).expect("a copy");
+    std::fs::copy(root().join("examples/c-make/main.c"), at.join("main.c")).expect("a copy");
+    std::fs::write(at.join("CMakeLists.txt"), INSTALLED).expect("written");
+    let found = format!("-DCMAKE_PREFIX_PATH={}", prefix.display());
+    says(&at, "cmake", &["-B", "build", "-G", "Unix Makefiles", &found]);
+    let cache = std::fs::read_to_string(at.join("build/CMakeCache.txt")).expect("a cache");
+    assert!(cache.contains("in stalled/bin/egret\n"), "{cache}");
+    says(&at, "cmake", &["--build", "build"]);
+    let digits =
+        ["images", "labels"].map(|f| root().join(format!("fixtures/digits/{f}.npy")).display().to_string());
+    assert_eq!(
+        says(&at, &at.join("build/app").display().to_string(), &[&digits[0], &digits[1]]),
+        "980 of 1000 right\n"
+    );
+}

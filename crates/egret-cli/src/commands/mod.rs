@@ -17,6 +17,7 @@ mod generate;
 mod grad;
 mod inspect;
 mod join;
+mod man;
 mod opt;
 mod partition;
 mod print;
@@ -73,6 +74,9 @@ pub enum Command {
     Cache(cache::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
+    /// Write man pages of all commands into a folder, for packages
+    #[command(hide = true)]
+    Man(man::Args),
     /// Say what the optimiser did to a model and why, and what it left
     #[command(after_help = EXIT_CODES)]
     Explain(explain::Args),
@@ -135,6 +139,7 @@ pub fn dispatch(command: &Command) -> Result<()> {
         Command::Doctor(a) => doctor::run(a),
         Command::Cache(a) => cache::run(a),
         Command::Completions(a) => completions::run(a),
+        Command::Man(a) => man::run(a),
         Command::Explain(a) => explain::run(a),
         Command::Gate(a) => gate::run(a),
         Command::Generate(a) => generate::run(a),
