@@ -30,7 +30,8 @@ set(EGRET_TARGET "" CACHE STRING "CPU that models are compiled for where egret_a
 #                 [SHAPE <input>=<dims>...] [AT_MOST <name>=<size>...] [BIND <input>=<value>...] [RULES <file>...] [ARGS <argument>...])
 #
 # A static library of a model, with its headers <name>.h and <name>.hpp to include; <name> is that of the target where none is
-# given. SHAPE says the shape of an input, of sizes and names of free dims (image=1,3,H,W). TARGET may name several levels, lowest
+# given. Without TARGET it is any CPU of the architecture that is built for (CMAKE_SYSTEM_PROCESSOR). SHAPE says the shape of an
+# input, of sizes and names of free dims (image=1,3,H,W). TARGET may name several levels, lowest
 # first (x86-64-v3,x86-64-v4), of which the highest that the CPU has runs. BIND fixes inputs to numbers, or to what a file holds
 # (.npy, .pb). ARGS are further arguments of `egret compile`; a file among them is named by its full path. With WEIGHTS file the
 # target's property EGRET_WEIGHTS is the path of the weights. An egret.toml beside the model is read for what is not said here; where
@@ -55,9 +56,28 @@ function(egret_add_model target)
       set(arg_TARGET x86-64-v2)
     elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
       set(arg_TARGET aarch64)
+    elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^riscv64")
+      set(arg_TARGET riscv64)
     else()
       message(FATAL_ERROR "egret_add_model(${target}): Egret does not compile for ${CMAKE_SYSTEM_PROCESSOR}; give TARGET")
     endif()
+  endif()
+
+  # The system that is built for stands behind each target, where it is another than that of this machine.
+  if(NOT CMAKE_SYSTEM_NAME STREQUAL CMAKE_HOST_SYSTEM_NAME)
+    set(system "")
+    if(CMAKE_SYSTEM_NAME STREQUAL "Windows")
+      set(system "-windows")
+    elseif(CMAKE_SYSTEM_NAME STREQUAL "Darwin")
+      set(system "-macos")
+    elseif(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+      set(system "-linux")
+    endif()
+    string(REPLACE "," ";" named "${arg_TARGET}")
+    list(TRANSFORM named STRIP)
+    list(TRANSFORM named APPEND "${system}" REGEX "^(x86-64-v[0-9a-z-]*|aarch64|riscv64)$")
+    list(TRANSFORM named REPLACE "(-(windows|macos|linux))-(windows|macos|linux)$" "\\1")
+    list(JOIN named "," arg_TARGET)
   endif()
 
   set(dir "${CMAKE_CURRENT_BINARY_DIR}/egret/${target}")
@@ -104,6 +124,7 @@ function(egret_add_model target)
         message(FATAL_ERROR "egret_add_model(${target}): TARGET ${arg_TARGET}: `${level}` is no level's full name; "
           "write those that `egret doctor` lists under targets, e.g. x86-64-v3,x86-64-v4")
       endif()
+      string(REGEX REPLACE "-(linux|macos|windows)$" "" level "${level}")
       string(MAKE_C_IDENTIFIER "${level}" level)
       list(APPEND objects "${base}_${level}.o")
     endforeach()

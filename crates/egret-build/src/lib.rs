@@ -310,7 +310,29 @@ fn settings(said: Settings, found: Option<&Found>) -> Result<(Settings, Option<S
         let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
         settings.target = Some(target_of(&variable("TARGET")?, &features)?);
     }
+    if let (Some(target), Ok(triple), Ok(host)) = (&settings.target, env::var("TARGET"), env::var("HOST")) {
+        settings.target = Some(on_system(target, &triple, &host));
+    }
     Ok((settings, warning))
+}
+
+/// The operating system of a triple, as Egret's targets name it.
+fn system_of(triple: &str) -> Option<&'static str> {
+    let named = [("-windows", "windows"), ("-apple-darwin", "macos"), ("-linux", "linux")];
+    named.into_iter().find(|(part, _)| triple.contains(part)).map(|(_, name)| name)
+}
+
+/// Targets with the operating system that Cargo builds for behind them, where it is not the host's and they name none. A machine's file stays as it is.
+fn on_system(targets: &str, triple: &str, host: &str) -> String {
+    let Some(system) = system_of(triple).filter(|system| system_of(host) != Some(*system)) else {
+        return targets.to_owned();
+    };
+    let one = |target: &str| match target.trim() {
+        target if target == "native" || target.ends_with(".toml") => target.to_owned(),
+        target if ["-windows", "-macos", "-linux"].iter().any(|s| target.ends_with(s)) => target.to_owned(),
+        target => format!("{target}-{system}"),
+    };
+    targets.split(',').map(one).collect::<Vec<_>>().join(",")
 }
 
 /// Whether a target is of the architecture of a triple.
@@ -361,7 +383,21 @@ fn includable(module: &Path) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::target_of;
+    use super::{on_system, target_of};
+
+    #[test]
+    fn targets_follow_the_system_that_cargo_builds_for() {
+        let (linux, windows) = ("x86_64-unknown-linux-gnu", "x86_64-pc-windows-gnu");
+        for (targets, triple, want) in [
+            ("x86-64-v3", linux, "x86-64-v3"),
+            ("x86-64-v3", windows, "x86-64-v3-windows"),
+            ("v3, v4-windows", windows, "v3-windows,v4-windows"),
+            ("aarch64", "aarch64-apple-darwin", "aarch64-macos"),
+            ("mine.toml", windows, "mine.toml"),
+        ] {
+            assert_eq!(on_system(targets, triple, linux), want);
+        }
+    }
 
     #[test]
     fn targets_follow_what_rustc_is_told() {

@@ -4,6 +4,8 @@
 #![cfg(unix)]
 
 mod kit;
+#[path = "emulated/systems.rs"]
+mod systems;
 
 use kit::{model, path, temp, text, works};
 use std::collections::BTreeMap;

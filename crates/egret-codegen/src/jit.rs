@@ -113,7 +113,8 @@ pub fn jit(program: &Program, options: &Options) -> Result<Jit> {
     }
     let native = Target::native()?;
     let missing = options.target.features().iter().find(|f| !native.has(**f));
-    if options.target.arch() != native.arch() || missing.is_some() {
+    let here = options.target.arch() == native.arch() && options.target.is_of_this_system();
+    if !here || missing.is_some() {
         return Err(CodegenError::Target(format!(
             "code for `{}` cannot run on this machine",
             options.target

@@ -70,7 +70,7 @@ mod record;
 pub use egret_loop::Denormals;
 pub use encode::{Leaf, Refusal, leaves, refusals};
 pub use error::CodegenError;
-pub use isa::{Arch, Feature, ISAS, Isa, Target};
+pub use isa::{Arch, Feature, ISAS, Isa, System, Target};
 pub use jit::{Jit, jit};
 pub use linked::{Linked, link, linkable};
 pub use object::{archive, code_object, front_into, level_object, object, object_into};

@@ -2,14 +2,15 @@
 
 use ar_archive_writer::{ArchiveKind, DEFAULT_OBJECT_READER, NewArchiveMember, write_archive_to_stream};
 use cranelift_module::DataId;
-use cranelift_object::object::write::{Object, StreamingBuffer, WritableBuffer};
-use cranelift_object::object::{BinaryFormat, SectionKind};
+use cranelift_object::object::macho::PLATFORM_MACOS;
+use cranelift_object::object::write::{MachOBuildVersion, Object, StreamingBuffer, WritableBuffer};
+use cranelift_object::object::{BinaryFormat, FileKind, SectionKind};
 use cranelift_object::{ObjectBuilder, ObjectModule};
 use egret_loop::{Program, Weights};
 use egret_runtime::abi::ALIGN;
 
 use crate::error::{CodegenError, Result, broken};
-use crate::isa::Target;
+use crate::isa::{Target, system};
 use crate::module::{self, WeightsData};
 use crate::options::{Options, WeightsPlace};
 use std::fmt::Display;
@@ -160,7 +161,7 @@ fn built<'p>(
     weights: &'p [u8],
     write: impl FnOnce(&mut ObjectModule) -> Result<(Option<DataId>, [u8; 32])>,
 ) -> Result<(Object<'p>, [u8; 32], bool)> {
-    let isa = target.clif(true, true)?;
+    let isa = target.clif(system::has_table(&target.triple()), true)?;
     let builder =
         ObjectBuilder::new(isa, program.name.as_str(), cranelift_module::default_libcall_names())?;
     let mut module = ObjectModule::new(builder);
@@ -168,10 +169,15 @@ fn built<'p>(
     let product = module.finish();
     let symbol = id.map(|id| product.data_symbol(id));
     let mut object: Object<'p> = product.object;
+    if object.format() == BinaryFormat::MachO {
+        object.set_macho_build_version(macos());
+    }
     if let Some(symbol) = symbol {
         // A section that borrows them: Cranelift would copy them twice.
         let (segment, name) = match object.format() {
             BinaryFormat::MachO => ("__TEXT", "__weights"),
+            // What is before the dollar is the section of an image.
+            BinaryFormat::Coff => ("", ".rdata$weights"),
             _ => ("", ".rodata.weights"),
         };
         let section = object.add_section(segment.into(), name.into(), SectionKind::ReadOnlyData);
@@ -181,17 +187,31 @@ fn built<'p>(
     Ok((object, hash, symbol.is_some()))
 }
 
-/// A static library of object files, given as (name, bytes), with a symbol index; no times or owners in it.
+/// What objects of Mach-O are for: macOS 11, the first for both architectures. Without it linkers guess, with a warning.
+fn macos() -> MachOBuildVersion {
+    let mut version = MachOBuildVersion::default();
+    version.platform = PLATFORM_MACOS;
+    version.minos = 11 << 16;
+    version.sdk = 11 << 16;
+    version
+}
+
+/// A static library of object files, given as (name, bytes), with a symbol index in the form of their system; no times or owners in it.
 ///
 /// # Errors
 /// An object that is none.
 pub fn archive(members: &[(&str, &[u8])]) -> Result<Vec<u8>> {
+    let kind = match members.first().map(|(_, bytes)| FileKind::parse(*bytes)) {
+        Some(Ok(FileKind::MachO64)) => ArchiveKind::Darwin,
+        Some(Ok(FileKind::Coff)) => ArchiveKind::Coff,
+        _ => ArchiveKind::Gnu,
+    };
     let members: Vec<_> = members
         .iter()
         .map(|(name, bytes)| NewArchiveMember::new(*bytes, &DEFAULT_OBJECT_READER, (*name).to_owned()))
         .collect();
     let mut out = std::io::Cursor::new(vec![]);
-    write_archive_to_stream(&mut out, &members, ArchiveKind::Gnu, false, None)
+    write_archive_to_stream(&mut out, &members, kind, false, None)
         .map_err(|e| CodegenError::Internal(format!("the static library could not be written: {e}")))?;
     Ok(out.into_inner())
 }

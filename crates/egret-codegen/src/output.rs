@@ -8,12 +8,11 @@ use cranelift_module::{FuncId, Linkage, Module};
 use egret_loop::Program;
 
 use crate::error::{Result, broken};
+use crate::isa::system::foreign;
 use crate::options::Options;
 
-/// Of all functions, whatever the target's own: encoded leaves know the registers of this one. [`Target::parse`] refuses
-/// targets on which the exported functions could not be called.
-///
-/// [`Target::parse`]: crate::Target::parse
+/// Of all functions that only generated code calls, whatever the target's own: encoded leaves know the registers of this one. Others have that of
+/// [`Output::foreign`].
 const CALL_CONV: CallConv = CallConv::SystemV;
 
 /// A signature with i64 parameters (pointers too) and, if `returns`, an i32 result.
@@ -77,6 +76,11 @@ impl<'m, M: Module> Output<'m, M> {
     /// As [`signature`].
     pub fn signature(&self, params: usize, returns: bool) -> Signature {
         signature(params, returns)
+    }
+
+    /// The signature of a function that others call, or that others give: in the target's own convention.
+    pub fn foreign(&self, signature: Signature) -> Signature {
+        Signature { call_conv: foreign(self.module.isa().triple()), ..signature }
     }
 
     /// A symbol of this program.

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::options::Options;
-use egret_codegen::{ISAS, Target};
+use egret_codegen::{ISAS, System, Target};
 use egret_machine::Machine;
 
 /// The target, of which there is one everywhere but in artifacts.
@@ -74,6 +74,13 @@ fn check_order(options: &Options, levels: &[Target]) -> Result<()> {
                     "{other} and {name} are of different architectures, and an artifact is for one; compile it for each"
                 )));
             }
+            if before.triple() != level.triple() {
+                return Err(Error::user(format!(
+                    "{other} and {name} are for different systems ({} and {}), and an artifact is for one; compile it for each",
+                    before.triple(),
+                    level.triple()
+                )));
+            }
             if place(before) == place(level) {
                 return Err(Error::user(format!("the target {name} is named twice; name each level once")));
             }
@@ -82,6 +89,20 @@ fn check_order(options: &Options, levels: &[Target]) -> Result<()> {
                     "the target {name} is behind {other}, which asks the CPU for more; name the lowest first"
                 )));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Refuse to link, with this machine's linker, what is for another operating system.
+pub(crate) fn check_linked(options: &Options) -> Result<()> {
+    for level in options.each_level() {
+        let target = target(&level)?;
+        if !target.is_of_this_system() && target.system() != Some(System::Linux) {
+            return Err(Error::user(format!(
+                "shared libraries and executables for {} are not linked here: use --emit obj or lib, and the linker of that system",
+                target.triple()
+            )));
         }
     }
     Ok(())
@@ -102,7 +123,10 @@ pub fn target_words(options: &Options) -> Result<String> {
             ),
             _ => match &options.machine {
                 Some(machine) => format!("{level}, with the tiles of {}", machine.name),
-                None => level.to_owned(),
+                None => match target(options)?.system() {
+                    Some(system) => format!("{level} on {}", system.name()),
+                    None => level.to_owned(),
+                },
             },
         })
     };
@@ -116,6 +140,8 @@ pub fn target_words(options: &Options) -> Result<String> {
 pub fn target_report() -> Vec<(&'static str, String)> {
     let names = Target::NAMES.iter().copied().filter(|name| Target::parse(name).is_ok());
     let mut out = vec![("targets", names.collect::<Vec<_>>().join(", "))];
+    let systems = System::ALL.map(|(name, _)| format!("-{name}")).join(", ");
+    out.push(("systems", format!("this machine's, or one behind a target: {systems}")));
     let machines = Machine::families().iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(", ");
     if !machines.is_empty() {
         out.push(("machines", machines));

@@ -33,7 +33,7 @@ pub(crate) fn plan<M: Module>(
     sizes: Option<FuncId>,
 ) -> Result<FuncId> {
     let program = out.program;
-    let signature = out.signature(3, true);
+    let signature = out.foreign(out.signature(3, true));
     out.function(&out.symbol("plan"), out.linkage, signature, |b, module| {
         let mut w = Writer::new(b);
         let (dims, ndims, to) = (w.params[0], w.params[1], w.params[2]);
@@ -88,7 +88,7 @@ pub(crate) fn shape<M: Module>(
     sizes: Option<FuncId>,
 ) -> Result<FuncId> {
     let program = out.program;
-    let signature = out.signature(4, true);
+    let signature = out.foreign(out.signature(4, true));
     out.function(&out.symbol("shape"), out.linkage, signature, |b, module| {
         let mut w = Writer::new(b);
         let &[dims, ndims, output, to] = w.params.as_slice() else {
@@ -135,7 +135,7 @@ pub(crate) fn bind<M: Module>(
     let len = out.program.weights.len();
     let header = abi::weights_header(len as u64, &tables.weights_hash);
     let check = tables.weights_check;
-    let signature = out.signature(3, true);
+    let signature = out.foreign(out.signature(3, true));
     out.function(&out.symbol("bind"), out.linkage, signature, |b, module| {
         let mut w = Writer::new(b);
         let (to, data, given) = (w.params[0], w.params[1], w.params[2]);
@@ -214,7 +214,7 @@ pub(crate) fn run<M: Module>(
     let sized = sizes.is_some();
     let (check, overlap) = (check(out, sized)?, overlap(out, sized)?);
     let (kernel, profile, parallel) =
-        (out.signature(3, false), profile_signature(out), out.signature(4, false));
+        (out.signature(3, false), profile_signature(out), out.foreign(out.signature(4, false)));
     let signature = out.signature(6, true);
     let (n_in, n_out) = (program.inputs.len(), program.outputs.len());
     let can_fail = failure::is_possible(program)?;
@@ -461,7 +461,7 @@ fn symbols(w: &mut Writer<'_, '_>, program: &Program, inputs: Value) -> (Value, 
 }
 
 fn profile_signature<M: Module>(out: &Output<'_, M>) -> Signature {
-    let mut signature = out.signature(1, false);
+    let mut signature = out.foreign(out.signature(1, false));
     // Extended, as some callees (64-bit ARM's on macOS) take for granted.
     signature.params.extend([AbiParam::new(types::I32).uext(); 2]);
     signature

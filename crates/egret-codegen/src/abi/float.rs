@@ -33,7 +33,7 @@ impl FloatState {
         })
     }
 
-    /// A function that does what `body` does, in the state of compiled code.
+    /// A function that others call and that does what `body` does, in the state of compiled code. `signature` is that of `body`.
     pub fn around<M: Module>(
         &self,
         out: &mut Output<'_, M>,
@@ -42,6 +42,7 @@ impl FloatState {
         signature: Signature,
         body: FuncId,
     ) -> Result<FuncId> {
+        let signature = out.foreign(signature);
         out.function(&out.symbol(name), linkage, signature, |b, module| {
             let entry = b.create_block();
             b.append_block_params_for_function_params(entry);

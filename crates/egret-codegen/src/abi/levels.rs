@@ -34,7 +34,7 @@ pub(crate) fn plan<M: Module>(
     prefixes: &[String],
 ) -> Result<FuncId> {
     let (n_in, n_out) = (out.program.inputs.len(), out.program.outputs.len());
-    let signature = out.signature(3, true);
+    let signature = out.foreign(out.signature(3, true));
     let levels = functions(out, prefixes, "plan", &signature)?;
     out.function(&out.symbol("plan"), out.linkage, signature, |b, module| {
         let mut w = Writer::new(b);
@@ -84,7 +84,7 @@ pub(crate) fn run<M: Module>(
     prefixes: &[String],
     infos: &[DataId],
 ) -> Result<FuncId> {
-    let signature = out.signature(6, true);
+    let signature = out.foreign(out.signature(6, true));
     let levels = functions(out, prefixes, "run", &signature)?;
     out.function(&out.symbol("run"), out.linkage, signature, |b, module| {
         let mut w = Writer::new(b);

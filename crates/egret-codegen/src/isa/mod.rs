@@ -2,6 +2,7 @@
 
 mod aarch64;
 pub(crate) mod riscv64;
+pub(crate) mod system;
 mod target;
 mod wasm32;
 mod x86;
@@ -10,6 +11,7 @@ use egret_loop::{Denormals, Kernel, ParamInfo, Tile};
 
 use crate::error::Result;
 
+pub use system::System;
 pub use target::Target;
 pub(crate) use wasm32::no_machine_code;
 pub(crate) use x86::features::CpuidReg;

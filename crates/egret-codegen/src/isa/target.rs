@@ -3,9 +3,9 @@
 use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use std::fmt;
-use target_lexicon::{Architecture, CallingConvention, OperatingSystem, Triple};
+use target_lexicon::{Architecture, OperatingSystem, Triple};
 
-use super::{Arch, Feature, ISAS, Isa, no_machine_code};
+use super::{Arch, Feature, ISAS, Isa, System, no_machine_code};
 use crate::error::{CodegenError, Result};
 
 /// What code is generated for.
@@ -16,6 +16,8 @@ pub struct Target {
     /// The most demanding one whose features there are.
     isa: &'static Isa,
     features: Vec<Feature>,
+    /// This machine's where it is not named, if this machine has the architecture, else Linux.
+    system: Option<System>,
 }
 
 /// The most demanding instruction set of an architecture with these features; `wide`: among those with an encoder too.
@@ -28,14 +30,19 @@ fn best(arch: Arch, features: &[Feature], wide: bool) -> Option<&'static Isa> {
     ISAS.iter().rev().find(fits)
 }
 
-/// Refuses operating systems whose functions are called in another way than generated ones. On Windows, arguments come in
-/// other registers, memory below the stack pointer is nobody's, and frames need tables to be unwound by.
-fn callable(triple: &Triple) -> Result<()> {
-    match triple.default_calling_convention() {
-        Ok(CallingConvention::WindowsFastcall) => Err(CodegenError::Unsupported(format!(
-            "no code can be generated for {triple} yet: Windows calls functions in another way than generated code does; \
-             use Linux, also within Windows (WSL), or macOS"
-        ))),
+/// Refuses systems that code cannot be generated for on an architecture.
+fn supported(isa: &Isa, system: Option<System>) -> Result<()> {
+    match system {
+        Some(system) if system.triple(isa.arch).is_none() => {
+            let others = System::ALL.into_iter().filter(|(_, s)| s.triple(isa.arch).is_some());
+            let others: Vec<String> = others.map(|(name, _)| format!("{}-{name}", isa.name)).collect();
+            let instead = if others.is_empty() { isa.name.to_owned() } else { others.join(" or ") };
+            Err(CodegenError::Unsupported(format!(
+                "no code can be generated for {} on {}; name the target {instead}",
+                isa.name,
+                system.name()
+            )))
+        }
         _ => Ok(()),
     }
 }
@@ -47,8 +54,9 @@ fn allows_amx(target: &Target) -> Result<()> {
         return Ok(());
     }
     Err(CodegenError::Unsupported(format!(
-        "no code with AMX can be generated for {triple}: Egret asks Linux alone for its registers; name the target {}",
-        super::x86::V4_VNNI.name
+        "no code with AMX can be generated for {triple}: Egret asks Linux alone for its registers; name the target {}{}",
+        super::x86::V4_VNNI.name,
+        target.system.map_or_else(String::new, |system| format!("-{}", system.name()))
     )))
 }
 
@@ -64,23 +72,30 @@ impl Target {
         names
     };
 
-    /// A target by name: see [`Target::NAMES`]; the aliases of [`ISAS`] are understood too.
+    /// A target by name: see [`Target::NAMES`]; the aliases of [`ISAS`] are understood too, with a [`System`] behind them (`x86-64-v3-windows`), and
+    /// triples of Windows and macOS (`aarch64-apple-darwin`), which are any CPU of theirs.
     ///
     /// # Errors
-    /// An unknown name; `native` on a machine that is none of the others; Windows.
+    /// An unknown name; `native` on a machine that is none of the others; a system that no code can be generated for.
     pub fn parse(name: &str) -> Result<Target> {
         if name == "native" {
             return Target::native();
         }
+        let (name, system) = System::split(name);
         let isa = ISAS.iter().find(|isa| isa.name == name || isa.alias == name).ok_or_else(|| {
             CodegenError::Target(format!("unknown target `{name}`; known are {}", Target::NAMES.join(", ")))
         })?;
-        Target::new(isa.name, isa, isa.features.to_vec())
+        Target::new(isa.name, isa, isa.features.to_vec(), system)
     }
 
-    fn new(level: &'static str, isa: &'static Isa, features: Vec<Feature>) -> Result<Target> {
-        let target = Target { level, isa, features };
-        callable(&target.triple())?;
+    fn new(
+        level: &'static str,
+        isa: &'static Isa,
+        features: Vec<Feature>,
+        system: Option<System>,
+    ) -> Result<Target> {
+        supported(isa, system)?;
+        let target = Target { level, isa, features, system };
         allows_amx(&target)?;
         Ok(target)
     }
@@ -90,6 +105,11 @@ impl Target {
     /// # Errors
     /// The machine is neither x86-64 with SSE4.2 nor 64-bit ARM, or runs Windows.
     pub fn native() -> Result<Target> {
+        if Triple::host().operating_system == OperatingSystem::Windows {
+            return Err(CodegenError::Target(
+                "no code can be run in a process of Windows; name a target that ends with -windows and compile an object".into(),
+            ));
+        }
         let (arch, level, features) = match Triple::host().architecture {
             Architecture::X86_64 => (Arch::X86_64, "x86-64", super::x86::features::native()),
             Architecture::Aarch64(_) => (Arch::Aarch64, "aarch64", vec![]),
@@ -102,7 +122,7 @@ impl Target {
         let isa = best(arch, &features, true).ok_or_else(|| {
             CodegenError::Target("this CPU lacks SSE4.2, which generated code needs".into())
         })?;
-        Target::new(level, isa, features)
+        Target::new(level, isa, features, None)
     }
 
     /// The architecture.
@@ -136,17 +156,31 @@ impl Target {
         self.isa(false).registers
     }
 
-    /// The triple: this machine's operating system where it has this architecture, else Linux.
+    /// The triple: of the system that the target names; else this machine's where it has this architecture, else that of Linux.
     pub fn triple(&self) -> Triple {
         let host = Triple::host();
-        let linux = |text: &str| text.parse().unwrap_or_else(|_| Triple::host());
-        match (self.arch(), host.architecture) {
-            (Arch::X86_64, Architecture::X86_64) | (Arch::Aarch64, Architecture::Aarch64(_)) => host,
-            (Arch::X86_64, _) => linux("x86_64-unknown-linux-gnu"),
-            (Arch::Aarch64, _) => linux("aarch64-unknown-linux-gnu"),
-            (Arch::Riscv64, _) => linux("riscv64gc-unknown-linux-gnu"),
-            (Arch::Wasm32, _) => linux("wasm32-unknown-unknown"),
-        }
+        let same = matches!(
+            (self.arch(), host.architecture),
+            (Arch::X86_64, Architecture::X86_64) | (Arch::Aarch64, Architecture::Aarch64(_))
+        );
+        let system = match self.system {
+            None if same => return host,
+            None => System::Linux,
+            Some(system) => system,
+        };
+        // WebAssembly has no system.
+        let triple = system.triple(self.arch()).unwrap_or("wasm32-unknown-unknown");
+        triple.parse().unwrap_or(host)
+    }
+
+    /// The system that the target names behind its instruction set.
+    pub fn system(&self) -> Option<System> {
+        self.system
+    }
+
+    /// Is this the system of this machine, so that its linker takes the objects?
+    pub fn is_of_this_system(&self) -> bool {
+        self.triple().operating_system == Triple::host().operating_system
     }
 
     /// Cranelift's view of the target. `pic`: for objects. `optimize`: or leave instructions in the order in which they are
@@ -242,22 +276,28 @@ mod tests {
     }
 
     #[test]
-    fn windows_is_refused_with_a_remedy() {
-        for triple in ["x86_64-pc-windows-msvc", "x86_64-pc-windows-gnu", "aarch64-pc-windows-msvc"] {
-            match callable(&triple.parse().unwrap()) {
-                Err(CodegenError::Unsupported(m)) => {
-                    assert!(m.contains(triple) && m.contains("WSL"), "{m}")
-                }
-                other => panic!("{triple}: {other:?}"),
-            }
-        }
-        for triple in [
-            "x86_64-unknown-linux-musl",
-            "x86_64-apple-darwin",
-            "aarch64-apple-darwin",
-            "x86_64-unknown-freebsd",
+    fn systems_are_named_behind_an_instruction_set() {
+        use target_lexicon::BinaryFormat::{Coff, Elf, Macho};
+        for (name, format) in [
+            ("v2-linux", Elf),
+            ("x86-64-v3-windows", Coff),
+            ("x86-64-v4-vnni-macos", Macho),
+            ("x86_64-pc-windows-msvc", Coff),
+            ("aarch64-apple-darwin", Macho),
+            ("riscv64-linux", Elf),
         ] {
-            assert_eq!(callable(&triple.parse().unwrap()), Ok(()), "{triple}");
+            assert_eq!(Target::parse(name).unwrap().triple().binary_format, format, "{name}");
+        }
+        for (name, instead) in [
+            ("aarch64-windows", "aarch64-linux or aarch64-macos"),
+            ("riscv64-macos", "riscv64-linux"),
+            ("wasm32-linux", "name the target wasm32"),
+            ("x86-64-v4-amx-windows", "x86-64-v4-vnni-windows"),
+        ] {
+            match Target::parse(name) {
+                Err(CodegenError::Unsupported(m)) => assert!(m.contains(instead), "{m}"),
+                other => panic!("{name}: {other:?}"),
+            }
         }
     }
 

@@ -173,6 +173,9 @@ pub(super) fn check(request: &Request) -> Result<()> {
         return Err(Error::user("--name `egret`: the C ABI has types that begin so; use another name"));
     }
     pipeline::check_target(&request.options)?;
+    if request.emit.iter().any(|e| [Emit::So, Emit::Exe].contains(e)) {
+        crate::targets::check_linked(&request.options)?;
+    }
     if request.emit.contains(&Emit::Exe) && request.weights == WeightsPlace::File {
         return Err(Error::user(
             "an executable carries its weights, up to 1 GiB of them: use --weights embed with --emit exe, or --emit lib with --weights file",
