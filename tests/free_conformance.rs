@@ -6,32 +6,16 @@
 use egret::cases::{Case, ordered_inputs, random_outputs};
 use egret::compare::compare;
 use egret::frontend::{Free, ModelFile};
-use egret::ir::{Graph, Tensor, Value, interp};
+use egret::ir::{Tensor, interp};
 use egret::suite::{capture_panics, guarded};
 use egret::{Error, ErrorKind, Options};
 use egret_runtime::abi;
+use egret_workspace::free::resized;
 use egret_workspace::guarded::{Compiled, Side};
 use egret_workspace::{conformance, root};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// The inputs whose first dim is free, at another size: their rows repeated, or the first of them.
-fn resized(graph: &Graph, inputs: &[Value], size: usize) -> Vec<Value> {
-    let resize = |(&v, value): (&egret::ir::ValueId, &Value)| match value.as_tensor() {
-        Some(t) if graph.tensor_ty(v).shape.first().is_some_and(|d| d.as_const().is_none()) => {
-            let (rows, row) = (t.shape()[0], t.shape()[1..].iter().product::<usize>());
-            let shape: Vec<usize> = [&[size], &t.shape()[1..]].concat();
-            // Elements of less than a byte are whole ones in memory.
-            let bytes = t.bytes().len() / (rows * row).max(1) * row;
-            let data: Vec<u8> =
-                (0..size).flat_map(|i| t.bytes()[i % rows * bytes..][..bytes].iter().copied()).collect();
-            Tensor::from_bytes(t.dtype(), &shape, &data).into()
-        }
-        _ => value.clone(),
-    };
-    graph.inputs().iter().zip(inputs).map(resize).collect()
-}
 
 /// One case: how many runs were right; `None` where it is not compiled.
 fn hold(case: &Case, options: &Options) -> Result<Option<usize>, Error> {

@@ -2,13 +2,17 @@
 //! what the reference interpreter computes, and what modules cannot be is refused.
 
 use egret::artifact::{Compiled, Emit, Request, WeightsPlace, compile};
+use egret::cases::{Case, ordered_inputs, random_outputs};
+use egret::frontend::{Free, ModelFile};
 use egret::ir::interp::Bounds;
-use egret::ir::{Denormals, Tensor, Value};
-use egret::{ErrorKind, Options, Result, source};
-use egret_workspace::fixture;
-use egret_workspace::law::{arithmetic, interpreted};
-use egret_workspace::wasm::Wasm;
-use std::collections::BTreeMap;
+use egret::ir::{DType, Denormals, Graph, Tensor, Value};
+use egret::{ErrorKind, Options, Result, pipeline, source};
+use egret_loop::Program;
+use egret_loop::interp::InterpError;
+use egret_workspace::law::{arithmetic, interpreted, same};
+use egret_workspace::wasm::{Refused, Wasm};
+use egret_workspace::{conformance, fixture, free};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -106,6 +110,141 @@ fn a_module_says_what_its_ports_are() {
 }
 
 #[test]
+fn free_dims_are_planned_before_a_run() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let request = request("parallel_cnn", &[], dir.path());
+    compile(&request).expect("a module");
+    let bytes = fs::read(dir.path().join("m.wasm")).expect("a module");
+    let mut module = Module::new(request.source.import().expect("a model").graph, &BTreeMap::new());
+    let module = module.as_mut().expect("a module");
+    module.instance = Wasm::new(&bytes, "m");
+    let info = &module.instance.info;
+    assert_eq!(info["free"], serde_json::json!(["batch"]));
+    let dims = |ports: &str| info[ports][0]["dims"].clone();
+    assert_eq!(dims("inputs"), serde_json::json!(["batch", 1, 28, 28]));
+    assert_eq!(dims("outputs"), serde_json::json!(["batch", 10]));
+    for batch in [3, 1, 8, 2] {
+        // Before a plan, and behind one that was refused.
+        assert_eq!(module.instance.start(), Err(Refused::NotPlanned));
+        let pixels = (0..784 * batch).map(|i| (i * 37 % 256) as f64 / 256.0).collect();
+        let inputs = [Tensor::from_f64s(DType::F32, &[batch, 1, 28, 28], pixels).into()];
+        assert_eq!(module.holds(&format!("a batch of {batch}"), &inputs), None);
+        assert_eq!(module.instance.output_dims(), [[batch as u32, 10]]);
+        let negative = module.instance.plan(&[-1]);
+        let said = "the model needs `batch` to be at least 0".to_owned();
+        assert_eq!(negative, Err(Refused::Sizes(Some(said))));
+        for many in [400_000, 2_000_000, i32::MAX] {
+            assert_eq!(module.instance.plan(&[many]), Err(Refused::Memory), "{many}");
+        }
+    }
+}
+
+/// A graph as a module, and its program.
+struct Module {
+    graph: Graph,
+    program: Program,
+    instance: Wasm,
+}
+
+impl Module {
+    fn new(graph: Graph, bound: &BTreeMap<String, Tensor>) -> Result<Module> {
+        let options =
+            Options { name: "m".into(), target: "wasm32".into(), threads: 1, ..Options::default() };
+        let program = pipeline::lower(graph.clone(), &options, bound)?.program;
+        let instance = Wasm::new(&pipeline::wasm_module(&program)?, "m");
+        Ok(Module { graph, program, instance })
+    }
+
+    fn plan(&mut self, inputs: &[Value]) -> std::result::Result<(), Refused> {
+        let size =
+            |s: &egret_loop::Symbol| inputs[s.input].as_tensor().expect("a tensor").shape()[s.axis] as i32;
+        let sizes: Vec<i32> = self.program.symbols.iter().map(size).collect();
+        self.instance.plan(&sizes)
+    }
+
+    /// Holds it to Loop IR's interpreter. What there was in place of outputs.
+    fn holds(&mut self, what: &str, inputs: &[Value]) -> Option<Refused> {
+        let want = interpreted(&self.program, inputs, arithmetic("wasm32", Denormals::Keep));
+        let given = self.program.inputs.iter().zip(inputs).filter(|(port, _)| port.bound.is_none());
+        let bytes: Vec<&[u8]> = given.map(|(_, v)| v.as_tensor().expect("a tensor").bytes()).collect();
+        let have = self.plan(inputs).and_then(|()| self.instance.run(&bytes));
+        match (want, have) {
+            (Ok(want), Ok(have)) => {
+                assert_eq!(want.len(), have.len(), "{what}");
+                for ((&v, want), have) in self.graph.outputs().iter().zip(&want).zip(&have) {
+                    let dtype = self.graph.tensor_ty(v).dtype;
+                    same(dtype, Denormals::Keep, want, have).unwrap_or_else(|e| panic!("{what}: {e}"));
+                }
+                None
+            }
+            (Err(InterpError::OutOfRange(call, bad)), Err(refused)) => {
+                match &refused {
+                    Refused::OutOfRange(have) => {
+                        assert_eq!(*have, [bad.value, bad.low, bad.high], "{what}")
+                    }
+                    other => {
+                        assert!(
+                            !self.program.calls[call].needs.is_empty(),
+                            "{what}: {other:?} for {bad:?}"
+                        );
+                    }
+                }
+                Some(refused)
+            }
+            (Err(InterpError::Broken(m)), Err(refused @ Refused::Sizes(_))) => {
+                assert!(m.contains("has no value"), "{what}: {m}");
+                Some(refused)
+            }
+            (want, have) => panic!("{what}: {have:?} instead of {want:?}"),
+        }
+    }
+}
+
+/// Conformance cases with the first dim of their inputs free, of each kind of operation the first: a module is planned for one size after the other, and computes what Loop
+/// IR's interpreter does.
+#[test]
+fn sizes_are_planned() {
+    let cases = Case::find(&conformance(env!("CARGO_TARGET_TMPDIR")).join("node")).expect("cases");
+    let (mut kinds, mut held, mut refused, mut bound) = (BTreeSet::new(), 0, 0, 0);
+    for case in cases {
+        let Some(set) = case.data_sets().expect("data").into_iter().next() else { continue };
+        let file = ModelFile::open(&case.model()).expect("a model");
+        let Ok((graph, imported)) = file.import_with_free(Free::First, &BTreeMap::new(), &set.inputs)
+        else {
+            continue;
+        };
+        let own: BTreeSet<&str> = graph.node_ids().into_iter().map(|id| graph.node(id).op.name()).collect();
+        if graph.free_dims().is_empty() || own.iter().all(|kind| kinds.contains(*kind)) {
+            continue;
+        }
+        let inputs = ordered_inputs(&graph, &set.inputs).expect("inputs");
+        if random_outputs(&graph).contains(&true) || inputs.iter().any(|v| v.as_tensor().is_none()) {
+            continue;
+        }
+        let own: Vec<String> = own.into_iter().map(str::to_owned).collect();
+        let mut module = match Module::new(graph, &imported.bind) {
+            Ok(module) => module,
+            Err(e) if matches!(e.kind, ErrorKind::Unsupported | ErrorKind::User) => continue,
+            Err(e) => panic!("{}: {e}", case.name),
+        };
+        if module.program.symbols.is_empty() {
+            continue;
+        }
+        kinds.extend(own);
+        bound += imported.bind.len();
+        for size in [2, 33, 1] {
+            let inputs = free::resized(&module.graph, &inputs, size);
+            match module.holds(&format!("{} at the size {size}", case.name), &inputs) {
+                None => held += 1,
+                Some(_) => refused += 1,
+            }
+        }
+    }
+    println!("{} kinds of operations, {held} runs, {refused} refused, {bound} bound inputs", kinds.len());
+    assert!(kinds.len() > 90 && held > 200 && refused * 5 < held && bound > 5);
+}
+
+#[test]
 fn what_a_module_cannot_be_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let refused = |kind: ErrorKind, part: &str, result: Result<Compiled>| {
@@ -114,8 +253,6 @@ fn what_a_module_cannot_be_is_refused() {
         assert_eq!(fs::read_dir(dir.path()).expect("our folder").count(), 0, "nothing is left");
     };
     let base = || request("simple_cnn", &[], dir.path());
-    let free = compile(&request("parallel_cnn", &[], dir.path()));
-    refused(ErrorKind::Unsupported, "`batch` is free; give it a number (--dim batch=N", free);
     let library = Request { emit: vec![Emit::Wasm, Emit::Lib], ..base() };
     refused(ErrorKind::User, "use --emit wasm", compile(&library));
     let apart = Request { weights: WeightsPlace::File, ..base() };

@@ -108,6 +108,23 @@ pub fn gives(compiled: &Compiled, inputs: &[Value], want: &[Value], what: &str) 
     }
 }
 
+/// The inputs whose first dim is free, at another size: their rows repeated, or the first of them.
+pub fn resized(graph: &Graph, inputs: &[Value], size: usize) -> Vec<Value> {
+    let resize = |(&v, value): (&egret::ir::ValueId, &Value)| match value.as_tensor() {
+        Some(t) if graph.tensor_ty(v).shape.first().is_some_and(|d| d.as_const().is_none()) => {
+            let (rows, row) = (t.shape()[0], t.shape()[1..].iter().product::<usize>());
+            let shape: Vec<usize> = [&[size], &t.shape()[1..]].concat();
+            // Elements of less than a byte are whole ones in memory.
+            let bytes = t.bytes().len() / (rows * row).max(1) * row;
+            let data: Vec<u8> =
+                (0..size).flat_map(|i| t.bytes()[i % rows * bytes..][..bytes].iter().copied()).collect();
+            Tensor::from_bytes(t.dtype(), &shape, &data).into()
+        }
+        _ => value.clone(),
+    };
+    graph.inputs().iter().zip(inputs).map(resize).collect()
+}
+
 /// Values of the free dims N and M.
 pub fn sizes(n: i64, m: i64) -> BTreeMap<String, i64> {
     [("N".to_owned(), n), ("M".to_owned(), m)].into()

@@ -9,9 +9,10 @@ use crate::error::{Result, broken};
 use crate::types::value_type;
 use crate::writer::{Address, Value, Writer};
 
-/// The function of a kernel without vectors of more than 16 bytes. `leaves`: the functions of its [tiles](egret_loop::leaves::tiles); `failure`: the address where it writes why it failed, as three i64.
-pub fn function(kernel: &Kernel, leaves: &[u32], failure: u32) -> Result<Function> {
-    let (w, params) = Writer::new(&vec![ValType::I32; kernel.params.len()]);
+/// The function of a kernel without vectors of more than 16 bytes. `types`: those of its parameters, addresses and perhaps its number of tasks; `leaves`: the functions of its [tiles](egret_loop::leaves::tiles); `failure`: the address where it writes why it failed, as three i64.
+pub fn function(kernel: &Kernel, types: &[ValType], leaves: &[u32], failure: u32) -> Result<Function> {
+    let (w, params) = Writer::new(types);
+    let tasks = params.get(kernel.params.len()).copied();
     let mut k = KernelWriter {
         w,
         kernel,
@@ -26,7 +27,7 @@ pub fn function(kernel: &Kernel, leaves: &[u32], failure: u32) -> Result<Functio
         let local = k.w.local(value_type(*ty)?);
         k.locals.push(local);
     }
-    let (begin, end) = (k.w.i64(0), k.w.i64(kernel.tasks));
+    let (begin, end) = (k.w.i64(0), tasks.unwrap_or_else(|| k.w.i64(kernel.tasks)));
     k.for_loop(kernel.task, begin, end, 1, &kernel.body)?;
     if kernel.can_fail() {
         k.w.put(&I::I32Const(0));
