@@ -122,10 +122,10 @@ impl Gradients {
         Ok(Gradients { executable, dtype: ty.dtype, shape, wrt })
     }
 
-    /// Run it: `at` are the elements whose sum is differentiated.
-    pub(crate) fn run(&self, mut inputs: Vec<Value>, at: &[usize]) -> Result<Point> {
+    /// Run it: `at` are the elements whose sum is differentiated, with their factors.
+    pub(crate) fn run(&self, mut inputs: Vec<Value>, at: &[(usize, f64)]) -> Result<Point> {
         let mut seed = vec![0.0; self.shape.iter().product()];
-        at.iter().for_each(|&i| seed[i] = 1.0);
+        at.iter().for_each(|&(i, factor)| seed[i] += factor);
         inputs.push(Tensor::from_f64s(self.dtype, &self.shape, seed).into());
         let mut values = self.executable.run(&inputs)?.into_iter();
         let mut next =
@@ -136,7 +136,7 @@ impl Gradients {
     }
 }
 
-/// The sum of some elements.
-pub(crate) fn score(output: &[f64], at: &[usize]) -> f64 {
-    at.iter().map(|&i| output[i]).sum()
+/// The sum of some elements with their factors.
+pub(crate) fn score(output: &[f64], at: &[(usize, f64)]) -> f64 {
+    at.iter().map(|&(i, factor)| factor * output[i]).sum()
 }

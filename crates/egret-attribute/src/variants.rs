@@ -65,7 +65,7 @@ fn one_by_one(
         };
         let inputs = model.inputs_with(features, (0..features.len()).map(data).collect())?;
         let out = to_f64(&executable.run(&inputs)?[0])?;
-        match elements.at.iter().all(|&i| i < out.len()) {
+        match elements.at.iter().all(|&(i, _)| i < out.len()) {
             true => Ok(score(&out, &elements.at)),
             false => Err(Error::unsupported("the size of the target follows from the inputs' values")),
         }

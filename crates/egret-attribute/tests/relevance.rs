@@ -1,4 +1,4 @@
-//! Layer-wise relevance: that of a Python package, and by hand.
+//! Layer-wise relevance: that of a Python package, and by hand. And scores that are differences, by every kind of method.
 
 mod kit;
 
@@ -66,4 +66,53 @@ fn relevance_keeps_what_biases_have_not() {
     let found = explain(&source, &request("lrp-epsilon", &Choices::default())).expect("an explanation");
     let c = found.completeness.expect("a sum");
     assert!(found.maps.len() == 2 && c.sum == 0.0 && (c.difference - 0.1008).abs() < 1e-4, "{c:?}");
+}
+
+const LINEAR: &str = "graph @linear(%0 \"x\": f64[1, 3]) -> (%2 \"y\") {
+  %1 = const f64[3, 2] [1.0, -2.0, 0.5, 4.0, 8.0, 0.25]
+  %2 = matmul(%0, %1) : f64[1, 2]
+}";
+
+#[test]
+fn a_difference_of_two_elements_is_explained_as_such() {
+    // 18.5 - 10.5, and the difference of the two columns of weights.
+    for engine in [Engine::Interp, Engine::Jit] {
+        for target in ["0-1", "y[0]-y[1]", "y[0,0]-y[0,1]", "y[0,0]-y[-1,-1]"] {
+            for (method, want) in [
+                ("saliency", [3.0, 3.5, 7.75]),
+                ("input-x-gradient", [3.0, -10.5, 15.5]),
+                ("integrated-gradients", [3.0, -10.5, 15.5]),
+                ("lrp-epsilon", [3.0, -10.5, 15.5]),
+                ("occlusion", [3.0, -10.5, 15.5]),
+            ] {
+                let request = request(method, &Choices::default());
+                let found = text(
+                    LINEAR,
+                    &["x=[[1,3,2]]"],
+                    &Request { target: Some(target.into()), engine, ..request },
+                );
+                let found = found.expect("an explanation");
+                for (got, want) in found.maps[0].values.iter().zip(want) {
+                    assert!((got - want).abs() < 1e-5, "{target} {method}: {:?}", found.maps[0].values);
+                }
+            }
+        }
+    }
+    let named =
+        |target: &str| Request { target: Some(target.into()), ..request("saliency", &Choices::default()) };
+    let found = text(LINEAR, &["x=[[1,3,2]]"], &named("0-1")).expect("an explanation");
+    assert_eq!((found.target.spelt().as_str(), found.target.score), ("y[0]-y[1]", 8.0));
+    for (target, why) in [
+        ("1-1", "the same"),
+        ("y[0,1]-y[0,-1]", "the same"),
+        ("0-2", "no class 2"),
+        ("y[0]-y[0,1]", "two elements of one value"),
+        ("y[0]-x[0]", "two elements of one value"),
+        ("y[0]-z[0]", "no value `z`"),
+        ("y[0]-", "no value"),
+        ("y[0]-y[1]-y[0]", "y[1]-y"),
+    ] {
+        let e = text(LINEAR, &["x=[[1,3,2]]"], &named(target)).expect_err(target);
+        assert!(e.message.contains(why), "{target}: {e}");
+    }
 }

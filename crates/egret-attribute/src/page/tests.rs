@@ -29,6 +29,7 @@ fn explained(name: &str, maps: Vec<Map>) -> Explanation {
     let target = Target {
         value: name.into(),
         index: vec![0, 4],
+        less: None,
         score: 2.5,
         largest_of: Some((10, Some((name.into(), 1.5)))),
     };

@@ -105,11 +105,11 @@ impl Game {
     }
 
     /// The SHAP values of the sum of these elements of the target.
-    pub(super) fn shap(&self, at: &[usize]) -> Found {
+    pub(super) fn shap(&self, at: &[(usize, f64)]) -> Found {
         let count = self.players.iter().map(|p| p.1).sum::<usize>();
         let width = self.offset.len();
         let mut targets = vec![vec![0.0; width]; self.rows];
-        at.iter().for_each(|&i| targets[i / width][i % width] += 1.0);
+        at.iter().for_each(|&(i, factor)| targets[i / width][i % width] += factor);
         let asked: Vec<usize> = (0..self.rows).filter(|&r| targets[r].iter().any(|&t| t != 0.0)).collect();
         let blocks = self.others.div_ceil(ROWS);
         let tasks: Vec<(usize, usize)> =
@@ -118,7 +118,7 @@ impl Game {
             let (row, block) = tasks[i];
             self.block(row, block, &targets[row], count, scratch)
         });
-        let offsets = at.iter().map(|&i| self.offset[i % width]).sum();
+        let offsets = at.iter().map(|&(i, factor)| factor * self.offset[i % width]).sum();
         let mut found = Found { values: vec![], expected: offsets };
         let mut all = vec![0.0; self.rows * count];
         for (&(row, _), (values, expected)) in tasks.iter().zip(&done) {
