@@ -55,3 +55,43 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
     let said = works(&["inspect", &a]);
     assert!(said.contains("a.x: f32[a_n, 3]") && said.contains("b.x: i64[b_n, 3]"), "{said}");
 }
+
+#[test]
+fn what_two_models_share_runs_once() {
+    let (dir, simple) = (temp(), model("simple_cnn"));
+    let [out, events] = ["twice.onnx", "events.json"].map(|f| path(&dir, f));
+    let [a, b] = ["a", "b"].map(|name| format!("{name}={simple}"));
+    works(&["join", &a, &b, "--share", "image=a:image,b:image", "-o", &out]);
+    works(&["run", &out, "--random", "1", "--profile", "--trace-events", &events]);
+    let said = std::fs::read_to_string(&events).expect("the events");
+    let kernels = |of: &str| said.lines().filter(|l| l.contains("\"ph\":\"X\"") && l.contains(of)).count();
+    assert_eq!((kernels("conv5x5"), kernels("\"computes\"")), (2, 8), "{said}");
+    assert_eq!(
+        (kernels("Conv:a//conv1/Conv\",\"Conv:b//conv1/Conv"), kernels("//fc1/Gemm")),
+        (1, 1),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_head_of_two_encoders_is_trained() {
+    let dir = temp();
+    let [joined, tuned] = ["joined.onnx", "tuned.onnx"].map(|f| path(&dir, f));
+    let (a, b) = (format!("a={}", model("simple_cnn")), format!("b={}", model("attention_model")));
+    let digits = model("simple_cnn").replace("models/simple_cnn.onnx", "digits/");
+    let [images, labels] = ["images.npy", "labels.npy"].map(|f| format!("{digits}{f}"));
+    let encoders = ["--wire", "a:/Relu_2_output_0=head:a", "--wire", "b:/Relu_2_output_0=head:b"];
+    let drop = ["--drop", "a:logits", "--drop", "b:logits", "--drop", "b:attention"];
+    let base = ["join", &a, &b, "--share", "image=a:image,b:image", "--layers", "10", "-o", &joined];
+    let tune = ["tune", &joined, "--data", &images, "--labels", &labels, "--hold-back", "0.3"];
+    let rest =
+        ["--loss", "cross_entropy", "--of", "logits", "--train", "head/*", "--epochs", "2", "-o", &tuned];
+    for head in ["concat", "gated:16", "attention:16"] {
+        works(&[&base[..], &encoders, &drop, &["--head", head]].concat());
+        let said = works(&[&tune[..], &rest].concat());
+        let right =
+            said.lines().find_map(|l| l.strip_prefix("accuracy")?.split("-> ").nth(1)?.split(' ').next());
+        assert!(right.and_then(|r| r.parse::<f64>().ok()).is_some_and(|r| r > 85.0), "{head}: {said}");
+        assert!(!said.contains("  a/") && said.contains("head/layers.0.weight"), "{said}");
+    }
+}

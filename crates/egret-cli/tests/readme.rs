@@ -144,7 +144,7 @@ fn commands_do_what_the_readme_shows() {
 #[test]
 #[cfg(unix)]
 fn commands_do_what_the_page_of_attributions_shows() {
-    does_what_it_shows("docs/INTERPRET.md", 11, 11);
+    does_what_it_shows("docs/INTERPRET.md", 12, 12);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn commands_do_what_the_page_of_export_shows() {
 #[test]
 #[cfg(unix)]
 fn commands_do_what_the_page_of_joining_shows() {
-    does_what_it_shows("docs/JOIN.md", 2, 2);
+    does_what_it_shows("docs/JOIN.md", 4, 4);
 }
 
 #[test]

@@ -180,13 +180,14 @@ pub(crate) struct Once {
     pub(crate) bytes: u64,
 }
 
-/// Call initialisers that are the same in all but their names by the name of the first, and take the others out.
+/// Call initialisers that are the same in all but their names by the name of the first, and take the others out. Those of a ready head are
+/// trained, each by itself, and stay.
 pub(crate) fn once(parts: &[Part], names: &mut Names<'_>) -> (BTreeSet<End>, Once) {
     /// What tells most tensors apart.
     type Kind = (i32, Vec<i64>, u64);
     let mut kinds: BTreeMap<Kind, Vec<(usize, &TensorProto)>> = BTreeMap::new();
     let (mut gone, mut out) = (BTreeSet::new(), Once::default());
-    for (part, p) in parts.iter().enumerate() {
+    for (part, p) in parts.iter().enumerate().filter(|(_, p)| !p.path.as_os_str().is_empty()) {
         for tensor in &p.model.graph.initializer {
             let end = End { part, value: tensor.name.clone() };
             if names.is_port(&end) {

@@ -2,7 +2,7 @@
 
 use crate::data::{self, Once};
 use crate::functions::{key_of, new_names};
-use crate::heads::{self, Head};
+use crate::heads::{self, Head, Ready};
 use crate::names::{Names, Port};
 use crate::order;
 use crate::part::Part;
@@ -38,6 +38,10 @@ pub struct Request {
     pub drop: Vec<String>,
     /// A ready head, wired to as `head`.
     pub head: Option<Head>,
+    /// Units of linear layers behind the head, ReLU between them; the last one's are `logits`.
+    pub layers: Vec<usize>,
+    /// Of the head's weights before training.
+    pub seed: u64,
     /// The folder that the joined model is going to be in, for weights in files of their own.
     pub folder: PathBuf,
 }
@@ -126,6 +130,9 @@ fn wires(request: &Request, parts: &mut Vec<Part>) -> Result<Vec<(String, Wire)>
         Ok((text.clone(), wire))
     };
     let wires = request.wires.iter().map(one).collect::<Result<Vec<(String, Wire)>>>()?;
+    if request.head.is_none() && !request.layers.is_empty() {
+        return Err(Error::user("--layers go behind a ready head; name one: --head concat"));
+    }
     if let Some(head) = &request.head {
         let index = parts.len();
         let mut wired: Vec<heads::Wired> = vec![];
@@ -146,7 +153,8 @@ fn wires(request: &Request, parts: &mut Vec<Part>) -> Result<Vec<(String, Wire)>
             });
         }
         let newest = parts.iter().filter_map(|p| opset::version(&p.model.opset_import)).max();
-        let model = head.model(&wired, newest.unwrap_or(HEAD_OPSET)).map_err(|e| e.at("--head"))?;
+        let ready = Ready { head, layers: &request.layers, seed: request.seed };
+        let model = ready.model(&wired, newest.unwrap_or(HEAD_OPSET)).map_err(|e| e.at("--head"))?;
         parts.push(Part::of(heads::NAME.to_owned(), PathBuf::new(), model, 0)?);
     }
     Ok(wires)

@@ -367,3 +367,156 @@ fn metadata_stay() {
     let nodes: Vec<&NodeProto> = model.graph.node.iter().collect();
     assert_eq!((nodes[0].name.as_str(), nodes[1].name.as_str()), ("a/Exp_y", "b/Tanh_y"));
 }
+
+/// The numbers of a weight of the head.
+fn weight(whole: &onnx_protobuf::ModelProto, name: &str) -> Vec<f64> {
+    let tensor = whole.graph.initializer.iter().find(|t| t.name == format!("head/{name}"));
+    let (numbers, rest) = tensor.expect(name).raw_data.as_chunks::<4>();
+    assert!(rest.is_empty());
+    numbers.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect()
+}
+
+/// `x @ NAME.weight + NAME.bias` of rows of `from` features.
+fn linear(whole: &onnx_protobuf::ModelProto, x: &[f64], name: &str, from: usize) -> Vec<f64> {
+    let (w, bias) = (weight(whole, &format!("{name}.weight")), weight(whole, &format!("{name}.bias")));
+    let to = bias.len();
+    let row = |x: &[f64], j: usize| bias[j] + (0..from).map(|i| x[i] * w[i * to + j]).sum::<f64>();
+    x.chunks(from).flat_map(|x| (0..to).map(move |j| row(x, j)).collect::<Vec<_>>()).collect()
+}
+
+#[track_caller]
+fn near(got: &Tensor, want: &[f64]) {
+    let got = got.data::<f32>();
+    assert_eq!(got.len(), want.len());
+    assert!(got.iter().zip(want).all(|(g, w)| (f64::from(*g) - w).abs() < 1e-5), "{got:?}, {want:?}");
+}
+
+fn f64s(t: &Tensor) -> Vec<f64> {
+    t.data::<f32>().iter().map(|v| f64::from(*v)).collect()
+}
+
+#[test]
+fn gates_and_shares_are_what_they_are_said_to_be() {
+    let files = Files::new(&[("a", &unary("Exp")), ("b", &unary("Tanh"))]);
+    let (x, y) = (random(&[2, 3], 1), random(&[2, 3], 2));
+    let e = f64s(&run(&files.path("a"), &named(&[("x", &x)]))["y"]);
+    let t = f64s(&run(&files.path("b"), &named(&[("x", &y)]))["y"]);
+    let both: Vec<f64> = e.chunks(3).zip(t.chunks(3)).flat_map(|(a, b)| [a, b].concat()).collect();
+    let wires = ["a:y=head:a", "b:y=head:b"];
+    let with = |head: &str| {
+        let request = Request {
+            head: Some(head.parse().expect("a head")),
+            seed: 7,
+            ..files.request(&["a", "b"], &wires)
+        };
+        let (path, joined) = files.join(&request);
+        (run(&path, &named(&[("a.x", &x), ("b.x", &y)])), proto(&joined))
+    };
+    let (out, whole) = with("gated:4");
+    let part = |x: &[f64], name: &str| {
+        let z = linear(&whole, &both, &format!("{name}.gate"), 6).into_iter();
+        let z: Vec<f64> = z.map(|v| 1.0 / (1.0 + (-v).exp())).collect();
+        let h = linear(&whole, x, &format!("{name}.project"), 3);
+        (h.iter().zip(&z).map(|(h, z)| z * h.tanh()).collect::<Vec<f64>>(), z)
+    };
+    let ((h1, z1), (h2, z2)) = (part(&e, "a"), part(&t, "b"));
+    near(&out["features"], &h1.iter().zip(&h2).map(|(a, b)| a + b).collect::<Vec<_>>());
+    let mean = |z: &[f64], row: usize| z[row * 4..][..4].iter().sum::<f64>() / 4.0;
+    near(&out["gates"], &[mean(&z1, 0), mean(&z2, 0), mean(&z1, 1), mean(&z2, 1)]);
+
+    let (out, whole) = with("attention:4");
+    let query = weight(&whole, "query");
+    let (v1, v2) = (linear(&whole, &e, "a.project", 3), linear(&whole, &t, "b.project", 3));
+    let (mut features, mut shares) = (vec![], vec![]);
+    for (v1, v2) in v1.chunks(4).zip(v2.chunks(4)) {
+        let score = |v: &[f64]| v.iter().zip(&query).map(|(v, q)| v.tanh() * q).sum::<f64>().exp();
+        let (s1, s2) = (score(v1), score(v2));
+        shares.extend([s1 / (s1 + s2), s2 / (s1 + s2)]);
+        features.extend(v1.iter().zip(v2).map(|(a, b)| (s1 * a + s2 * b) / (s1 + s2)));
+    }
+    near(&out["shares"], &shares);
+    near(&out["features"], &features);
+}
+
+#[test]
+fn nodes_add_up_what_their_neighbours_tell_them() {
+    let files = Files::new(&[("a", &unary("Exp"))]);
+    let request = Request {
+        head: Some("message-passing:5".parse().expect("a head")),
+        ..files.request(&["a"], &["a:y=head:nodes"])
+    };
+    let (path, joined) = files.join(&request);
+    let whole = proto(&joined);
+    let x = random(&[2, 3], 3);
+    // Node 1 hears node 0 twice and itself once; node 0 hears nobody.
+    let edges = Tensor::new(&[2, 3], vec![0i64, 1, 0, 1, 1, 1]);
+    let out = run(&path, &named(&[("x", &x), ("edges", &edges)]));
+    let e = f64s(&run(&files.path("a"), &named(&[("x", &x)]))["y"]);
+    let own = linear(&whole, &e, "own", 3);
+    let w = weight(&whole, "message.weight");
+    let told = |node: usize, j: usize| (0..3).map(|i| e[node * 3 + i] * w[i * 5 + j]).sum::<f64>();
+    let heard = |node: usize, j: usize| if node == 1 { 2.0 * told(0, j) + told(1, j) } else { 0.0 };
+    let want: Vec<f64> = (0..10).map(|i| (own[i] + heard(i / 5, i % 5)).max(0.0)).collect();
+    assert!(want.iter().any(|v| *v > 0.0) && want.contains(&0.0));
+    near(&out["features"], &want);
+}
+
+#[test]
+fn layers_stand_behind_a_head_and_a_seed_means_the_same_weights() {
+    let files = Files::new(&[("a", &unary("Exp")), ("b", &unary("Tanh"))]);
+    let request = |seed: u64| Request {
+        head: Some(Head::Concat),
+        layers: vec![5, 4],
+        seed,
+        ..files.request(&["a", "b"], &["a:y=head:a", "b:y=head:b"])
+    };
+    let (path, joined) = files.join(&request(3));
+    let whole = proto(&joined);
+    let (x, y) = (random(&[2, 3], 1), random(&[2, 3], 2));
+    let out = run(&path, &named(&[("a.x", &x), ("b.x", &y)]));
+    let e = f64s(&run(&files.path("a"), &named(&[("x", &x)]))["y"]);
+    let t = f64s(&run(&files.path("b"), &named(&[("x", &y)]))["y"]);
+    let both: Vec<f64> = e.chunks(3).zip(t.chunks(3)).flat_map(|(a, b)| [a, b].concat()).collect();
+    let hidden: Vec<f64> = linear(&whole, &both, "layers.0", 6).iter().map(|v| v.max(0.0)).collect();
+    near(&out["logits"], &linear(&whole, &hidden, "layers.1", 5));
+    assert_eq!(out.len(), 1);
+    assert_eq!(joined.report.outputs[0].ty, "f32[2, 4]");
+    assert_eq!(joined.report.shared, 0);
+    assert!(weight(&whole, "layers.0.weight").iter().all(|v| v.abs() <= 1.0 / 6f64.sqrt()));
+    assert_eq!(files.join(&request(3)).1.model, joined.model);
+    assert_ne!(files.join(&request(4)).1.model, joined.model);
+}
+
+#[test]
+fn encoders_behind_a_head_compute_what_they_compute_apart() {
+    let files = Files::new(&[]);
+    let [simple, attention] = ["simple_cnn", "attention_model"].map(fixture);
+    let inner = "/Relu_2_output_0";
+    let kept = |name: &str| format!("{name}:{inner}");
+    let request = Request {
+        models: vec![format!("a={simple}"), format!("b={attention}")],
+        shares: strings(&["image=a:image,b:image"]),
+        wires: vec![format!("{}=head:a", kept("a")), format!("{}=head:b", kept("b"))],
+        keep: vec![kept("a"), kept("b")],
+        head: Some(Head::Attention(16)),
+        layers: vec![10],
+        ..files.request(&[], &[])
+    };
+    let (whole, joined) = files.join(&request);
+    let given = random(&[1, 1, 28, 28], 1);
+    let out = run(&whole, &named(&[("image", &given)]));
+    let port =
+        |of: &str| joined.report.outputs.iter().find(|o| o.of[0] == of).expect("an output").name.clone();
+    for (name, file) in [("a", &simple), ("b", &attention)] {
+        let alone = Request {
+            models: vec![format!("{name}={file}")],
+            keep: vec![kept(name)],
+            ..files.request(&[], &[])
+        };
+        let apart = run(&files.join(&alone).0, &named(&[("image", &given)]));
+        same(&out[&port(&kept(name))], &apart[inner]);
+        same(&out[&port(&format!("{name}:logits"))], &apart["logits"]);
+    }
+    let shares = f64s(&out["shares"]);
+    assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-6 && shares[0] != shares[1], "{shares:?}");
+}

@@ -151,7 +151,48 @@ fn heads_take_values_of_one_kind() {
     with("concat", &["s:y=head:p"], ErrorKind::User, &["`s:y` has no axes"]);
     with("concat", &["a:y=head:p", "b:y=head:p"], ErrorKind::User, &["an input `p` already"]);
     with("late:1", &["a:y=head:p", "b:y=head:q"], ErrorKind::User, &["1 weights for 2 wires"]);
-    with("late:1", &["h:y=head:p"], ErrorKind::Unsupported, &["f32 and f64"]);
+    with("late:1", &["h:y=head:p"], ErrorKind::Unsupported, &["f32 and f64", "`h:y` is f16[3]"]);
+    with("gated:8", &["h:y=head:p"], ErrorKind::Unsupported, &["f32 and f64"]);
+    with("attention:8", &["s:y=head:p"], ErrorKind::User, &["`s:y` has no axes"]);
+    with("attention:8", &["a:y=head:query"], ErrorKind::User, &["a value `query` of its own"]);
+    with("message-passing:8", &["a:y=head:p", "b:y=head:q"], ErrorKind::User, &["one wire, not from 2"]);
+    with("message-passing:8", &["h:y=head:p"], ErrorKind::Unsupported, &["f32 and f64"]);
+    with(
+        "message-passing:8",
+        &["a:y=head:p", "b:y=head:edges"],
+        ErrorKind::User,
+        &["`head:edges`", "i64[2, edges]"],
+    );
+}
+
+#[test]
+fn heads_with_weights_need_known_sizes_and_few_of_them() {
+    let mut open = unary("Exp");
+    let graph = open.graph.mut_or_insert_default();
+    graph.input = vec![value("x", &["n", "d"])];
+    graph.output = vec![value("y", &["n", "d"])];
+    let mut old = unary("Exp");
+    old.opset_import = vec![opset("", 6)];
+    let files = Files::new(&[("a", &unary("Exp")), ("open", &open), ("old", &old)]);
+    let with = |model: &str, head: &str, layers: &[usize], kind: ErrorKind, parts: &[&str]| {
+        let base = files.request(&[model], &[&format!("{model}:y=head:p")]);
+        let head = Some(head.parse().expect("a head"));
+        refused(&Request { head, layers: layers.to_vec(), ..base }, kind, parts);
+    };
+    with("open", "gated:8", &[], ErrorKind::User, &["`open:y` is f32[n, d]", "last axis"]);
+    with("open", "concat", &[4], ErrorKind::User, &["`open:y` is f32[n, d]", "last axis"]);
+    with("a", "late:1", &[4], ErrorKind::User, &["late fusion sums logits"]);
+    with("a", "concat", &[0], ErrorKind::User, &["--layers: 0 units"]);
+    with("a", "concat", &[65536, 65536], ErrorKind::Unsupported, &["layers.1.weight", "more than"]);
+    with("old", "concat", &[4], ErrorKind::Unsupported, &["opset 7", "convert_version"]);
+    let alone = Request { layers: vec![4], ..files.request(&["a"], &[]) };
+    refused(&alone, ErrorKind::User, &["--layers", "--head concat"]);
+    for (text, why) in
+        [("gated", "no head `gated`"), ("gated:0", "no width"), ("mean:3", "no head `mean:3`")]
+    {
+        let e = text.parse::<Head>().expect_err(text).to_string();
+        assert!(e.contains(why) && e.contains("`message-passing:64`"), "{e}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `egret join`.
 
+use crate::args::{count, seed};
 use crate::common::progress;
 use crate::say;
 use egret::{Result, files};
@@ -19,9 +20,16 @@ pub struct Args {
     #[arg(long = "share", value_name = "NAME=MODEL:INPUT,...")]
     pub shares: Vec<String>,
     /// A head without a model, wired to as head:NAME: concat (the values one behind the other along the last axis), late:0.7,0.3
-    /// (their sum with these weights)
+    /// (their sum with these weights), gated:64 or attention:64 (gates or shares that are trained, and the width), message-passing:64 (of
+    /// nodes over given edges)
     #[arg(long, value_name = "HEAD")]
     pub head: Option<Head>,
+    /// Linear layers behind the head, by their units, with ReLU between them; the last one's are `logits`, e.g. 64,10
+    #[arg(long, value_name = "UNITS,...", value_delimiter = ',', value_parser = count, requires = "head")]
+    pub layers: Vec<usize>,
+    /// Of the numbers that the head's weights have before `egret tune` trains them
+    #[arg(long, value_name = "SEED", default_value = "0", value_parser = seed, allow_negative_numbers = true)]
+    pub seed: u64,
     /// A value that is an output of the whole, even if it is wired or no output of its model. May be repeated
     #[arg(long, value_name = "MODEL:VALUE")]
     pub keep: Vec<String>,
@@ -47,6 +55,8 @@ pub fn run(args: &Args) -> Result<()> {
         keep: args.keep.clone(),
         drop: args.drop.clone(),
         head: args.head.clone(),
+        layers: args.layers.clone(),
+        seed: args.seed,
         folder: folder.to_owned(),
     };
     let Joined { model, report } = progress("joining", || join(&request))?;
