@@ -4,8 +4,10 @@
 mod kit;
 
 use egret::ir::Tensor;
+use egret_testkit::parallel;
 use kit::{model, names, path, refused, stages, temp, text, works};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Write a text graph.
 fn graph(dir: &tempfile::TempDir, text: &str) -> String {
@@ -34,9 +36,9 @@ fn huge_values_are_refused() {
 /// Wherever memory ends, the command ends with a message, and leaves no file half written.
 #[test]
 fn small_memory_is_no_abort() {
-    let mut short = 0;
+    let short = AtomicUsize::new(0);
     // From too little for the command's thread to enough for all.
-    for mebibytes in (270..=420).step_by(10).chain([2000]) {
+    parallel::each((270..=420).step_by(10).chain([2000]), |mebibytes| {
         let dir = temp();
         let (out, file) = (path(&dir, "out"), model("attention_model"));
         let commands = [
@@ -59,13 +61,13 @@ fn small_memory_is_no_abort() {
                     if args[0] == "compile" && std::path::Path::new(&out).is_dir() {
                         assert_eq!(names(out.as_ref()), [""; 0], "{mebibytes} MiB");
                     }
-                    short += 1;
+                    short.fetch_add(1, Ordering::Relaxed);
                 }
                 _ => panic!("{mebibytes} MiB, {args:?}: {}: {said}", ended.status),
             }
         }
-    }
-    assert!(short > 3, "memory was never short");
+    });
+    assert!(short.into_inner() > 3, "memory was never short");
 }
 
 /// An executable ends with the code and the message of the command, where memory lacks for what it reads and for what it computes.

@@ -6,7 +6,7 @@ use common::*;
 use egret_codegen::{ISAS, Options, Refusal, Target, refusals};
 use egret_loop::*;
 use egret_machine::Machine;
-use egret_testkit::Rng;
+use egret_testkit::{Rng, parallel};
 
 struct Case {
     program: Program,
@@ -258,15 +258,14 @@ fn ways() -> Vec<(String, Options)> {
 #[test]
 fn tiles_are_exact_on_every_target() {
     let ways = ways();
-    for special in [false, true] {
-        for seed in 0..160 {
-            let Case { program, inputs } = case(seed, special);
-            let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
-            for (way, options) in &ways {
-                assert_law(&program, &inputs, options, &format!("seed {seed}, special {special}, {way}"));
-            }
+    let cases = [false, true].into_iter().flat_map(|special| (0..160).map(move |seed| (seed, special)));
+    parallel::each(cases, |(seed, special)| {
+        let Case { program, inputs } = case(seed, special);
+        let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+        for (way, options) in &ways {
+            assert_law(&program, &inputs, options, &format!("seed {seed}, special {special}, {way}"));
         }
-    }
+    });
 }
 
 /// What the encoder of wide tiles has no form for is said, and compiled in 128-bit vectors.

@@ -5,6 +5,7 @@ mod common;
 use common::{check, check_on, of, op, tensor};
 use egret_ir::{Attrs, Builder, DType, Op, Tensor, Type, ValueId, attrs};
 use egret_lower::{LowerOptions, lower};
+use egret_testkit::parallel;
 
 const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
 
@@ -87,8 +88,7 @@ fn attention_of_every_kind() {
 #[test]
 fn attention_of_long_sequences() {
     let masks: [&[usize]; 3] = [&[700, 700], &[1, 700], &[4, 1, 1]];
-    for (n, mask) in masks.into_iter().enumerate() {
-        let dtype = [DType::F32, DType::F16, DType::F32][n];
+    parallel::each([DType::F32, DType::F16, DType::F32].into_iter().zip(masks), |(dtype, mask)| {
         let [q, k, v, mask] = [&[4, 700, 8][..], &[4, 700, 8], &[1, 700, 12], mask];
         let inputs =
             [tensor(dtype, q, 1), tensor(dtype, k, 2), tensor(dtype, v, 3), tensor(dtype, mask, 4)];
@@ -101,7 +101,7 @@ fn attention_of_long_sequences() {
         let program = lower(&b.graph, &LowerOptions::default()).unwrap();
         // What the mask is added to, and the shares: of all rows 16 MB.
         assert!(program.arena_bytes < 11 << 20, "{}", program.arena_bytes);
-    }
+    });
 }
 
 #[test]

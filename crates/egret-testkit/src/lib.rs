@@ -1,6 +1,6 @@
 //! What the tests of all crates share: a generator of random numbers ([`Rng`]), random tensors
-//! ([`tensors`]) and decision trees ([`trees`]), and comparisons that name the first element that differs ([`compare`]). Only ever a
-//! dev-dependency.
+//! ([`tensors`]) and decision trees ([`trees`]), comparisons that name the first element that differs ([`compare`]), and loops on all
+//! cores ([`parallel`]). Only ever a dev-dependency.
 //!
 //! ```
 //! use egret_ir::DType;
@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod compare;
+pub mod parallel;
 pub mod tensors;
 pub mod trees;
 

@@ -6,6 +6,7 @@ use super::support::*;
 use super::window::{Window, axes, channels_first};
 use crate::families::Contraction;
 use crate::{Attrs, DType, Op, Tensor, Value};
+use std::array;
 
 /// What products are summed in.
 trait Sum: Copy {
@@ -74,41 +75,63 @@ pub(super) fn eval(op: Contraction, attrs: &Attrs, operands: &[Option<Value>]) -
 /// Columns that are summed together: small enough to stay in the nearest cache.
 const BLOCK: usize = 128;
 
+/// Steps of k whose products are added at once: sums are read and written once for all of them, in the order of k.
+const STEPS: usize = 4;
+
+/// Adds to the sums of `R` rows the products of their factors with `K` rows of b, those in order.
+#[inline(always)]
+fn add_products<T: Sum, const R: usize, const K: usize>(
+    sums: &mut [&mut [T]; R],
+    factors: [[T; K]; R],
+    b: [&[T]; K],
+) {
+    let width = b[0].len();
+    for i in 0..width {
+        let b = b.map(|row| row[i]);
+        for (sums, factors) in sums.iter_mut().zip(&factors) {
+            let mut sum = sums[i];
+            for (&f, b) in factors.iter().zip(b) {
+                sum = sum.add_product(f, b);
+            }
+            sums[i] = sum;
+        }
+    }
+}
+
+/// Adds to the sums of `R` rows the products of their rows of a with b, of which `b_row` gives the columns of one step.
+#[inline(always)]
+fn add_rows<'b, T: Sum + 'b, const R: usize>(
+    mut sums: [&mut [T]; R],
+    a: [&[T]; R],
+    b_row: impl Fn(usize) -> &'b [T],
+) {
+    let chunks = a.map(|row| row.as_chunks::<STEPS>());
+    let steps = chunks[0].0.len();
+    for i in 0..steps {
+        let b = array::from_fn(|j| b_row(STEPS * i + j));
+        add_products(&mut sums, chunks.map(|(chunks, _)| chunks[i]), b);
+    }
+    for i in 0..chunks[0].1.len() {
+        add_products(&mut sums, chunks.map(|(_, rest)| [rest[i]]), [b_row(STEPS * steps + i)]);
+    }
+}
+
 /// c [m, n] = a [m, k] x b [k, n], all row-major. Every sum runs over k in order, whatever the blocks.
 fn product<T: Sum>(m: usize, k: usize, n: usize, a: &[T], b: &[T], c: &mut [T]) {
+    c.fill(T::ZERO);
     for n0 in (0..n).step_by(BLOCK) {
         let width = BLOCK.min(n - n0);
-        let mut row = 0;
-        while row < m {
-            let rows = if row + 4 <= m { 4 } else { 1 };
-            let mut sums = [[T::ZERO; BLOCK]; 4];
-            let [s0, s1, s2, s3] = &mut sums;
-            let a_row = |i: usize| &a[(row + i) * k..(row + i + 1) * k];
-            if rows == 4 {
-                let (a0, a1, a2, a3) = (a_row(0), a_row(1), a_row(2), a_row(3));
-                for kk in 0..k {
-                    let b = &b[kk * n + n0..][..width];
-                    let (f0, f1, f2, f3) = (a0[kk], a1[kk], a2[kk], a3[kk]);
-                    for ((((&b, s0), s1), s2), s3) in
-                        b.iter().zip(s0.iter_mut()).zip(s1.iter_mut()).zip(s2.iter_mut()).zip(s3.iter_mut())
-                    {
-                        *s0 = s0.add_product(f0, b);
-                        *s1 = s1.add_product(f1, b);
-                        *s2 = s2.add_product(f2, b);
-                        *s3 = s3.add_product(f3, b);
-                    }
-                }
+        let b_row = |kk: usize| &b[kk * n + n0..][..width];
+        let a_row = |row: usize| &a[row * k..][..k];
+        for row in (0..m).step_by(2) {
+            let (first, behind) = c[row * n..].split_at_mut(n);
+            let first = &mut first[n0..][..width];
+            if row + 1 < m {
+                let second = &mut behind[n0..][..width];
+                add_rows([first, second], [a_row(row), a_row(row + 1)], b_row);
             } else {
-                for (kk, &f) in a_row(0).iter().enumerate() {
-                    for (&b, s) in b[kk * n + n0..][..width].iter().zip(s0.iter_mut()) {
-                        *s = s.add_product(f, b);
-                    }
-                }
+                add_rows([first], [a_row(row)], b_row);
             }
-            for (i, s) in sums.iter().enumerate().take(rows) {
-                c[(row + i) * n + n0..][..width].copy_from_slice(&s[..width]);
-            }
-            row += rows;
         }
     }
 }
