@@ -7,8 +7,10 @@ use egret::frontend::{Free, ModelFile};
 use egret::ir::interp::Bounds;
 use egret::ir::{DType, Denormals, Graph, Tensor, Value};
 use egret::{ErrorKind, Options, Result, pipeline, source};
-use egret_loop::Program;
+use egret_loop::conditions::Conditions;
 use egret_loop::interp::InterpError;
+use egret_loop::sizes::NoValue;
+use egret_loop::{Program, Size, SizeId, SizeOp};
 use egret_workspace::law::{arithmetic, interpreted, same};
 use egret_workspace::wasm::{Refused, Wasm};
 use egret_workspace::{conformance, fixture, free};
@@ -178,22 +180,28 @@ impl Module {
                 None
             }
             (Err(InterpError::OutOfRange(call, bad)), Err(refused)) => {
-                match &refused {
-                    Refused::OutOfRange(have) => {
+                let conditions = Conditions::of(&self.program);
+                match (&refused, conditions.of_call(call)) {
+                    (Refused::OutOfRange(have), None) => {
                         assert_eq!(*have, [bad.value, bad.low, bad.high], "{what}")
                     }
-                    other => {
-                        assert!(
-                            !self.program.calls[call].needs.is_empty(),
-                            "{what}: {other:?} for {bad:?}"
-                        );
+                    (Refused::Sizes(Some(said)), Some(first)) => {
+                        // Of a call that has needs the number is which of them it is.
+                        let text = &conditions.texts[first as usize - 1 + bad.value as usize];
+                        assert_eq!(said, text, "{what}");
                     }
+                    (other, _) => panic!("{what}: {other:?} for {bad:?}"),
                 }
                 Some(refused)
             }
-            (Err(InterpError::Broken(m)), Err(refused @ Refused::Sizes(_))) => {
-                assert!(m.contains("has no value"), "{what}: {m}");
-                Some(refused)
+            (Err(InterpError::Broken(m)), Err(Refused::Sizes(said))) => {
+                let id = (0..).map(SizeId).take(self.program.sizes.len());
+                let id = id.into_iter().find(|id| m == NoValue(*id).to_string());
+                let conditions = Conditions::of(&self.program);
+                let number = conditions.of_size(id.unwrap_or_else(|| panic!("{what}: {m}")));
+                let text = number.checked_sub(1).map(|i| conditions.texts[i as usize].clone());
+                assert_eq!(said, text, "{what}");
+                Some(Refused::Sizes(said))
             }
             (want, have) => panic!("{what}: {have:?} instead of {want:?}"),
         }
@@ -242,6 +250,64 @@ fn sizes_are_planned() {
     }
     println!("{} kinds of operations, {held} runs, {refused} refused, {bound} bound inputs", kinds.len());
     assert!(kinds.len() > 90 && held > 200 && refused * 5 < held && bound > 5);
+}
+
+/// A module of a graph of `x` with three free dims, and `y` that nodes make of it.
+fn of_three(nodes: &str) -> Module {
+    let graph = free::graph((r#"%0 "x": f32[A, B, C]"#, nodes));
+    Module::new(graph, &BTreeMap::new()).expect("a module")
+}
+
+#[test]
+fn plans_count_exactly() {
+    const MOST: i32 = i32::MAX;
+    let mut module = of_three("%9 = abs(%0) : f32[A, B, C]");
+    // 4 A B C is beyond 63 bits: in 64 it wraps to 0, 2^35, 2^63, and what is not negative.
+    for dims in [[1 << 22, 1 << 22, 1 << 20], [MOST; 3], [1 << 20, 1 << 21, 1 << 20], [MOST, 1 << 30, 5]] {
+        assert_eq!(module.instance.plan(&dims), Err(Refused::Sizes(None)), "{dims:?}");
+        assert_eq!(module.instance.start(), Err(Refused::NotPlanned));
+    }
+    assert_eq!(module.instance.plan(&[1 << 20, 1 << 20, 1 << 19]), Err(Refused::Memory));
+    for dims in [[2, 3, 5], [0, 3, 5], [2, 0, 5], [2, 3, 0], [0, 0, 0], [0, MOST, 1 << 20], [7, 1, 2]] {
+        let count = dims.iter().map(|n| i64::from(*n)).product::<i64>() as usize;
+        assert_eq!(module.instance.plan(&dims), Ok(()), "{dims:?}");
+        assert_eq!(module.instance.output_dims(), [dims.map(|n| n as u32)]);
+        // Run again with other data.
+        for seed in 0..3 {
+            let data = |f: fn(f32) -> f32| -> Vec<u8> {
+                (0..count).flat_map(|i| f((i * 7 % 5 + seed) as f32 - 3.0).to_le_bytes()).collect()
+            };
+            assert_eq!(module.instance.run(&[&data(|x| x)]), Ok(vec![data(f32::abs)]), "{dims:?}");
+        }
+    }
+}
+
+#[test]
+fn dims_that_are_not_told_are_refused_before_ports_are_written() {
+    let mut module = of_three("%9 = reshape(%0) {shape = [A, B*C]} : f32[A, B*C]");
+    assert_eq!(module.instance.plan(&[0, 1 << 15, 1 << 15]), Ok(()));
+    let told = [[0, 1 << 30]];
+    assert_eq!(module.instance.output_dims(), told);
+    // A dim of 2^32 of a port without elements.
+    assert_eq!(module.instance.plan(&[0, 1 << 16, 1 << 16]), Err(Refused::Sizes(None)));
+    assert_eq!(module.instance.start(), Err(Refused::NotPlanned));
+    assert_eq!(module.instance.output_dims(), told);
+}
+
+#[test]
+fn thousands_of_sizes_share_locals() {
+    let graph = of_three("%9 = abs(%0) : f32[A, B, C]");
+    let mut program = graph.program;
+    let symbol = program.sizes.iter().position(|s| *s == Size::Symbol(0)).expect("A");
+    for i in 0..10_000 {
+        let last = SizeId(program.sizes.len() as u32 - 1);
+        let op = if i % 2 == 0 { SizeOp::Mul } else { SizeOp::Add };
+        program.sizes.push(Size::Op(op, last, SizeId(symbol as u32)));
+    }
+    let mut instance = Wasm::new(&pipeline::wasm_module(&program).expect("a module"), "m");
+    assert_eq!(instance.plan(&[1, 2, 3]), Ok(()));
+    assert_eq!(instance.output_dims(), [[1, 2, 3]]);
+    assert_eq!(instance.plan(&[2, 2, 3]), Err(Refused::Sizes(None)), "more than 2^5000");
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub fn function(kernel: &Kernel, types: &[ValType], leaves: &[u32], failure: u32
     if kernel.can_fail() {
         k.w.put(&I::I32Const(0));
     }
-    Ok(k.w.finish())
+    k.w.finish()
 }
 
 struct KernelWriter<'k> {

@@ -25,7 +25,7 @@
 //! | status | |
 //! |---|---|
 //! | 1 | a number in the data is out of its range: `failure` is where three i64 are, the number, the least that is right, and the end of what is right |
-//! | 2 | sizes do not meet a condition: at `condition` is its number, from 1, among `conditions`; 0 where a size is beyond 63 bits |
+//! | 2 | sizes do not meet a condition: at `condition` is its number, from 1, among `conditions`; 0 where a size is beyond 63 bits, or a port's dim beyond 31 |
 //! | 3 | there is not so much memory |
 //! | 4 | there is no plan |
 #![forbid(unsafe_code)]

@@ -43,21 +43,21 @@ impl Planning<'_> {
             }
             _ => Err(broken("a length that a plan finds")),
         })?;
+        let ports = || self.program.inputs.iter().chain(&self.program.outputs);
+        ports().for_each(|port| self.countable(&mut w, &port.dims));
         self.grow(&mut w);
         let places = self.layout.inputs.iter().chain(&self.layout.outputs);
-        let ports = self.program.inputs.iter().chain(&self.program.outputs);
-        for ((port, place), at) in ports.zip(places).zip(&self.planned.ports) {
+        for ((port, place), at) in ports().zip(places).zip(&self.planned.ports) {
             let Place { at: address, bytes } = *place;
             for (e, to) in [address, bytes].into_iter().zip([*at, at + 4]) {
-                let value = self.value(&mut w, e);
-                w.store(I::I64Store32, word(to), value);
+                self.tell(&mut w, e, to);
             }
             self.dims(&mut w, &port.dims, *at);
         }
         let yes = w.i32(1);
         w.store(I::I32Store, word(PLANNED), yes);
         w.put(&I::I32Const(0));
-        Ok(w.finish())
+        w.finish()
     }
 
     fn value(&self, w: &mut Writer, e: Extent) -> Value {
@@ -95,13 +95,33 @@ impl Planning<'_> {
         w.put(&I::End);
     }
 
-    /// Writes dims behind the address and the bytes of a port. Of a port without elements a dim may be beyond what an i32 holds, which is refused.
+    /// Writes a number for a host, as u32.
+    fn tell(&self, w: &mut Writer, e: Extent, to: u32) {
+        w.apart(|w| {
+            let value = self.value(w, e);
+            w.store(I::I64Store32, word(to), value);
+        });
+    }
+
+    /// Refuses dims beyond what an i32 holds, which those of a port without elements may be.
+    fn countable(&self, w: &mut Writer, dims: &[Extent]) {
+        for dim in dims.iter().filter(|dim| dim.as_const().is_none_or(|n| n > i32::MAX.into())) {
+            w.apart(|w| {
+                let (dim, most) = (self.value(w, *dim), w.i64(i32::MAX.into()));
+                let beyond = w.op(ValType::I32, &I::I64GtU, &[dim, most]);
+                w.get(beyond);
+                w.put(&I::If(BlockType::Empty));
+                let none = w.i32(0);
+                w.end_with_condition(none);
+                w.put(&I::End);
+            });
+        }
+    }
+
+    /// Writes dims behind the address and the bytes of a port.
     fn dims(&self, w: &mut Writer, dims: &[Extent], port: u32) {
         for (dim, to) in dims.iter().zip((port + 8..).step_by(4)) {
-            let (dim, most) = (self.value(w, *dim), w.i64(i32::MAX.into()));
-            let beyond = w.op(ValType::I32, &I::I64GtU, &[dim, most]);
-            Self::fail_if(w, beyond);
-            w.store(I::I64Store32, word(to), dim);
+            self.tell(w, *dim, to);
         }
     }
 
@@ -109,12 +129,12 @@ impl Planning<'_> {
     pub fn tell_found(&self, w: &mut Writer) {
         let ports = self.planned.ports.iter().skip(self.program.inputs.len());
         let outputs = self.program.outputs.iter().zip(ports).zip(&self.planned.found);
-        for ((output, at), bytes) in outputs {
-            if let (Some(dims), Some(bytes)) = (&output.found, bytes) {
-                let bytes = self.value(w, *bytes);
-                w.store(I::I64Store32, word(at + 4), bytes);
-                self.dims(w, dims, *at);
-            }
+        let found = outputs.filter_map(|((port, at), bytes)| Some((port.found.as_ref()?, *at, (*bytes)?)));
+        let found: Vec<_> = found.collect();
+        found.iter().for_each(|(dims, ..)| self.countable(w, dims));
+        for (dims, at, bytes) in found {
+            self.tell(w, bytes, at + 4);
+            self.dims(w, dims, at);
         }
     }
 }

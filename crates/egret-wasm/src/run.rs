@@ -8,7 +8,7 @@ use wasm_encoder::Instruction as I;
 use wasm_encoder::{BlockType, Function, ValType};
 
 use crate::error::{Result, broken};
-use crate::layout::{CONDITION, FAILURE, Layout, PLANNED, Spot};
+use crate::layout::{FAILURE, Layout, PLANNED, Spot};
 use crate::plan::Planning;
 use crate::status::Status;
 use crate::writer::{Address, Value, Writer};
@@ -73,7 +73,7 @@ impl Run<'_> {
             planning.tell_found(&mut w);
         }
         w.put(&I::I32Const(0));
-        Ok(w.finish())
+        w.finish()
     }
 
     fn calls(
@@ -85,8 +85,8 @@ impl Run<'_> {
         let mut at = calls.start;
         while at < calls.end {
             let Some(number) = guards.next_if(|&g| self.program.guards[g].calls.start == at) else {
-                self.call(w, at)?;
-                self.lengths(w, at)?;
+                w.apart(|w| self.call(w, at))?;
+                w.apart(|w| self.lengths(w, at))?;
                 at += 1;
                 continue;
             };
@@ -94,9 +94,12 @@ impl Run<'_> {
             // A block to be left where the condition does not hold, and, to be run again, a loop in it.
             w.put(&I::Block(BlockType::Empty));
             w.put(&I::Loop(BlockType::Empty));
-            let cond = self.place(w, self.spots.guards[number])?;
-            let cond = w.load(ValType::I32, I::I32Load8U, cond);
-            w.get(cond);
+            w.apart(|w| -> Result<()> {
+                let cond = self.place(w, self.spots.guards[number])?;
+                let cond = w.load(ValType::I32, I::I32Load8U, cond);
+                w.get(cond);
+                Ok(())
+            })?;
             if guard.holds {
                 w.put(&I::I32Eqz);
             }
@@ -207,8 +210,7 @@ impl Run<'_> {
             Some(first) => {
                 let need = w.load(ValType::I32, I::I32Load, Address { base: None, offset: FAILURE });
                 let number = w.plus(need, first.into());
-                w.store(I::I32Store, Address { base: None, offset: CONDITION }, number);
-                w.end_with(Status::Sizes);
+                w.end_with_condition(number);
             }
             None => w.end_with(Status::OutOfRange),
         }
@@ -233,8 +235,7 @@ impl Run<'_> {
             w.get(beyond);
             w.put(&I::If(BlockType::Empty));
             let none = w.i32(0);
-            w.store(I::I32Store, Address { base: None, offset: CONDITION }, none);
-            w.end_with(Status::Sizes);
+            w.end_with_condition(none);
             w.put(&I::End);
         }
         planning.sizes.compute(w, Some(call), &|w, size| match size {

@@ -6,8 +6,6 @@ use wasm_encoder::Instruction as I;
 use wasm_encoder::{BlockType, ValType};
 
 use crate::error::{Result, broken};
-use crate::layout::CONDITION;
-use crate::status::Status;
 use crate::writer::{Address, Value, Writer};
 
 /// The sizes of a module.
@@ -50,25 +48,25 @@ impl<'p> Sizes<'p> {
         call: Option<usize>,
         given: &dyn Fn(&mut Writer, Size) -> Result<Value>,
     ) -> Result<()> {
-        let mut known: Vec<Option<Value>> = vec![None; self.list.len()];
         for (i, size) in self.list.iter().enumerate().filter(|(i, _)| self.behind[*i] == call) {
             let id = SizeId(i as u32);
-            let value = match *size {
-                Size::Const(c) => w.i64(c),
-                Size::Symbol(_) | Size::Length(_) => {
-                    let value = given(w, *size)?;
-                    self.not_negative(w, id, value);
-                    value
-                }
-                Size::Op(op, a, b) => {
-                    let operand =
-                        |w: &mut Writer, s: SizeId| known[s.0 as usize].unwrap_or_else(|| self.load(w, s));
-                    let (x, y) = (operand(w, a), operand(w, b));
-                    self.operation(w, id, op, x, y)
-                }
-            };
-            w.store(I::I64Store, self.address(id), value);
-            known[i] = Some(value);
+            // There may be thousands: each is read where it is stored, so that all are made in the same few locals.
+            w.apart(|w| -> Result<()> {
+                let value = match *size {
+                    Size::Const(c) => w.i64(c),
+                    Size::Symbol(_) | Size::Length(_) => {
+                        let value = given(w, *size)?;
+                        self.not_negative(w, id, value);
+                        value
+                    }
+                    Size::Op(op, a, b) => {
+                        let (x, y) = (self.load(w, a), self.load(w, b));
+                        self.operation(w, id, op, x, y)
+                    }
+                };
+                w.store(I::I64Store, self.address(id), value);
+                Ok(())
+            })?;
         }
         Ok(())
     }
@@ -87,8 +85,7 @@ impl<'p> Sizes<'p> {
         w.get(wrong);
         w.put(&I::If(BlockType::Empty));
         let number = w.i32(self.conditions.of_size(id) as i32);
-        w.store(I::I32Store, Address { base: None, offset: CONDITION }, number);
-        w.end_with(Status::Sizes);
+        w.end_with_condition(number);
         w.put(&I::End);
     }
 

@@ -31,7 +31,7 @@ pub fn function(tile: &Tile, params: &[ParamInfo]) -> Result<Function> {
     let [a, b, out, operands @ ..] = &places[..] else { return Err(broken("a tile without places")) };
     let mut t = TileWriter { w, tile, params, out: *out, operands };
     t.write(*a, *b)?;
-    Ok(t.w.finish())
+    t.w.finish()
 }
 
 struct TileWriter<'t> {

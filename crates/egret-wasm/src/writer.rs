@@ -1,8 +1,19 @@
-//! A function while it is written: instructions that take their operands from locals and leave their result in a new one.
+//! A function while it is written: instructions that take their operands from locals and leave their result in another.
 //!
 //! Engines make registers of locals, as if there were no stack between.
 
 use wasm_encoder::{Encode, Function, Instruction, MemArg, ValType};
+
+use crate::error::{Result, unsupported};
+
+/// Parameters of a function that engines take.
+const MOST_PARAMS: usize = 1000;
+
+/// Locals of a function that engines take, parameters among them.
+const MOST_LOCALS: usize = 50_000;
+
+/// Bytes of a function that engines take.
+const MOST_BYTES: usize = 7_654_321;
 
 /// A value: the local that holds it, which nothing else is written to while the value is used.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -32,6 +43,9 @@ impl Address {
 pub struct Writer {
     params: u32,
     locals: Vec<ValType>,
+    /// Locals that are taken, in order, and those whose values are no longer used.
+    taken: Vec<Value>,
+    free: Vec<Value>,
     code: Vec<u8>,
 }
 
@@ -40,15 +54,38 @@ impl Writer {
     pub fn new(params: &[ValType]) -> (Writer, Vec<Value>) {
         let count = params.len() as u32;
         let values = (0..count).zip(params).map(|(local, &ty)| Value { local, ty }).collect();
-        (Writer { params: count, locals: vec![], code: vec![] }, values)
+        (Writer { params: count, locals: vec![], taken: vec![], free: vec![], code: vec![] }, values)
     }
 
     /// The function.
-    pub fn finish(mut self) -> Function {
+    ///
+    /// # Errors
+    /// More parameters, locals or bytes than engines take.
+    pub fn finish(mut self) -> Result<Function> {
         self.put(&Instruction::End);
+        let locals = self.params as usize + self.locals.len();
         let mut function = Function::new_with_locals_types(self.locals);
         function.raw(self.code);
-        function
+        let bytes = function.byte_len();
+        let counts = [
+            ("parameters", self.params as usize, MOST_PARAMS),
+            ("locals", locals, MOST_LOCALS),
+            ("bytes", bytes, MOST_BYTES),
+        ];
+        match counts.into_iter().find(|(_, have, most)| have > most) {
+            Some((what, have, most)) => Err(unsupported(format!(
+                "the WebAssembly module would have a function of {have} {what}; engines take at most {most}"
+            ))),
+            None => Ok(function),
+        }
+    }
+
+    /// Writes code that uses none of the values that it makes when it ends: their locals are for others then.
+    pub fn apart<T>(&mut self, write: impl FnOnce(&mut Writer) -> T) -> T {
+        let before = self.taken.len();
+        let written = write(self);
+        self.free.extend(self.taken.drain(before..).rev());
+        written
     }
 
     /// One instruction, as it is.
@@ -56,7 +93,7 @@ impl Writer {
         instruction.encode(&mut self.code);
     }
 
-    /// A local that has no value yet (0, in WebAssembly).
+    /// A local of its own that has no value yet (0, in WebAssembly).
     pub fn local(&mut self, ty: ValType) -> Value {
         self.locals.push(ty);
         Value { local: self.params + self.locals.len() as u32 - 1, ty }
@@ -78,9 +115,13 @@ impl Writer {
         self.set(local);
     }
 
-    /// A new local with what is on the stack.
+    /// A local with what is on the stack: a new one, or one whose value is no longer used.
     pub fn take(&mut self, ty: ValType) -> Value {
-        let local = self.local(ty);
+        let local = match self.free.iter().rposition(|local| local.ty == ty) {
+            Some(i) => self.free.swap_remove(i),
+            None => self.local(ty),
+        };
+        self.taken.push(local);
         self.set(local);
         local
     }
@@ -148,5 +189,45 @@ impl Writer {
     pub fn plus(&mut self, value: Value, number: i64) -> Value {
         let number = self.i32(number as i32);
         self.op(ValType::I32, &Instruction::I32Add, &[value, number])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::WasmError;
+
+    #[test]
+    fn locals_are_for_others_when_code_ends() {
+        let (mut w, params) = Writer::new(&[ValType::I32]);
+        let kept = w.i64(1);
+        let first = w.apart(|w| [w.i64(2), w.i64(3)]);
+        let second = w.apart(|w| {
+            let outer = w.i64(4);
+            let inner = w.apart(|w| w.i64(5));
+            [outer, inner, w.i32(6)]
+        });
+        assert_eq!(second[..2], first);
+        assert!(![first[0], first[1], params[0]].contains(&kept) && second[2].ty == ValType::I32);
+        assert_eq!(w.locals.len(), 4);
+    }
+
+    #[test]
+    fn what_no_engine_takes_is_refused() {
+        let said = |params: usize, locals: usize| {
+            let (mut w, _) = Writer::new(&vec![ValType::I32; params]);
+            (0..locals).for_each(|_| _ = w.i32(1));
+            w.finish().err()
+        };
+        let error = |what: &str| {
+            let m = format!("the WebAssembly module would have a function of {what}");
+            Some(WasmError::Unsupported(m))
+        };
+        assert_eq!((said(1, MOST_LOCALS - 1), said(MOST_PARAMS, 0)), (None, None));
+        assert_eq!(said(1, MOST_LOCALS), error("50001 locals; engines take at most 50000"));
+        assert_eq!(said(MOST_PARAMS + 1, 0), error("1001 parameters; engines take at most 1000"));
+        let (mut w, _) = Writer::new(&[]);
+        (0..MOST_BYTES).for_each(|_| w.put(&Instruction::Nop));
+        assert!(w.finish().is_err_and(|e| e.to_string().contains("bytes; engines take at most 7654321")));
     }
 }
