@@ -63,19 +63,25 @@ function(egret_add_model target)
     endif()
   endif()
 
-  # The system that is built for stands behind each target, where it is another than that of this machine.
-  if(NOT CMAKE_SYSTEM_NAME STREQUAL CMAKE_HOST_SYSTEM_NAME)
+  # The system that is built for stands behind each target, where it is another than that of this machine; or the architecture is, of which
+  # a target without a system is Linux's.
+  if(NOT CMAKE_SYSTEM_NAME STREQUAL CMAKE_HOST_SYSTEM_NAME
+     OR (NOT CMAKE_SYSTEM_NAME STREQUAL "Linux" AND NOT CMAKE_SYSTEM_PROCESSOR STREQUAL CMAKE_HOST_SYSTEM_PROCESSOR))
     set(system "")
     if(CMAKE_SYSTEM_NAME STREQUAL "Windows")
       set(system "-windows")
     elseif(CMAKE_SYSTEM_NAME STREQUAL "Darwin")
       set(system "-macos")
-    elseif(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+    elseif(CMAKE_SYSTEM_NAME MATCHES "^(Linux|Android)$")
       set(system "-linux")
     endif()
     string(REPLACE "," ";" named "${arg_TARGET}")
     list(TRANSFORM named STRIP)
-    list(TRANSFORM named APPEND "${system}" REGEX "^(x86-64-v[0-9a-z-]*|aarch64|riscv64)$")
+    if(NOT system AND NOT named MATCHES "-(windows|macos|linux)(;|$)")
+      message(FATAL_ERROR "egret_add_model(${target}): Egret makes no objects for the system ${CMAKE_SYSTEM_NAME}; where its linker takes those of Linux, "
+        "macOS or Windows, give a TARGET with -linux, -macos or -windows behind it")
+    endif()
+    list(TRANSFORM named APPEND "${system}" REGEX "^(x86-64-v[0-9a-z-]*|v[0-9][0-9a-z-]*|aarch64|arm64|riscv64|rv64gcv)$")
     list(TRANSFORM named REPLACE "(-(windows|macos|linux))-(windows|macos|linux)$" "\\1")
     list(JOIN named "," arg_TARGET)
   endif()

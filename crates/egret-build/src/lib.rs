@@ -311,7 +311,7 @@ fn settings(said: Settings, found: Option<&Found>) -> Result<(Settings, Option<S
         settings.target = Some(target_of(&variable("TARGET")?, &features)?);
     }
     if let (Some(target), Ok(triple), Ok(host)) = (&settings.target, env::var("TARGET"), env::var("HOST")) {
-        settings.target = Some(on_system(target, &triple, &host));
+        settings.target = Some(on_system(target, &triple, &host)?);
     }
     Ok((settings, warning))
 }
@@ -322,17 +322,50 @@ fn system_of(triple: &str) -> Option<&'static str> {
     named.into_iter().find(|(part, _)| triple.contains(part)).map(|(_, name)| name)
 }
 
-/// Targets with the operating system that Cargo builds for behind them, where it is not the host's and they name none. A machine's file stays as it is.
-fn on_system(targets: &str, triple: &str, host: &str) -> String {
-    let Some(system) = system_of(triple).filter(|system| system_of(host) != Some(*system)) else {
-        return targets.to_owned();
+/// Targets with the operating system that Cargo builds for behind them, where they name none and what is built for is not the host: without a system a
+/// target is of the host's, or of Linux for another architecture. A machine and `native` stay as they are.
+///
+/// # Errors
+/// Egret knows no objects for the triple's system; a target is for another system than the triple.
+fn on_system(targets: &str, triple: &str, host: &str) -> Result<String, Error> {
+    if triple == host && system_of(triple).is_none() {
+        return Ok(targets.to_owned());
+    }
+    let of = |target: &str| one_on_system(target, triple, host);
+    Ok(egret::target_names(targets).map(of).collect::<Result<Vec<_>, _>>()?.join(","))
+}
+
+/// [`on_system`] of one target.
+fn one_on_system(target: &str, triple: &str, host: &str) -> Result<String, Error> {
+    let named = egret::pipeline::named_system(target);
+    let Some(system) = system_of(triple) else {
+        // Who names a system knows whose objects the linker takes.
+        return match named {
+            Some(_) => Ok(target.to_owned()),
+            None => Err(Error(format!(
+                "Egret makes no objects for the operating system of {triple}; it does for Linux, macOS and Windows. Where the linker takes objects of one of them, \
+                 name it behind the target: {target}-linux, for example"
+            ))),
+        };
     };
-    let one = |target: &str| match target.trim() {
-        target if target == "native" || target.ends_with(".toml") => target.to_owned(),
-        target if ["-windows", "-macos", "-linux"].iter().any(|s| target.ends_with(s)) => target.to_owned(),
-        target => format!("{target}-{system}"),
+    let mut options = Options::default();
+    options.set_target(target)?;
+    let arch = |triple: &str| triple.split('-').next().map(str::to_owned);
+    let is_host = system_of(host) == Some(system) && arch(host) == arch(triple);
+    let target = if is_host || named.is_some() || options.machine.is_some() || target == "native" {
+        target.to_owned()
+    } else {
+        format!("{target}-{system}")
     };
-    targets.split(',').map(one).collect::<Vec<_>>().join(",")
+    options.set_target(&target)?;
+    let name = egret::pipeline::target_name(&options)?;
+    let made = name.split(' ').next().unwrap_or_default();
+    if system_of(made) != Some(system) {
+        return Err(Error(format!(
+            "the target {target} makes objects for {made}, and Cargo builds for {triple}; name a target with -{system} behind it, or none"
+        )));
+    }
+    Ok(target)
 }
 
 /// Whether a target is of the architecture of a triple.
@@ -387,16 +420,44 @@ mod tests {
 
     #[test]
     fn targets_follow_the_system_that_cargo_builds_for() {
-        let (linux, windows) = ("x86_64-unknown-linux-gnu", "x86_64-pc-windows-gnu");
-        for (targets, triple, want) in [
-            ("x86-64-v3", linux, "x86-64-v3"),
-            ("x86-64-v3", windows, "x86-64-v3-windows"),
-            ("v3, v4-windows", windows, "v3-windows,v4-windows"),
-            ("aarch64", "aarch64-apple-darwin", "aarch64-macos"),
-            ("mine.toml", windows, "mine.toml"),
+        let (linux, windows) = ("x86_64-unknown-linux-gnu", "x86_64-pc-windows-msvc");
+        let (mac, arm_mac) = ("x86_64-apple-darwin", "aarch64-apple-darwin");
+        for (targets, triple, host, want) in [
+            ("v4-macos", mac, mac, "v4-macos"),
+            ("x86-64-v3", windows, linux, "x86-64-v3-windows"),
+            ("v3, v4-windows", windows, linux, "v3-windows,v4-windows"),
+            (windows, windows, linux, windows),
+            ("aarch64", arm_mac, linux, "aarch64-macos"),
+            ("x86-64-v2", mac, arm_mac, "x86-64-v2-macos"),
+            ("aarch64", "aarch64-linux-android", arm_mac, "aarch64-linux"),
+            ("v3-windows", "x86_64-unknown-uefi", linux, "v3-windows"),
+            ("v3", "x86_64-unknown-freebsd", "x86_64-unknown-freebsd", "v3"),
         ] {
-            assert_eq!(on_system(targets, triple, linux), want);
+            assert_eq!(on_system(targets, triple, host).unwrap(), want, "{targets} for {triple} on {host}");
         }
+        for (targets, triple, says) in [
+            ("x86-64-v3-windows", linux, "makes objects for x86_64-pc-windows-msvc"),
+            ("aarch64", "aarch64-apple-ios", "no objects for the operating system of aarch64-apple-ios"),
+            ("v3", "x86_64-unknown-none", "no objects for the operating system"),
+            (
+                "aarch64-windows",
+                "aarch64-pc-windows-msvc",
+                "no code can be generated for aarch64 on windows",
+            ),
+        ] {
+            let said = on_system(targets, triple, linux).unwrap_err().to_string();
+            assert!(said.contains(says), "{said}");
+        }
+    }
+
+    /// Its instruction set is x86-64's, and its objects are this machine's or Linux's.
+    #[test]
+    fn a_machine_is_for_no_other_system() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("mine.toml");
+        std::fs::write(&file, include_str!("../../../ir-spec/targets/x86-64-v3.toml")).unwrap();
+        let said = on_system(file.to_str().unwrap(), "x86_64-pc-windows-msvc", "x86_64-unknown-linux-gnu");
+        assert!(said.is_err_and(|e| e.0.contains("mine.toml")));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use egret_wasm::WasmError;
 use std::collections::BTreeMap;
 
 pub use crate::targets::{
-    check_target, level_here, target_level, target_name, target_report, target_words,
+    check_target, level_here, named_system, target_level, target_name, target_report, target_words,
 };
 pub use egret_codegen::WeightsPlace;
 pub use egret_codegen::levels::Levels;

@@ -94,11 +94,25 @@ fn check_order(options: &Options, levels: &[Target]) -> Result<()> {
     Ok(())
 }
 
+/// The operating system that a target names, behind its instruction set or by being a triple: `linux`, `macos` or `windows`.
+pub fn named_system(target: &str) -> Option<&'static str> {
+    match Target::parse(target) {
+        Ok(target) => target.system().map(System::name),
+        // What it is refused for may be the system.
+        Err(_) => System::ALL
+            .into_iter()
+            .map(|(name, _)| name)
+            .find(|name| target.strip_suffix(name).is_some_and(|before| before.ends_with('-'))),
+    }
+}
+
 /// Refuse to link, with this machine's linker, what is for another operating system.
 pub(crate) fn check_linked(options: &Options) -> Result<()> {
     for level in options.each_level() {
         let target = target(&level)?;
-        if !target.is_of_this_system() && target.system() != Some(System::Linux) {
+        // Cross compilers for Linux are on all systems.
+        let linux = target.triple().to_string().contains("-linux");
+        if !target.is_of_this_system() && !linux {
             return Err(Error::user(format!(
                 "shared libraries and executables for {} are not linked here: use --emit obj or lib, and the linker of that system",
                 target.triple()
