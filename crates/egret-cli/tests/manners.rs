@@ -141,6 +141,11 @@ fn numbers_are_inputs() {
     refused(&["run", &file, "--input", "x=1.5"], 1, &["`x` is i64", "`1.5`"]);
     refused(&["run", &file, "--input", "x=none.npy"], 1, &["none.npy"]);
     refused(&["run", &file, "--input", "x=1", "--input", "x=2"], 1, &["`x` is given twice"]);
+    refused(
+        &["run", &file, "--input", "x=1", "--bind", "x=2"],
+        1,
+        &["`x` is given by --input and by --bind"],
+    );
     works(&["check", &file, "--bind", "x=[1,2,3]"]);
     for command in ["run", "check", "bench", "print", "explain", "inspect", "opt", "bisect"] {
         let contradiction = [command, &file, "--input", "x=[1,2,3]", "--dim", "n=4"];

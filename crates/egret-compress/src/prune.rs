@@ -315,7 +315,8 @@ fn masks(
         let scores: Vec<f64> = match by {
             None => weights.iter().map(|w| w.abs()).collect(),
             Some(by) => {
-                let fisher = by.of(&layer.weight, weights.len())?;
+                let dims = layer.place.of(graph).map_or(&[][..], |tensor| &tensor.dims);
+                let fisher = by.of(&layer.weight, dims)?;
                 let fisher = layer.layout.offsets().into_iter().map(|at| fisher[at]);
                 weights.iter().zip(fisher).map(|(w, f)| f * w * w).collect()
             }

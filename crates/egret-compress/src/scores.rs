@@ -150,12 +150,20 @@ impl Scores {
         Ok(())
     }
 
-    /// The mean squared gradients of an initialiser of so many numbers.
+    /// The mean squared gradients of an initialiser of these dims.
     ///
     /// # Errors
-    /// There are none.
-    pub(crate) fn of(&self, name: &str, count: usize) -> Result<&[f64]> {
-        self.fisher(name).filter(|list| list.len() == count).ok_or_else(|| {
+    /// There are none, or they have another shape.
+    pub(crate) fn of(&self, name: &str, dims: &[i64]) -> Result<&[f64]> {
+        if let Some((shape, _)) = self.fisher.get(name)
+            && !shape.iter().map(|&d| d as i64).eq(dims.iter().copied())
+        {
+            return Err(Error::user(format!(
+                "--scores: those of `{name}` have the shape {shape:?}, the weights {dims:?}: the file was changed; write it anew by \
+                 `egret signals`"
+            )));
+        }
+        self.fisher(name).ok_or_else(|| {
             let near = near(name, self.fisher.keys().map(String::as_str)).join(", ");
             let hint = if near.is_empty() { String::new() } else { format!(" (it has {near})") };
             Error::user(format!(

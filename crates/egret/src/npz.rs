@@ -22,8 +22,11 @@ pub fn read_npz(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let mut out = BTreeMap::new();
     for file in names {
         let Some(name) = file.strip_suffix(".npy") else { continue };
-        let entry = archive.zip_archive().by_name(&file).map_err(|e| bad(format!("`{name}`: {e}")))?;
-        out.insert(name.to_owned(), read_array(entry).map_err(|e| bad(format!("`{name}`: {e}")))?);
+        let bad = |e: String| bad(format!("`{name}`: {e}"));
+        let mut entry = archive.zip_archive().by_name(&file).map_err(|e| bad(e.to_string()))?;
+        let array = read_array(&mut entry).map_err(&bad)?;
+        whole(&mut entry).map_err(&bad)?;
+        out.insert(name.to_owned(), array);
     }
     Ok(out)
 }
@@ -162,10 +165,17 @@ fn read_array(mut from: impl Read) -> std::result::Result<Tensor, String> {
         .ok_or_else(|| "it cannot be transposed".into())
 }
 
+/// That an entry of a `.npz` file is what was stored: its checksum is compared at its end, behind the last byte of the array.
+fn whole(entry: &mut impl Read) -> std::result::Result<(), String> {
+    std::io::copy(entry, &mut std::io::sink()).map(drop).map_err(|e| format!("it is damaged: {e}"))
+}
+
 /// An array that is read one element of its first axis at a time, so that no more than one is in memory.
 pub(crate) struct Rows<R> {
     from: R,
     head: Head,
+    /// Elements that are not taken yet, of an entry that is held against its checksum when there are none.
+    to_check: Option<usize>,
 }
 
 impl<R: Read> Rows<R> {
@@ -175,7 +185,17 @@ impl<R: Read> Rows<R> {
         if head.fortran && head.shape.len() > 1 {
             return Err("it is stored in Fortran order, sample behind sample is not together; save np.ascontiguousarray(x)".into());
         }
-        Ok(Rows { from, head })
+        Ok(Rows { from, head, to_check: None })
+    }
+
+    /// It, as an entry of a `.npz` file: whoever takes the last elements learns of a wrong checksum.
+    fn checked(mut self) -> std::result::Result<Rows<R>, String> {
+        let mut left = checked_len(&self.head.shape).unwrap_or(usize::MAX);
+        if left == 0 {
+            whole(&mut self.from)?;
+            left = usize::MAX;
+        }
+        Ok(Rows { to_check: Some(left), ..self })
     }
 
     /// The shape of the whole array.
@@ -185,7 +205,14 @@ impl<R: Read> Rows<R> {
 
     /// The next elements, of this shape.
     pub(crate) fn take(&mut self, shape: &[usize]) -> std::result::Result<Tensor, String> {
-        elements(&mut self.from, shape, self.head.kind)
+        let taken = elements(&mut self.from, shape, self.head.kind)?;
+        if let Some(left) = &mut self.to_check {
+            *left = left.saturating_sub(shape.iter().product());
+            if *left == 0 {
+                whole(&mut self.from)?;
+            }
+        }
+        Ok(taken)
     }
 }
 
@@ -217,7 +244,7 @@ pub(crate) fn rows<'a>(
 ) -> Result<Rows<Box<dyn Read + 'a>>> {
     let bad = |e: String| Error::user(format!("{}: `{name}`: {e}", path.display()));
     let entry = archive.zip_archive().by_name(&format!("{name}.npy")).map_err(|e| bad(e.to_string()))?;
-    Rows::new(Box::new(entry) as Box<dyn Read>).map_err(bad)
+    Rows::new(Box::new(entry) as Box<dyn Read>).and_then(Rows::checked).map_err(bad)
 }
 
 /// Exactly the bytes that the header announces. Grows as it reads: a header may announce anything.
@@ -414,6 +441,34 @@ mod tests {
             read_array(&bytes[..20]).is_err()
                 && read_array(&b"\x93NUMPY\x02\x00\xff\xff\xff\xff"[..]).is_err()
         );
+    }
+
+    /// An array is read to its last byte, and the checksum comes behind that.
+    #[test]
+    fn damaged_entries_are_refused() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let arrays = [("x".to_owned(), Tensor::new(&[4, 2], vec![1f32; 8]))];
+        let good = npz_bytes(&arrays).expect("bytes");
+        let one = 1f32.to_le_bytes();
+        let first = good.windows(4).position(|w| w == one).expect("a number");
+        for (at, right) in [(None, true), (Some(first), false), (Some(first + 31), false)] {
+            let mut bytes = good.clone();
+            if let Some(at) = at {
+                bytes[at] ^= 0x40;
+            }
+            std::fs::write(file.path(), &bytes).expect("written");
+            let all = read_npz(file.path()).map(drop).map_err(|e| e.to_string());
+            let by_rows = archive(file.path()).and_then(|mut archive| {
+                let mut rows = rows(&mut archive, file.path(), "x")?;
+                (0..4).try_for_each(|_| rows.take(&[1, 2]).map(drop)).map_err(Error::user)
+            });
+            for read in [all, by_rows.map_err(|e| e.to_string())] {
+                match read {
+                    Ok(()) => assert!(right, "{at:?}"),
+                    Err(said) => assert!(!right && said.contains("it is damaged"), "{at:?}: {said}"),
+                }
+            }
+        }
     }
 
     #[test]

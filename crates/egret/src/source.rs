@@ -130,6 +130,11 @@ impl Request {
         };
         inputs.extend(self.inputs.read(&declared)?);
         let bind = inputs::named(&self.bind, &declared)?;
+        if let Some((twice, _)) = self.inputs.named.iter().find(|(name, _)| bind.contains_key(name)) {
+            return Err(Error::user(format!(
+                "the input `{twice}` is given by --input and by --bind; --bind alone fixes it"
+            )));
+        }
         let mut fixed = BTreeMap::new();
         for (name, value) in &bind {
             let tensor = value.as_tensor().ok_or_else(|| {

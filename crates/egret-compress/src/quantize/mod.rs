@@ -218,8 +218,8 @@ fn quantized(
         let graph = model.graph.get_or_default();
         for (made, weights) in made.iter_mut().zip(&plan) {
             for weight in weights.iter().flatten() {
-                let count = weight.place.of(graph).and_then(numbers::read).map_or(0, |list| list.len());
-                made.fisher.push(scores.of(&weight.name, count)?.to_vec());
+                let dims = weight.place.of(graph).map_or(&[][..], |tensor| &tensor.dims);
+                made.fisher.push(scores.of(&weight.name, dims)?.to_vec());
             }
         }
     }
