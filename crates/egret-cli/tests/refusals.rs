@@ -67,10 +67,6 @@ fn modules_of_webassembly_are_not_run() {
         refused(&args, 1, &said);
     }
     refused(&["run", &cnn, "--target", "wasm32", "--random", "1", "--engine", "aot"], 1, &said);
-    let many = model("parallel_cnn");
-    let out = temp();
-    let free = ["compile", &many, "--target", "wasm32", "--emit", "wasm", "--out-dir", &path(&out, "x")];
-    refused(&free, 2, &["`batch` is free", "--dim batch=N"]);
 }
 
 /// The bytes of a `.npy` file of f32 whose header states this shape, whatever follows.
