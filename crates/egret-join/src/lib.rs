@@ -29,7 +29,7 @@
 //!     ..Request::default()
 //! })?;
 //! let report = joined.report;
-//! assert_eq!((report.inputs.len(), report.outputs[0].ty.as_str(), report.shared), (1, "f32[1, 10]", 9));
+//! assert_eq!((report.inputs.len(), report.outputs[0].ty.as_str(), report.shared), (1, "f32[1, 10]", 8));
 //! # Ok::<(), egret::Error>(())
 //! ```
 #![forbid(unsafe_code)]
