@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long, required = true, value_delimiter = ',')]
     pub method: Vec<String>,
     /// What is explained: a class of the first float output, an element of a value, a value's largest element, or the difference of two
-    /// classes or elements (why 4 and not 9: 4-9, logits[0,4]-logits[0,9]) [default: the largest element of the first float output]
+    /// classes or elements (why 4 and not 9: 4-9, `logits[0,4]-logits[0,9]`) [default: the largest element of the first float output]
     #[arg(long, value_name = "CLASS|NAME[I,J]|A-B", allow_hyphen_values = true)]
     pub target: Option<String>,
     /// An input whose features count. May be repeated [default: every float input that the target depends on]
