@@ -166,7 +166,7 @@ impl Histogram {
         self.bins.iter_mut().zip(&other.bins).for_each(|(n, more)| *n += more);
     }
 
-    /// Its bytes, little-endian: [`BYTES`] of them.
+    /// Its bytes, little-endian: `BYTES` of them.
     pub fn write(&self, out: &mut Vec<u8>) {
         for v in [self.width, self.low, self.high] {
             out.extend(v.to_le_bytes());
