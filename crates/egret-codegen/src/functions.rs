@@ -11,7 +11,9 @@ use egret_loop::leaves::{self, LeafKey, leaf_key};
 use egret_loop::{BASE_VECTOR_BYTES, Kernel, Tile, narrow};
 use std::collections::HashMap;
 
+use crate::cache::Keys;
 use crate::clif::{kernel, tile};
+use crate::code::Code;
 use crate::encode::{encode, encode_kernel, in_kernel};
 use crate::error::{Result, broken};
 use crate::isa::Encoded;
@@ -31,7 +33,9 @@ pub(crate) fn kernels<M: Module>(out: &mut Output<'_, M>) -> Result<Vec<FuncId>>
     // The module may be for a lower level than the kernels are.
     let clif = |optimize| out.options.target.clif(out.module.isa().flags().is_pic(), optimize);
     let (optimized, unoptimized) = (clif(true)?, clif(false)?);
-    let compiler = Compiler { options: out.options, optimized: &*optimized, unoptimized: &*unoptimized };
+    let keys = Keys::new(out.options, [&*optimized, &*unoptimized]);
+    let compiler =
+        Compiler { options: out.options, keys, optimized: &*optimized, unoptimized: &*unoptimized };
     let codes = egret_threads::map(&jobs, out.options.threads, |job| compiler.code(job));
     for (i, (job, code)) in jobs.iter().zip(codes).enumerate() {
         let mut code = code?;
@@ -98,18 +102,10 @@ fn declare<'p, M: Module>(out: &mut Output<'p, M>) -> Result<(Vec<Job<'p>>, Vec<
     Ok((jobs, ids))
 }
 
-/// Machine code that is not in a module yet.
-struct Code {
-    bytes: Vec<u8>,
-    align: u64,
-    relocs: Vec<ModuleReloc>,
-    /// As in [`Encoded`].
-    next: Option<usize>,
-}
-
 /// What compiles functions, on any thread.
 struct Compiler<'a> {
     options: &'a Options,
+    keys: Keys,
     /// The target of the kernels.
     optimized: &'a dyn TargetIsa,
     /// It without the optimiser.
@@ -117,7 +113,24 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
+    /// The code of a function: that of an earlier compilation where there is a cache that has it.
     fn code(&self, job: &Job<'_>) -> Result<Code> {
+        let Some(cache) = &self.options.cache else { return self.compiled(job) };
+        let (key, leaves) = match &job.what {
+            What::Kernel(leaves) => (self.keys.kernel(job.kernel), &leaves[..]),
+            What::Leaf(tile) => (self.keys.leaf(job.kernel, tile), &[][..]),
+        };
+        if let Some(code) = cache.get(&key).and_then(|bytes| Code::from_bytes(&bytes, job.id, leaves)) {
+            return Ok(code);
+        }
+        let code = self.compiled(job)?;
+        if let Some(bytes) = code.to_bytes(leaves) {
+            cache.insert(&key, &bytes);
+        }
+        Ok(code)
+    }
+
+    fn compiled(&self, job: &Job<'_>) -> Result<Code> {
         match &job.what {
             What::Kernel(leaves) => self.kernel(job, leaves),
             What::Leaf(tile) => self.leaf(job, tile),

@@ -52,7 +52,9 @@
 //! ```
 
 mod abi;
+mod cache;
 mod clif;
+mod code;
 mod encode;
 mod error;
 mod functions;
@@ -67,6 +69,7 @@ mod options;
 mod output;
 mod record;
 
+pub use cache::CodeCache;
 pub use egret_loop::Denormals;
 pub use encode::{Leaf, Refusal, leaves, refusals};
 pub use error::CodegenError;

@@ -1,8 +1,10 @@
 //! What the caller decides.
 
+use crate::cache::CodeCache;
 use crate::error::Result;
 use crate::isa::{Isa, Target};
 use egret_loop::Denormals;
+use std::sync::Arc;
 
 /// Where the weights of an artifact are.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct Options {
     pub model_hash: [u8; 32],
     /// Compiler and version, for the artifact's description of itself.
     pub producer: String,
+    /// Where machine code of earlier compilations is asked for, and that of this one is kept; what is written is the same.
+    pub cache: Option<Arc<dyn CodeCache>>,
 }
 
 impl Options {
@@ -55,6 +59,7 @@ impl Options {
             weights: WeightsPlace::Embedded,
             model_hash: [0; 32],
             producer: concat!("egret ", env!("CARGO_PKG_VERSION")).into(),
+            cache: None,
         }
     }
 

@@ -21,6 +21,7 @@ pub const PLAN: &str = "plan.toml";
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(vec![]);
 
 /// A path that is removed by [`discard_unfinished`] as long as this lives.
+#[derive(Debug)]
 struct Unfinished(PathBuf);
 
 impl Unfinished {
@@ -52,6 +53,7 @@ pub(crate) fn folder_name(dir: &Path) -> Option<String> {
 }
 
 /// A temporary folder, removed when this is dropped.
+#[derive(Debug)]
 pub struct Scratch {
     dir: tempfile::TempDir,
     _listed: Unfinished,

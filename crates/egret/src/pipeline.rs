@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
 use crate::targets::target;
 use crate::{host_values, limits, slow};
-use egret_codegen::{CodegenError, Isa};
+use egret_codegen::{CodeCache, CodegenError, Isa};
 use egret_ir::{Dim, DimOp, DimPart, Graph, NodeId, Op, Tensor, ValueId, advice};
 use egret_loop::Program;
 use egret_lower::{Fault, Held, LowerOptions};
@@ -16,6 +16,7 @@ use egret_runtime::{Model, Symbols, WeightsFile};
 use egret_trace::Trace;
 use egret_wasm::WasmError;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use crate::targets::{
     check_target, level_here, named_system, target_level, target_name, target_report, target_words,
@@ -394,17 +395,19 @@ impl From<CodegenError> for Error {
 }
 
 /// How an artifact is made, beside the options of every compilation.
-#[derive(Copy, Clone, Debug)]
+#[derive(Clone, Debug)]
 pub struct ObjectOptions {
     /// Where the weights go.
     pub weights: WeightsPlace,
     /// BLAKE3 of the model file.
     pub model_hash: [u8; 32],
+    /// Machine code of earlier compilations.
+    pub cache: Option<Arc<dyn CodeCache>>,
 }
 
 impl Default for ObjectOptions {
     fn default() -> ObjectOptions {
-        ObjectOptions { weights: WeightsPlace::Embedded, model_hash: [0; 32] }
+        ObjectOptions { weights: WeightsPlace::Embedded, model_hash: [0; 32], cache: None }
     }
 }
 
@@ -415,6 +418,7 @@ fn codegen_options(options: &Options, object: &ObjectOptions) -> Result<egret_co
         threads: options.threads,
         weights: object.weights,
         model_hash: object.model_hash,
+        cache: object.cache.clone(),
         ..egret_codegen::Options::new(target(options)?)
     })
 }

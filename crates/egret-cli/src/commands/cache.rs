@@ -36,6 +36,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn words(kept: Kept) -> String {
-    let plural = if kept.entries == 1 { "" } else { "s" };
-    format!("{} compilation{plural} of {}", kept.entries, size_text(kept.bytes))
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let (entries, functions) = (count(kept.entries, "compilation"), count(kept.functions, "function"));
+    format!("{entries} and {functions} of {}", size_text(kept.bytes))
 }

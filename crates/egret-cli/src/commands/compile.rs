@@ -106,9 +106,13 @@ pub fn print_compiled(done: &Compiled) -> Result<()> {
         free if free.is_empty() => format!("{} bytes of arena", done.arena_bytes),
         free => format!("arena for any {free}"),
     };
+    let from = match (done.cached, done.reused) {
+        (true, _) => "from the cache: ".to_owned(),
+        (_, (0, _)) => String::new(),
+        (_, (n, of)) => format!("{n} of {of} functions from the cache, "),
+    };
     say!(
-        "{}{} kernels, {arena}, {} bytes of weights, for {}",
-        if done.cached { "from the cache: " } else { "" },
+        "{from}{} kernels, {arena}, {} bytes of weights, for {}",
         done.kernels,
         done.weights_bytes,
         done.target

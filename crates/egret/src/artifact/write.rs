@@ -10,11 +10,13 @@ use crate::options::{self, Options};
 use crate::pipeline::{self, Lowered, ObjectOptions};
 use crate::source::Imported;
 use crate::{frontend, link, notes, report, story};
+use egret_codegen::CodeCache;
 use egret_ir::{Denormals, Graph};
 use egret_loop::Program;
 use egret_runtime::abi;
 use egret_trace::Trace;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What a compilation made.
 pub struct Compiled {
@@ -34,6 +36,8 @@ pub struct Compiled {
     pub notes: Vec<String>,
     /// Whether the files are those of an earlier compilation, see [`super::Cache`].
     pub cached: bool,
+    /// Functions whose machine code is that of earlier compilations, of how many; of none where the cache was not asked.
+    pub reused: (usize, usize),
 }
 
 /// A compilation whose files are not in their places yet.
@@ -56,15 +60,19 @@ pub fn compile(request: &Request) -> Result<Compiled> {
 /// As [`compile`], for the graph that `change` makes of the model's.
 pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -> Result<Compiled> {
     check(request)?;
-    place(request, make(request, change)?)
+    place(request, make(request, change, None)?)
 }
 
 /// What there is to do beside about sizes that only a run tells.
 const RUN_INSTEAD: &str = "an artifact has no interpreter; `egret run` and the JIT engine interpret the nodes that tell such a size, and compile \
                            the others for it";
 
-/// Compile the graph that `change` makes of a model's, of a request that was checked.
-pub(super) fn make(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -> Result<Made> {
+/// Compile the graph that `change` makes of a model's, of a request that was checked; `cache` has machine code of earlier compilations.
+pub(super) fn make(
+    request: &Request,
+    change: &dyn Fn(Graph) -> Result<Graph>,
+    cache: Option<Arc<dyn CodeCache>>,
+) -> Result<Made> {
     let Imported { files: sources, graph, bound, mut notes, .. } = request.source.import()?;
     let graph = change(graph)?;
     // What passes over all bytes of the model, beside what is made of it.
@@ -127,7 +135,12 @@ pub(super) fn make(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -
     programs.push(program);
     let parts = Parts::of(&request.options, programs)?;
     let (arena_bytes, weights_bytes) = (parts.front.arena_bytes, parts.front.weights.len());
-    let staged = files(request, &sources, parts, &trace, &model_hash, &target)?;
+    let weights = match request.weights {
+        WeightsPlace::Embed => pipeline::WeightsPlace::Embedded,
+        WeightsPlace::File => pipeline::WeightsPlace::External,
+    };
+    let object = ObjectOptions { weights, model_hash, cache };
+    let staged = files(request, &sources, parts, &trace, &object, &target)?;
     let target = pipeline::target_words(&request.options)?;
     let compiled = Compiled {
         files: vec![],
@@ -138,6 +151,7 @@ pub(super) fn make(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -
         target,
         notes,
         cached: false,
+        reused: (0, 0),
     };
     Ok(Made { staged, compiled, sources, page })
 }
@@ -245,15 +259,14 @@ fn files(
     sources: &[PathBuf],
     parts: Parts,
     trace: &Trace,
-    model_hash: &[u8; 32],
+    options: &ObjectOptions,
     target: &str,
 ) -> Result<Staging> {
     let Parts { front: mut program, levels } = parts;
     let m = &program.name.clone();
     let wants = |e: Emit| request.emit.contains(&e);
     let embedded = request.weights == WeightsPlace::Embed;
-    let place = if embedded { pipeline::WeightsPlace::Embedded } else { pipeline::WeightsPlace::External };
-    let options = ObjectOptions { weights: place, model_hash: *model_hash };
+    let model_hash = &options.model_hash;
     let object_name = format!("{m}.o");
     let weights_bytes = program.weights.len();
     let mut out = Staging::new(&request.out_dir)?;
@@ -264,8 +277,8 @@ fn files(
         *blake3::hash(&program.weights).as_bytes()
     } else {
         let write = |file: &mut dyn std::io::Write| match &levels[..] {
-            [] => pipeline::object_into(&program, &request.options, &options, file),
-            _ => pipeline::front_into(&program, &request.options, &options, file),
+            [] => pipeline::object_into(&program, &request.options, options, file),
+            _ => pipeline::front_into(&program, &request.options, options, file),
         };
         match (wants(Emit::Obj), linked) {
             (true, _) => out.stream(&object_name, write)?,
@@ -294,7 +307,7 @@ fn files(
     if linked || wants(Emit::Obj) {
         objects.push((object_name.clone(), if linked { out.read(&object_name)? } else { vec![] }));
         for (level, program, name) in &levels {
-            let object = pipeline::level_object(program, level, &levels[0].0, &options, weights_hash)?;
+            let object = pipeline::level_object(program, level, &levels[0].0, options, weights_hash)?;
             if wants(Emit::Obj) {
                 out.write(name, &object)?;
             }

@@ -49,6 +49,7 @@ pub fn read(bytes: &[u8]) -> Option<(BTreeMap<String, Written>, Compiled)> {
         target: list["target"].as_str()?.to_owned(),
         notes: texts("notes")?,
         cached: true,
+        reused: (0, 0),
     };
     Some((list["files"].as_object()?.iter().map(file).collect::<Option<_>>()?, compiled))
 }

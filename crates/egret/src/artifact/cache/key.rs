@@ -36,11 +36,21 @@ impl Parts {
     }
 }
 
-/// The key of a compilation, and the files that its model consists of.
+/// What a compilation is known by.
+pub struct Known {
+    /// Of all that decides its files.
+    pub key: Key,
+    /// The files that its model consists of.
+    pub files: Vec<PathBuf>,
+    /// The hash of this build of Egret.
+    pub build: [u8; 32],
+}
+
+/// What a compilation is known by.
 ///
 /// # Errors
 /// A file cannot be read; what this code was loaded from cannot be told.
-pub fn of(request: &Request) -> Result<(Key, Vec<PathBuf>)> {
+pub fn of(request: &Request) -> Result<Known> {
     let rest = || -> Result<(Parts, Vec<PathBuf>)> {
         let mut parts = Parts(blake3::Hasher::new());
         let model = source::locate(&request.source.model)?.0;
@@ -71,12 +81,13 @@ pub fn of(request: &Request) -> Result<(Key, Vec<PathBuf>)> {
     };
     let (build, rest) = egret_threads::both(build, rest);
     let (mut parts, files) = rest?;
-    parts.add(&build.ok_or_else(|| {
+    let build = build.ok_or_else(|| {
         Error::user(
             "the cache is not used: it needs /proc/self/maps to tell this build of Egret from others",
         )
-    })?);
-    Ok((Key(*parts.0.finalize().as_bytes()), files))
+    })?;
+    parts.add(&build);
+    Ok(Known { key: Key(*parts.0.finalize().as_bytes()), files, build })
 }
 
 /// The hash of the file that this code was loaded from: another build of Egret makes other files.

@@ -1,13 +1,17 @@
-//! The compilation cache: a folder of finished compilations, each under the hash of all that decides it.
+//! The compilation cache: a folder of finished compilations and of functions' machine code, each under the hash of all that decides it.
 //!
 //! ```text
+//! <dir>/5a/5a40....code                             the machine code of a function, behind its hash
 //! <dir>/3f/3f09.../entry.json, libm.a, m.h, ...     a compilation: a list of files with their hashes, and the files
 //! <dir>/3f/3f09....lock                             locked by the process that compiles it
 //! <dir>/.egret-XXXX/                                one that is written, or removed: swept once its process is gone
 //! ```
 
+mod code;
 mod entry;
 pub(super) mod key;
+
+pub(super) use code::Functions;
 
 use super::place::{FILES, Staging, stage, sweep};
 use super::write::Compiled;
@@ -38,6 +42,8 @@ pub struct Cache {
 pub struct Kept {
     /// Compilations.
     pub entries: usize,
+    /// Functions' machine code.
+    pub functions: usize,
     /// Bytes of their files.
     pub bytes: u64,
 }
@@ -54,9 +60,19 @@ pub struct Pruned {
 /// An entry as the folder shows it.
 struct Found {
     path: PathBuf,
+    what: What,
     bytes: u64,
     /// When it was last made or taken.
     used: SystemTime,
+}
+
+/// What an entry is of.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum What {
+    /// A compilation: a folder.
+    Compilation,
+    /// A function: a file.
+    Function,
 }
 
 /// The right to compile for a key, for as long as this lives.
@@ -143,17 +159,20 @@ impl Cache {
         self.sweep();
         let mut entries = self.entries();
         entries.sort_by(|a, b| (a.used, &a.path).cmp(&(b.used, &b.path)));
-        let mut left = kept(&entries);
-        let mut removed = Kept::default();
+        let (mut number, mut bytes) = (0, kept(&entries).bytes);
         for found in &entries {
-            if left.bytes <= limit {
+            if bytes <= limit {
                 break;
             }
-            self.remove(&found.path)?;
-            (left.entries, left.bytes) = (left.entries - 1, left.bytes - found.bytes);
-            (removed.entries, removed.bytes) = (removed.entries + 1, removed.bytes + found.bytes);
+            match found.what {
+                What::Compilation => self.remove(&found.path)?,
+                What::Function => gone(&found.path)?,
+            }
+            number += 1;
+            bytes -= found.bytes;
         }
-        Ok(Pruned { removed, left })
+        let (removed, left) = entries.split_at(number);
+        Ok(Pruned { removed: kept(removed), left: kept(left) })
     }
 
     /// Copy the files of an entry into a staging folder, if it is there and whole. One that is not whole is removed.
@@ -193,7 +212,7 @@ impl Cache {
         }
     }
 
-    /// Keep a copy of a compilation's files, under the lock of its key, and make room for it.
+    /// Keep a copy of a compilation's files, under the lock of its key.
     pub(super) fn store(&self, key: &Key, staged: &Staging, compiled: &Compiled) -> Result<()> {
         let bytes: u64 = staged.files().values().map(|f| f.bytes).sum();
         if bytes > self.limit {
@@ -214,8 +233,7 @@ impl Cache {
         if entry.exists() {
             self.remove(&entry)?;
         }
-        fs::rename(&files, &entry).map_err(failed)?;
-        self.prune(self.limit).map(drop)
+        fs::rename(&files, &entry).map_err(failed)
     }
 
     /// The folder of a key's compilation.
@@ -243,11 +261,17 @@ impl Cache {
 
     fn entries(&self) -> Vec<Found> {
         let found = |entry: fs::DirEntry| {
-            entry.file_type().ok().filter(|t| t.is_dir())?;
             let path = entry.path();
+            if path.extension().is_some_and(|e| e == code::ENDING) {
+                let about = entry.metadata().ok()?;
+                let used = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                return Some(Found { path, what: What::Function, bytes: about.len(), used });
+            }
+            entry.file_type().ok().filter(|t| t.is_dir())?;
             let bytes = list(&path).filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum();
             let used = fs::metadata(path.join(LIST)).and_then(|m| m.modified());
-            Some(Found { path, bytes, used: used.unwrap_or(SystemTime::UNIX_EPOCH) })
+            let used = used.unwrap_or(SystemTime::UNIX_EPOCH);
+            Some(Found { path, what: What::Compilation, bytes, used })
         };
         self.folders().filter_map(found).collect()
     }
@@ -273,7 +297,16 @@ fn list(dir: &Path) -> impl Iterator<Item = fs::DirEntry> + use<> {
 }
 
 fn kept(entries: &[Found]) -> Kept {
-    Kept { entries: entries.len(), bytes: entries.iter().map(|e| e.bytes).sum() }
+    let functions = entries.iter().filter(|e| e.what == What::Function).count();
+    Kept { entries: entries.len() - functions, functions, bytes: entries.iter().map(|e| e.bytes).sum() }
+}
+
+/// Remove a file that another process may have removed.
+fn gone(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove from the cache", path, &e)),
+        _ => Ok(()),
+    }
 }
 
 /// Bytes of a text like `500M`.
