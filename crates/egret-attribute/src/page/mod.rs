@@ -11,9 +11,8 @@ mod room;
 pub use attention::{Seen, attention};
 pub use attributions::attributions;
 
-use egret::page::{SHEET, STYLE, escape, filled, text};
+use egret::page::{Page, SHEET, escape, sheet};
 
-const SHELL: &str = include_str!("page.html");
 const OWN: &str = include_str!("page.css");
 
 /// What a page is about, beside what was found.
@@ -27,23 +26,14 @@ pub struct About {
 
 /// The whole page: `data` is JSON that `script` reads.
 fn whole(about: &About, what: &str, body: &str, data: &serde_json::Value, script: &str) -> String {
-    let style = [STYLE, SHEET, OWN].concat();
     let run = format!(
         "<section><h2>What was run</h2><pre class=\"command\">{}</pre></section>\n",
         escape(&about.command)
     );
-    filled(
-        SHELL,
-        &[
-            ("TITLE", &escape(&about.title)),
-            ("STYLE", &style),
-            ("HEADING", &text(&about.title)),
-            ("WHAT", what),
-            ("BODY", &[body, &run].concat()),
-            ("DATA", &egret::page::embed(data)),
-            ("SCRIPT", script),
-        ],
-    )
+    let style = [SHEET, OWN].concat();
+    let body = sheet(&about.title, what, &[body, &run].concat());
+    Page { title: &about.title, style: &style, body: &body, pictures: true, script: Some((data, script)) }
+        .html()
 }
 
 /// A number at the top, and what it is.

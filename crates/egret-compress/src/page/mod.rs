@@ -9,12 +9,11 @@ mod words;
 
 use crate::joint::{Joint, Outcome, Recipe};
 use crate::report::Report;
-use egret::page::{SHEET, STYLE, escape, filled, grouped, text};
+use egret::page::{Page, SHEET, escape, grouped, text};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use words::{bar, percent};
 
-const SHELL: &str = include_str!("page.html");
 const OWN: &str = include_str!("page.css");
 /// The most characters of a recipe that are shown.
 const RECIPE: usize = 20_000;
@@ -83,16 +82,9 @@ pub fn page<'a>(about: &About, found: impl Into<Found<'a>>) -> String {
 
 /// A page in the style of the reports: its title, and in HTML what was done and the body.
 pub fn sheet(title: &str, what: &str, body: &str) -> String {
-    filled(
-        SHELL,
-        &[
-            ("TITLE", &escape(title)),
-            ("STYLE", &[STYLE, SHEET, OWN].concat()),
-            ("HEADING", &text(title)),
-            ("WHAT", what),
-            ("BODY", body),
-        ],
-    )
+    let style = [SHEET, OWN].concat();
+    let body = egret::page::sheet(title, what, body);
+    Page { title, style: &style, body: &body, pictures: false, script: None }.html()
 }
 
 /// What the columns are.

@@ -1,18 +1,72 @@
-//! What the HTML pages about models share: one style, a way to fill a shell, and text that cannot leave its place. A page loads nothing and
-//! needs no server; equal parts give equal bytes.
+//! What the HTML pages about models share: one frame and style, and text that cannot leave its place. A page loads nothing and needs no server;
+//! equal parts give equal bytes.
+
+/// What is around every page.
+const FRAME: &str = include_str!("frame.html");
 
 /// The style with which every page begins.
-pub const STYLE: &str = include_str!("style.css");
+const STYLE: &str = include_str!("style.css");
 
-/// The style of pages that are read from top to bottom: sections, tiles, tables, charts. It stands behind [`STYLE`].
+/// The style of pages that are read from top to bottom ([`sheet`]): sections, tiles, tables, charts.
 pub const SHEET: &str = include_str!("sheet.css");
+
+/// A page, in the frame that all have.
+#[derive(Copy, Clone, Debug)]
+pub struct Page<'p> {
+    /// What it is about, as text: the name of a model.
+    pub title: &'p str,
+    /// Its own style, behind that of all.
+    pub style: &'p str,
+    /// What it shows, as HTML.
+    pub body: &'p str,
+    /// Whether it shows pictures, which stand in it as `data:`.
+    pub pictures: bool,
+    /// Data, and the script that reads them (`#data`); a page without runs nothing.
+    pub script: Option<(&'p serde_json::Value, &'p str)>,
+}
+
+impl Page<'_> {
+    /// The whole page. What it may do is what it needs.
+    pub fn html(&self) -> String {
+        let pictures = if self.pictures { " img-src data:;" } else { "" };
+        let (runs, script) = match self.script {
+            None => ("", String::new()),
+            Some((data, script)) => (
+                "; script-src 'unsafe-inline'",
+                format!(
+                    "\n<script type=\"application/json\" id=\"data\">{}</script>\n<script>\n\"use strict\";\n{script}\n</script>",
+                    embed(data)
+                ),
+            ),
+        };
+        filled(
+            FRAME,
+            &[
+                ("POLICY", &format!("default-src 'none';{pictures} style-src 'unsafe-inline'{runs}")),
+                ("TITLE", &escape(self.title)),
+                ("STYLE", &[STYLE, self.style].concat()),
+                ("BODY", &[self.body.trim_end_matches('\n'), &script].concat()),
+            ],
+        )
+    }
+}
+
+/// The body of a page that is read from top to bottom, in the style [`SHEET`]: its title as text; as HTML, in a word, what was done, and what is
+/// under the head.
+pub fn sheet(title: &str, what: &str, body: &str) -> String {
+    format!(
+        "<header class=\"top\">\n  <div class=\"brand\"><span class=\"mark\" aria-hidden=\"true\"></span><h1>{}</h1>\
+         <span class=\"quiet\">{what}</span></div>\n</header>\n<main class=\"sheet\">\n{body}\n</main>",
+        text(title)
+    )
+}
 
 /// The longest name, in characters, that is shown whole.
 const LONGEST: usize = 160;
 
 /// A shell with its parts, in the order in which they stand in it: each takes the place of `<!--NAME-->`, and what is put in is not looked
 /// into.
-pub fn filled(shell: &str, parts: &[(&str, &str)]) -> String {
+fn filled(shell: &str, parts: &[(&str, &str)]) -> String {
     let mut out = String::new();
     let mut rest = shell;
     for (name, part) in parts {
@@ -56,7 +110,7 @@ pub fn grouped(n: usize) -> String {
 }
 
 /// JSON inside a `script` element: nothing in it may look like markup, or be a line end to JavaScript only.
-pub fn embed(data: &serde_json::Value) -> String {
+fn embed(data: &serde_json::Value) -> String {
     data.to_string()
         .replace('<', "\\u003c")
         .replace('>', "\\u003e")
@@ -74,6 +128,29 @@ mod tests {
         let shell = "a <!--X--> b <!--Y--> c";
         assert_eq!(filled(shell, &[("X", "<!--Y-->"), ("Y", "y")]), "a <!--Y--> b y c");
         assert_eq!(escape("<b a=\"&amp;\">"), "&lt;b a=&quot;&amp;amp;&quot;&gt;");
+    }
+
+    #[test]
+    fn a_page_may_do_what_it_needs_and_no_more() {
+        let data = serde_json::json!({ "x": "</script>" });
+        let still = Page { title: "<m>", style: "i {}", body: "b\n", pictures: false, script: None };
+        let html = still.html();
+        assert!(
+            html.contains("content=\"default-src 'none'; style-src 'unsafe-inline'\"")
+                && !html.contains("<script")
+        );
+        assert!(
+            html.contains("<title>&lt;m&gt; · Egret</title>")
+                && html.ends_with("<body>\nb\n</body>\n</html>\n")
+        );
+        let html = Page { pictures: true, script: Some((&data, "run()")), ..still }.html();
+        assert!(
+            html.contains("'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'\"")
+        );
+        assert!(
+            html.contains("b\n<script type") && html.contains("{\"x\":\"\\u003c/script\\u003e\"}"),
+            "{html}"
+        );
     }
 
     #[test]

@@ -7,14 +7,15 @@ pub use data::Recorder;
 
 use crate::error::Result;
 use crate::options::Options;
+use crate::page::Page;
+use crate::pipeline;
 use crate::story::{self, Request};
-use crate::{page, pipeline};
 use egret_ir::{Graph, Tensor};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// The parts of the page, in the order in which they stand in it; its style begins with [`page::STYLE`].
-const SHELL: &str = include_str!("page.html");
+/// The parts of the page, in the order in which they stand in it.
+const BODY: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &[&str] = &[
     include_str!("model.js"),
@@ -43,12 +44,8 @@ pub struct Focus {
 /// The page for the data of a [`Recorder`]. Equal data give equal bytes.
 pub fn page(data: &Value) -> String {
     let title = data["title"].as_str().unwrap_or("model");
-    let style = [page::STYLE, STYLE].concat();
-    let (data, script) = (page::embed(data), SCRIPT.concat());
-    page::filled(
-        SHELL,
-        &[("TITLE", &page::escape(title)), ("STYLE", &style), ("DATA", &data), ("SCRIPT", &script)],
-    )
+    let script = SCRIPT.concat();
+    Page { title, style: STYLE, body: BODY, pictures: false, script: Some((data, &script)) }.html()
 }
 
 /// Optimise a graph, lower it where that is possible, and write the page about it. Returns the page and the optimised graph.
