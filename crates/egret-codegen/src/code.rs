@@ -1,4 +1,4 @@
-//! Machine code of one function that is in no module yet, and as bytes that a cache keeps.
+//! Machine code of one function that is in no module yet, and as bytes that a cache keeps:
 //!
 //! ```text
 //! u64 alignment, u64 next (all ones for none), u32 relocations,
@@ -9,6 +9,18 @@
 use cranelift::codegen::binemit::Reloc;
 use cranelift::codegen::ir::LibCall;
 use cranelift_module::{FuncId, ModuleReloc, ModuleRelocTarget};
+use std::fmt::Debug;
+
+/// What keeps the machine code of functions between compilations. It is asked and told by several threads at once.
+///
+/// A key is the hash of all that code follows from but the compiler itself: who keeps code for longer than a process has to tell builds apart.
+pub trait CodeCache: Send + Sync + Debug {
+    /// What was kept under a key, unchanged.
+    fn get(&self, key: &[u8; 32]) -> Option<Vec<u8>>;
+
+    /// Keep bytes under a key, if there is room for them.
+    fn insert(&self, key: &[u8; 32], code: &[u8]);
+}
 
 /// Machine code that is not in a module yet.
 pub(crate) struct Code {

@@ -11,12 +11,12 @@ use egret_loop::leaves::{self, LeafKey, leaf_key};
 use egret_loop::{BASE_VECTOR_BYTES, Kernel, Tile, narrow};
 use std::collections::HashMap;
 
-use crate::cache::Keys;
 use crate::clif::{kernel, tile};
 use crate::code::Code;
 use crate::encode::{encode, encode_kernel, in_kernel};
 use crate::error::{Result, broken};
 use crate::isa::Encoded;
+use crate::keys::Keys;
 use crate::options::Options;
 use crate::output::{Output, import, signature};
 

@@ -52,7 +52,6 @@
 //! ```
 
 mod abi;
-mod cache;
 mod clif;
 mod code;
 mod encode;
@@ -60,6 +59,7 @@ mod error;
 mod functions;
 mod isa;
 mod jit;
+mod keys;
 pub mod levels;
 mod linked;
 pub mod measure;
@@ -69,7 +69,7 @@ mod options;
 mod output;
 mod record;
 
-pub use cache::CodeCache;
+pub use code::CodeCache;
 pub use egret_loop::Denormals;
 pub use encode::{Leaf, Refusal, leaves, refusals};
 pub use error::CodegenError;

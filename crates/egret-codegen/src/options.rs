@@ -1,6 +1,6 @@
 //! What the caller decides.
 
-use crate::cache::CodeCache;
+use crate::code::CodeCache;
 use crate::error::Result;
 use crate::isa::{Isa, Target};
 use egret_loop::Denormals;

@@ -1,23 +1,11 @@
-//! Machine code of functions from earlier compilations, and the key that says which is which.
+//! The key of a function in a [cache](crate::CodeCache): the hash of all that its machine code follows from.
 
 use cranelift::codegen::isa::TargetIsa;
 use egret_loop::leaves::leaf_key;
 use egret_loop::{Kernel, Tile};
-use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 
 use crate::options::Options;
-
-/// What keeps the machine code of functions between compilations. It is asked and told by several threads at once.
-///
-/// A key is the hash of all that code follows from but the compiler itself: who keeps code for longer than a process has to tell builds apart.
-pub trait CodeCache: Send + Sync + Debug {
-    /// What was kept under a key, unchanged.
-    fn get(&self, key: &[u8; 32]) -> Option<Vec<u8>>;
-
-    /// Keep bytes under a key, if there is room for them.
-    fn insert(&self, key: &[u8; 32], code: &[u8]);
-}
 
 /// The keys of the functions of a compilation.
 pub(crate) struct Keys(Sink);
