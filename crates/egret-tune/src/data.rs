@@ -12,6 +12,8 @@ use std::path::Path;
 pub struct Data {
     /// How the messages call them.
     place: String,
+    /// The same of the labels, which may have a file of their own.
+    labels_place: String,
     /// By input: the array, and whether it is one sample that serves all.
     arrays: BTreeMap<String, (Tensor, bool)>,
     /// The array that is no input, or that of a file of its own.
@@ -77,6 +79,7 @@ impl Data {
         if samples == 0 || arrays.values().any(|a| a.shape()[0] == 0) {
             return Err(bad("there are no samples in it: its first axis is 0".into()));
         }
+        let labels_place = labels.map_or_else(|| place.clone(), |file| file.display().to_string());
         let target = match (labels, found.len()) {
             (Some(file), 0) => Some(npz::read_npy(file)?),
             (None, 0) => None,
@@ -93,17 +96,23 @@ impl Data {
         let target_count =
             target.iter().map(|t| ("the labels", t.shape().first().copied().unwrap_or(0), true));
         for (name, count, exact) in counts.chain(target_count) {
-            if count != samples && (exact || count != 1) {
-                return Err(bad(format!(
-                    "`{name}` holds {count} samples along its first axis, another array {samples}; they must be as many"
-                )));
+            if count == samples || (!exact && count == 1) {
+                continue;
             }
+            let (at, name) = match exact {
+                true => (&labels_place, name.to_owned()),
+                false => (&place, format!("`{name}`")),
+            };
+            let other = if *at == place { "another array".to_owned() } else { place.clone() };
+            return Err(Error::user(format!(
+                "{at}: {name}: {count} samples along the first axis, and {other} has {samples}; they must be as many"
+            )));
         }
         let arrays = arrays.into_iter().map(|(n, a)| {
             let shared = a.shape()[0] != samples;
             (n, (a, shared))
         });
-        Ok(Data { place, arrays: arrays.collect(), target, samples })
+        Ok(Data { place, labels_place, arrays: arrays.collect(), target, samples })
     }
 
     /// An error about these data.
@@ -168,7 +177,7 @@ impl Data {
         let (&classes, positions) =
             shape.split_last().ok_or_else(|| self.error(format!("`{output}` has no axis of classes")))?;
         let integers = labels.to_i64s().ok_or_else(|| {
-            self.error(format!(
+            self.fault(format!(
                 "the labels are {}, but classes are whole numbers from 0; save them as int64, or take --loss mse",
                 labels.dtype()
             ))
@@ -179,7 +188,7 @@ impl Data {
         let one = |(i, &c): (usize, &i64)| {
             usize::try_from(c).ok().filter(|c| *c < classes).ok_or_else(|| {
                 let sample = i / positions.iter().product::<usize>().max(1);
-                self.error(format!(
+                self.fault(format!(
                     "the label of sample {sample} is {c}, but `{output}` has {classes} classes, 0 to {}",
                     classes.saturating_sub(1)
                 ))
@@ -197,17 +206,22 @@ impl Data {
         if wide(&labels.shape()[1..]) != wide(shape) {
             return Err(self.misfit(labels, output, shape, shape));
         }
-        let numbers = labels.to_f64s().ok_or_else(|| self.error("the labels are texts"))?;
+        let numbers = labels.to_f64s().ok_or_else(|| self.fault("the labels are texts"))?;
         let numbers: Vec<f32> = numbers.into_iter().map(|v| v as f32).collect();
         let each = shape.iter().product::<usize>().max(1);
         match numbers.iter().position(|v| !v.is_finite()) {
-            Some(i) => Err(self.error(format!(
+            Some(i) => Err(self.fault(format!(
                 "the target of sample {} is {}; leave it out",
                 i / each,
                 numbers[i]
             ))),
             None => Ok(numbers),
         }
+    }
+
+    /// An error about the labels.
+    fn fault(&self, text: impl std::fmt::Display) -> Error {
+        Error::user(format!("{}: {text}", self.labels_place))
     }
 
     fn labels(&self) -> Result<&Tensor> {
@@ -217,7 +231,7 @@ impl Data {
     }
 
     fn misfit(&self, labels: &Tensor, output: &str, shape: &[usize], want: &[usize]) -> Error {
-        self.error(format!(
+        self.fault(format!(
             "the labels are {:?} per sample, but `{output}` is {shape:?} per sample, which needs {want:?}; --of names another output",
             &labels.shape()[1..]
         ))

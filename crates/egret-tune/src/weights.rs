@@ -76,6 +76,11 @@ fn trainable(tensor: &TensorProto) -> Option<DType> {
 /// # Errors
 /// A pattern that none fits; none that is left; a tensor that cannot be read.
 pub fn select(graph: &GraphProto, train: &[String], skip: &[String]) -> Result<Vec<Weight>> {
+    choose(graph, Some(train), skip)
+}
+
+/// Those that `train` names, or all that there are.
+fn choose(graph: &GraphProto, train: Option<&[String]>, skip: &[String]) -> Result<Vec<Weight>> {
     let letters = |s: &str| s.chars().collect::<Vec<char>>();
     let candidates: Vec<(usize, &TensorProto, DType)> =
         graph.initializer.iter().enumerate().filter_map(|(i, t)| trainable(t).map(|d| (i, t, d))).collect();
@@ -91,12 +96,19 @@ pub fn select(graph: &GraphProto, train: &[String], skip: &[String]) -> Result<V
             false => format!("there are {}{more}", names.join(", ")),
         }
     };
-    if train.is_empty() {
+    if train.is_some_and(<[String]>::is_empty) {
         return Err(Error::user(format!("--train says which weights are trained; {}", list())));
     }
-    let mut chosen = vec![false; candidates.len()];
-    let patterns =
-        train.iter().map(|p| ("--train", p, true)).chain(skip.iter().map(|p| ("--skip", p, false)));
+    if train.is_none() && candidates.is_empty() {
+        return Err(Error::user("the model has no weights of f32, f16 or bf16"));
+    }
+    let mut chosen = vec![train.is_none(); candidates.len()];
+    let patterns = train
+        .iter()
+        .copied()
+        .flatten()
+        .map(|p| ("--train", p, true))
+        .chain(skip.iter().map(|p| ("--skip", p, false)));
     for (option, pattern, is) in patterns {
         let spelt = letters(pattern);
         let fitting: Vec<usize> =
@@ -110,7 +122,8 @@ pub fn select(graph: &GraphProto, train: &[String], skip: &[String]) -> Result<V
         fitting.into_iter().for_each(|i| chosen[i] = is);
     }
     if !chosen.contains(&true) {
-        return Err(Error::user(format!("--skip leaves nothing of what --train names; {}", list())));
+        let of = if train.is_some() { "what --train names" } else { "the weights" };
+        return Err(Error::user(format!("--skip leaves nothing of {of}; {}", list())));
     }
     let mut out = vec![];
     for (&(index, t, dtype), _) in candidates.iter().zip(&chosen).filter(|(_, is)| **is) {
@@ -139,7 +152,7 @@ pub fn learned(graph: &GraphProto, skip: &[String]) -> Result<Vec<Weight>> {
             rest.initializer[index].data_type = 0;
         }
     }
-    select(&rest, &["*".to_owned()], skip)
+    choose(&rest, None, skip)
 }
 
 fn read(index: usize, t: &TensorProto, dtype: DType) -> Result<Weight> {

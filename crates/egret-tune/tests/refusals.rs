@@ -32,13 +32,28 @@ fn data_that_do_not_fit() {
     with(&[("x", random(&[4, 5], 1)), ("y", random(&[4, 2], 1))], Loss::Mse, &["5"]);
     with(&[x(4)], Loss::Mse, &["no labels", "--labels"]);
     with(&[x(4), ("y", random(&[4, 3], 1))], Loss::Mse, &["[3] per sample", "[2]", "--of"]);
-    with(&[x(4), ("y", random(&[5, 2], 1))], Loss::Mse, &["holds 5 samples", "4"]);
+    with(
+        &[x(4), ("y", random(&[5, 2], 1))],
+        Loss::Mse,
+        &["d.npz: the labels: 5 samples", "another array has 4"],
+    );
     with(&[x(4), ("y", random(&[4, 2], 1)), ("z", random(&[4], 1))], Loss::Mse, &["`y`, `z`", "no inputs"]);
     with(&[x(2), classes(&[0, 2])], Loss::CrossEntropy, &["label of sample 1 is 2", "2 classes, 0 to 1"]);
     with(&[x(2), classes(&[0, -1])], Loss::CrossEntropy, &["sample 1 is -1"]);
     with(&[x(4), ("y", random(&[4], 1))], Loss::CrossEntropy, &["whole numbers", "--loss mse"]);
     let nan = Tensor::new(&[1, 2], vec![0f32, f32::NAN]);
     with(&[x(1), ("y", nan)], Loss::Mse, &["target of sample 0 is NaN"]);
+    // Labels in a file of their own: it is named for what is wrong with them, and the data for what is wrong with those.
+    let file = data(&at("d.npz"), &[x(2)]);
+    for (labels, parts) in [
+        (Tensor::new(&[3], vec![0i64; 3]), ["t.npy: the labels: 3 samples", "d.npz has 2"]),
+        (Tensor::new(&[2], vec![0i64, 2]), ["t.npy: the label of sample 1 is 2", "2 classes"]),
+        (random(&[2, 2], 1), ["t.npy: the labels are f32", "--loss mse"]),
+    ] {
+        std::fs::write(at("t.npy"), egret::npz::npy_bytes(&labels)).expect("written");
+        let wanted = Request { labels: Some(at("t.npy")), ..request(Loss::CrossEntropy, &file, &["*"]) };
+        refused(&model, &wanted, ErrorKind::User, &parts);
+    }
     let nothing = request(Loss::Mse, &at("none.npz"), &["*"]);
     refused(&model, &nothing, ErrorKind::User, &["does not exist"]);
     let other = request(Loss::Mse, &model, &["*"]);

@@ -173,7 +173,7 @@ fn what_does_not_fit_is_refused() {
     let two = Wanted { labels: Some(at("t.npy")), ..wanted(Loss::Mse, &[&file, &file]) };
     refused(signals(&model, &two), &["--labels goes with one --data"]);
     let none = Wanted { skip: vec!["*".into()], ..wanted(Loss::Mse, &[&file]) };
-    refused(signals(&model, &none), &["--skip leaves nothing"]);
+    refused(signals(&model, &none), &["--skip leaves nothing of the weights; there are"]);
 
     let scores = signals(&model, &wanted(Loss::Mse, &[&file])).expect("signals").scores;
     let good = at("scores.npz");
