@@ -182,6 +182,17 @@ fn wrong_requests_have_one_message() {
     }
     // Nothing decides how many tokens there are.
     refused(&["attention", &induction], 1, &["no value for the input `tokens` (i64[1, n]); give --input"]);
+    refused(
+        &["attention", &induction, "--input", "tokens=[[]]"],
+        1,
+        &["the input `tokens` holds nothing (its shape is [1, 0])", "give at least one"],
+    );
+    let drawn = ["attention", &induction, "--random", "1", "--dim", "n=2", "--sample", "1"];
+    refused(
+        &drawn,
+        1,
+        &["no sample 1: --sample takes one of those that given inputs hold, and none is given"],
+    );
     let cnn = model("simple_cnn");
     refused(
         &["attention", &cnn, "--random", "1"],

@@ -143,6 +143,12 @@ pub fn named(list: &[(String, Given)], declared: &[DeclaredInput]) -> Result<BTr
 fn sample(all: BTreeMap<String, Value>, k: usize) -> Result<BTreeMap<String, Value>> {
     let samples = |v: &Value| v.as_tensor().and_then(|t| t.shape().first().copied()).unwrap_or(1);
     let most = all.values().map(samples).max().unwrap_or(1);
+    if k > 0 && all.is_empty() {
+        return Err(Error::user(format!(
+            "no sample {k}: --sample takes one of those that given inputs hold, and none is given; values that are made up are not chosen \
+             among: leave --sample out, with --dim for as many samples as one"
+        )));
+    }
     if k >= most {
         return Err(Error::user(format!("no sample {k}: the given inputs hold {most}, counted from 0")));
     }

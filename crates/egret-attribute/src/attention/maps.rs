@@ -24,6 +24,17 @@ pub(super) fn found(graph: Graph, options: &Options) -> Result<Graph> {
 /// Unsupported: a model without attention, or only within loops and branches. What cannot be compiled or run.
 pub fn maps(model: &Prepared, engine: Engine, options: &Options) -> Result<Vec<Layer>> {
     let Tapped { graph, taps, hidden, .. } = tapped(found(model.graph.clone(), options)?, Outputs::Shares)?;
+    let empty = model.graph.inputs().iter().zip(&model.inputs).find_map(|(&id, value)| {
+        let shape = value.as_tensor()?.shape();
+        shape.contains(&0).then(|| {
+            format!("the input `{}` holds nothing (its shape is {shape:?})", model.graph.value(id).name)
+        })
+    });
+    if let (true, Some(empty)) = (taps.is_empty() && hidden == 0, empty) {
+        return Err(Error::user(format!(
+            "{empty}: there is no token that attends to another; give at least one"
+        )));
+    }
     if taps.is_empty() {
         return Err(Error::unsupported(match hidden {
             0 => "the model has no attention: looked for `attention` after the passes, and for a softmax along the last axis, \
