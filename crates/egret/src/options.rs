@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::files;
-use egret_codegen::{Arch, ISAS, Isa};
+use egret_codegen::{Arch, Isa, Target};
 use egret_ir::{Denormals, Dim};
 use egret_machine::Machine;
 use egret_opt::rules::{Rule, Tier};
@@ -121,9 +121,9 @@ impl Options {
         self.is_any(|isa| !isa.flushes)
     }
 
-    /// Whether the target is one of these by name.
+    /// Whether the target is one of these, whatever system stands behind its name. This machine is none of them.
     fn is_any(&self, wanted: fn(&Isa) -> bool) -> bool {
-        ISAS.iter().any(|isa| wanted(isa) && [isa.name, isa.alias].contains(&&*self.target))
+        self.target != "native" && Target::parse(&self.target).is_ok_and(|target| wanted(target.isa(true)))
     }
 
     /// Compile for a target or a machine: a name that `egret doctor` lists, or the path of a machine's file, which ends in `.toml`; or for several
@@ -232,6 +232,18 @@ pub fn is_identifier(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nothing_flushes_is_kept_whatever_the_system_is() {
+        let keeps =
+            |target: &str| Options { target: target.into(), ..Options::default() }.keeps_denormals();
+        assert!(["riscv64", "rv64gcv", "riscv64-linux", "wasm32"].iter().all(|target| keeps(target)));
+        assert!(
+            ["native", "x86-64-v3", "x86-64-v4-windows", "aarch64-macos"]
+                .iter()
+                .all(|target| !keeps(target))
+        );
+    }
 
     #[test]
     fn denormals_follow_the_tier_unless_asked_for() {

@@ -47,6 +47,16 @@ fn supported(isa: &Isa, system: Option<System>) -> Result<()> {
     }
 }
 
+/// What is wrong with this machine's CPU on a system that is named.
+fn native_elsewhere(system: System) -> CodegenError {
+    let level =
+        ISAS.iter().find(|isa| system.triple(isa.arch).is_some()).map_or("x86-64-v2", |isa| isa.name);
+    let system = system.name();
+    CodegenError::Target(format!(
+        "`native` is this machine, with its system; for -{system} name a level, e.g. {level}-{system}"
+    ))
+}
+
 /// Refuses AMX where it is not known how a process comes by its tile registers.
 fn allows_amx(target: &Target) -> Result<()> {
     let triple = target.triple();
@@ -82,6 +92,9 @@ impl Target {
             return Target::native();
         }
         let (name, system) = System::split(name);
+        if let ("native", Some(system)) = (name, system) {
+            return Err(native_elsewhere(system));
+        }
         let isa = ISAS.iter().find(|isa| isa.name == name || isa.alias == name).ok_or_else(|| {
             CodegenError::Target(format!("unknown target `{name}`; known are {}", Target::NAMES.join(", ")))
         })?;
@@ -298,6 +311,15 @@ mod tests {
                 Err(CodegenError::Unsupported(m)) => assert!(m.contains(instead), "{m}"),
                 other => panic!("{name}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn this_machine_has_its_own_system() {
+        for name in ["native-windows", "native-linux", "native-macos"] {
+            let said = Target::parse(name).unwrap_err().to_string();
+            let (_, system) = name.split_once('-').unwrap();
+            assert!(said.contains(&format!("e.g. x86-64-v2-{system}")), "{said}");
         }
     }
 
