@@ -80,7 +80,16 @@ impl Error {
 
     /// A file operation that failed.
     pub fn io(what: &str, path: &std::path::Path, error: &std::io::Error) -> Error {
-        Error::user(format!("cannot {what} {}: {error}", path.display()))
+        Error::user(format!("cannot {what} {}: {}", path.display(), Error::cause(error)))
+    }
+
+    /// What went wrong with a file: errors about temporary files, those of `tempfile`, name these behind it.
+    pub(crate) fn cause(error: &std::io::Error) -> String {
+        let text = error.to_string();
+        match text.rsplit_once(" at path \"") {
+            Some((cause, _)) if error.get_ref().is_some() => cause.to_owned(),
+            _ => text,
+        }
     }
 
     /// The same error with a place in front.

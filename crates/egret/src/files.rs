@@ -66,7 +66,8 @@ impl Scratch {
     /// It cannot be made.
     pub fn new() -> Result<Scratch> {
         let dir = tempfile::tempdir().map_err(|e| {
-            Error::user(format!("no temporary folder in {}: {e}", std::env::temp_dir().display()))
+            let (folder, cause) = (std::env::temp_dir(), Error::cause(&e));
+            Error::user(format!("no temporary folder in {}: {cause}", folder.display()))
         })?;
         Ok(Scratch::of(dir))
     }

@@ -17,7 +17,7 @@ pub fn read_npy(path: &Path) -> Result<Tensor> {
 /// Read every array of a `.npz` file.
 pub fn read_npz(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let bad = |e: String| Error::user(format!("{}: {e}", path.display()));
-    let mut archive = npyz::npz::NpzArchive::open(path).map_err(|e| bad(format!("no .npz file: {e}")))?;
+    let mut archive = archive(path)?;
     let names: Vec<String> = archive.zip_archive().file_names().map(str::to_owned).collect();
     let mut out = BTreeMap::new();
     for file in names {
@@ -232,7 +232,8 @@ pub(crate) type Archive = npyz::npz::NpzArchive<std::io::BufReader<File>>;
 
 /// Open a `.npz` file.
 pub(crate) fn archive(path: &Path) -> Result<Archive> {
-    npyz::npz::NpzArchive::open(path)
+    let file = File::open(path).map_err(|e| Error::io("read", path, &e))?;
+    npyz::npz::NpzArchive::new(std::io::BufReader::new(file))
         .map_err(|e| Error::user(format!("{}: no .npz file: {e}", path.display())))
 }
 
