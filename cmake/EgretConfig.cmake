@@ -63,6 +63,19 @@ function(egret_add_model target)
     endif()
   endif()
 
+  # Objects for another architecture than the build's are of no use to its linker, which says so in words of its own.
+  set(processors "x86_64|AMD64|amd64" "aarch64|arm64|ARM64" "riscv64.*")
+  set(levels "(x86-64|x86_64|v[0-9]).*" "(aarch64|arm64).*" "(riscv64|rv64).*")
+  if(NOT CMAKE_OSX_ARCHITECTURES)
+    string(REGEX MATCH "^[^,]*" first "${arg_TARGET}")
+    foreach(processor level IN ZIP_LISTS processors levels)
+      if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(${processor})$" AND first MATCHES "^(aarch64|arm64|riscv64|rv64|x86|v[0-9])" AND NOT first MATCHES "^${level}$")
+        message(WARNING "egret_add_model(${target}): TARGET ${arg_TARGET} is for another architecture than this build, which is for ${CMAKE_SYSTEM_PROCESSOR}: "
+          "nothing here can be linked with it. To build for another one, give CMake a toolchain file and leave TARGET out")
+      endif()
+    endforeach()
+  endif()
+
   # The system that is built for stands behind each target, where it is another than that of this machine; or the architecture is, of which
   # a target without a system is Linux's.
   if(NOT CMAKE_SYSTEM_NAME STREQUAL CMAKE_HOST_SYSTEM_NAME
@@ -88,7 +101,7 @@ function(egret_add_model target)
 
   set(dir "${CMAKE_CURRENT_BINARY_DIR}/egret/${target}")
   set(base "${dir}/${arg_NAME}")
-  set(command "${Egret_EXECUTABLE}" compile "${model}" --out-dir "${dir}" --name "${arg_NAME}" --emit obj,header,hpp --target "${arg_TARGET}")
+  set(command "${Egret_EXECUTABLE}" compile "${model}" --out-dir "${dir}" --name "${arg_NAME}" --emit obj,header,hpp --keep-times --target "${arg_TARGET}")
   foreach(dim IN LISTS arg_DIM)
     list(APPEND command --dim "${dim}")
   endforeach()
@@ -110,8 +123,17 @@ function(egret_add_model target)
     get_filename_component(rules "${rules}" ABSOLUTE)
     list(APPEND command --rules "${rules}")
   endforeach()
-  # Ninja wants to know every target of the depfile, and the first as the first.
-  set(outputs "${base}.h" "${base}.hpp" "${base}.manifest.json" "${base}.o" "${base}.trace")
+  # A header whose text stays the same keeps its time, so that what includes it is not compiled again. Ninja notices that of outputs, wants to know
+  # every target of the depfile, and the first as the first. Makefiles would compile the model in every build for an output that is older than it, so
+  # that there the headers are byproducts.
+  set(headers "${base}.h" "${base}.hpp")
+  set(outputs "${base}.manifest.json" "${base}.o" "${base}.trace")
+  set(byproducts "")
+  if(CMAKE_GENERATOR MATCHES "Ninja")
+    list(PREPEND outputs ${headers})
+  else()
+    set(byproducts BYPRODUCTS ${headers})
+  endif()
   if(arg_WEIGHTS)
     list(APPEND command --weights "${arg_WEIGHTS}")
     if(arg_WEIGHTS STREQUAL "file")
@@ -154,6 +176,7 @@ function(egret_add_model target)
 
   add_custom_command(
     OUTPUT ${outputs}
+    ${byproducts}
     COMMAND ${command}
     DEPENDS "${model}" "${options}" "${Egret_EXECUTABLE}"
     DEPFILE "${base}.d"
@@ -169,7 +192,7 @@ function(egret_add_model target)
   endif()
   set_target_properties(${target} PROPERTIES
     LINKER_LANGUAGE ${language}
-    PUBLIC_HEADER "${base}.h;${base}.hpp"
+    PUBLIC_HEADER "${headers}"
     EGRET_WEIGHTS "${base}.weights")
   target_include_directories(${target} INTERFACE "$<BUILD_INTERFACE:${dir}>")
 endfunction()

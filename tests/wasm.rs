@@ -33,6 +33,7 @@ fn request(model: &str, dims: &[(&str, i64)], out: &Path) -> Request {
         settings: vec![],
         weights: WeightsPlace::Embed,
         report: None,
+        keep_times: false,
     }
 }
 

@@ -251,6 +251,7 @@ impl Model {
             settings: read,
             weights: WeightsPlace::Embed,
             report: None,
+            keep_times: false,
         };
         let cached = match self.cache {
             Some(on) => on,

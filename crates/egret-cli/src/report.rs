@@ -53,7 +53,25 @@ pub fn alone(report: &Path, written: &[&Path]) -> Result<()> {
             other.display()
         )));
     }
+    is_page(report)?;
     files::writable(report)
+}
+
+/// That a page is called as one; what is no file, as `/dev/stdout`, is called as it is.
+///
+/// # Errors
+/// Its name ends otherwise.
+pub fn is_page(report: &Path) -> Result<()> {
+    let ends =
+        report.extension().is_some_and(|e| e.eq_ignore_ascii_case("html") || e.eq_ignore_ascii_case("htm"));
+    let special = std::fs::metadata(report).is_ok_and(|m| !m.is_file());
+    match ends || special {
+        true => Ok(()),
+        false => Err(Error::user(format!(
+            "--report {}: the report is a page of HTML; name a file that ends with .html",
+            report.display()
+        ))),
+    }
 }
 
 /// What a page about a model is called: as its file.

@@ -71,9 +71,27 @@ fn checkout(dir: &Path, name: &str) -> PathBuf {
     top
 }
 
-/// From clean, again, with a new model, with another option; `build(option)` gives the log of a build.
+/// When the program's source was compiled: the time of its object, which is somewhere in a folder.
 #[track_caller]
-fn cycle(top: &Path, build: impl Fn(bool) -> String, program: &str) {
+fn source_compiled(dir: &Path) -> std::time::SystemTime {
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type().expect("a kind").is_dir() {
+                folders.push(entry.path());
+            } else if name.contains("main.") && name.ends_with(".o") {
+                return entry.metadata().and_then(|m| m.modified()).expect("a time");
+            }
+        }
+    }
+    panic!("no object of main in {}", dir.display());
+}
+
+/// From clean, again, with a new model, with another option; `build(option)` gives the log of a build. `keeps`: headers keep their time, so that a model
+/// that is newer only is no reason to compile the program's source.
+#[track_caller]
+fn cycle(top: &Path, build: impl Fn(bool) -> String, program: &str, keeps: bool) {
     let digits =
         ["images", "labels"].map(|f| root().join(format!("fixtures/digits/{f}.npy")).display().to_string());
     let counts = |said: &str| {
@@ -85,8 +103,11 @@ fn cycle(top: &Path, build: impl Fn(bool) -> String, program: &str) {
     counts(&first);
     let second = build(false);
     assert!(compiled(&second) == 0 && !second.to_lowercase().contains("linking"), "{second}");
+    let folder = Path::new(program).parent().expect("a folder");
+    let source = source_compiled(folder);
     touch(&top.join("fixtures/models/simple_cnn.onnx"));
     assert_eq!(compiled(&build(false)), 1);
+    assert_eq!(source_compiled(folder) == source, keeps, "its headers have the same text");
     assert_eq!(compiled(&build(false)), 0);
     let other = build(true);
     assert_eq!(compiled(&other), 1, "{other}");
@@ -112,7 +133,7 @@ fn the_example_of_cmake() {
             says(&at, "cmake", &["-B", "build", "-G", generator, &prefix, &egret, target]);
             says(&at, "cmake", &["--build", "build"])
         };
-        cycle(&top, build, &at.join("build/digits-app").display().to_string());
+        cycle(&top, build, &at.join("build/digits-app").display().to_string(), true);
     }
 }
 
@@ -128,7 +149,7 @@ fn the_example_of_make() {
         true => says(&at, "make", &["-j4", "EGRET_FLAGS=--target native --tier exact"]),
         false => says(&at, "make", &["-j4"]),
     };
-    cycle(&top, build, &at.join("build/digits").display().to_string());
+    cycle(&top, build, &at.join("build/digits").display().to_string(), true);
     assert!(says(&at, "make", &["EGRET_FLAGS=--target native --tier exact"]).contains("up to date"));
 }
 
@@ -146,7 +167,8 @@ fn the_example_of_meson() {
         says(&at, "meson", &["configure", "build", &format!("-Degret_target={target}")]);
         says(&at, "ninja", &["-C", "build"])
     };
-    cycle(&top, build, &at.join("build/digits").display().to_string());
+    // Meson looks at the times of outputs anew each time it configures: a header that is older than its model would be made again.
+    cycle(&top, build, &at.join("build/digits").display().to_string(), false);
 }
 
 /// The rules that Bazel 4 has built in and loads all the same from repositories that it would fetch: those of a language, by their names.
@@ -339,9 +361,11 @@ fn changes(top: &Path, at: &Path, forgets: bool, build: impl Fn() -> String) {
     let first = build();
     assert_eq!((compiled(&first), answer().as_str()), (2, "5\n"), "{first}");
     assert_eq!(compiled(&build()), 0);
+    let source = source_compiled(&at.join("build"));
     std::fs::write(&data, weights([0.0, 0.0, 0.0, 20.0])).expect("written");
     let log = build();
     assert_eq!((compiled(&log), answer().as_str()), (1, "24\n"), "{log}");
+    assert_eq!(source_compiled(&at.join("build")), source, "the headers have the same text");
     // What a link leads to.
     touch(&top.join("fixtures/models/simple_cnn.onnx"));
     let log = build();
@@ -490,6 +514,12 @@ fn levels_limits_and_values_reach_the_compilation() {
         std::fs::write(top.join("CMakeLists.txt"), short).expect("written");
         let out = tool(&top, "cmake", &configure).output().expect("it starts");
         assert!(!out.status.success() && text(&out.stderr).contains("`v3` is no level's full name"));
+        // What no linker of this build takes is said when it is configured.
+        let foreign = COUNTS_LISTS.replace("x86-64-v2,x86-64-v3", "aarch64");
+        std::fs::write(top.join("CMakeLists.txt"), foreign).expect("written");
+        let log = says(&top, "cmake", &configure).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(log.contains("(counts): TARGET aarch64 is for another architecture"), "{log}");
+        assert!(!log.contains("(bound): TARGET"), "{log}");
         std::fs::write(top.join("CMakeLists.txt"), COUNTS_LISTS).expect("written");
     }
 }
@@ -514,6 +544,17 @@ fn an_installed_package_builds_a_model() {
     std::fs::create_dir(&at).expect("a folder");
     let binary = format!("-DEGRET_BINARY={}", env!("CARGO_BIN_EXE_egret"));
     let source = root().join("packaging").display().to_string();
+    for (wrong, why) in [
+        ("no/egret", "There is no command"),
+        (&*at.display().to_string(), "is no `egret` that runs here"),
+        ("/bin/true", "is no `egret`"),
+    ] {
+        let out = tool(&at, "cmake", &["-S", &source, "-B", "wrong", &format!("-DEGRET_BINARY={wrong}")])
+            .output();
+        let out = out.expect("it starts");
+        let said = text(&out.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(!out.status.success() && said.contains(why), "{wrong}: {said}");
+    }
     says(&at, "cmake", &["-S", &source, "-B", "made", "-G", "Unix Makefiles", &binary]);
     says(&at, "cmake", &["--build", "made"]);
     says(&at, "cmake", &["--install", "made", "--prefix", "before"]);

@@ -227,7 +227,7 @@ fn a_full_disk_leaves_no_half_file() {
         format!("run '{cnn}' --random 1 --output y.npz"),
         format!("explain '{cnn}' --format html --output y.npz"),
         format!("compile '{cnn}' --out-dir out"),
-        format!("compile '{cnn}' --out-dir . --report y.npz"),
+        format!("compile '{cnn}' --out-dir . --report y.html"),
         format!("partition '{cnn}' --stages 2 --out-dir out"),
     ] {
         let out = limited(&args);

@@ -373,3 +373,78 @@ fn lists_hold_what_floats_are() {
     assert!(said.to_lowercase().contains("y: f32[4] = nan inf inf 2.5"), "{said}");
     refused(&["run", &file, "--input", "x=[1, none]"], 1, &["`none` is neither a number", "-inf"]);
 }
+
+/// A page is called as one, in every command that writes it.
+#[test]
+fn pages_end_with_html() {
+    let dir = temp();
+    let [page, out, folder] = ["x.txt", "out.onnx", "out"].map(|n| path(&dir, n));
+    let (cnn, induction) = (model(CNN), model("induction"));
+    let digits = |n: &str| format!("{}/../../fixtures/digits/{n}.npy", env!("CARGO_MANIFEST_DIR"));
+    let (images, labels) = (digits("images"), digits("labels"));
+    for args in [
+        vec!["compile", &cnn, "--out-dir", &folder],
+        vec!["prune", &cnn, "--to", "sparse:0.5", "-o", &out],
+        vec!["quantize", &cnn, "--to", "w8", "-o", &out],
+        vec!["compress", &cnn, "--size", "40%", "--data", &images, "-o", &out],
+        vec!["attention", &induction, "--random", "1"],
+        vec!["attribute", &cnn, "--random", "1", "--method", "saliency"],
+        vec!["signals", &cnn, "--data", &images, "--labels", &labels, "--loss", "cross_entropy"],
+    ] {
+        refused(&[&args[..], &["--report", &page]].concat(), 1, &["x.txt", "ends with .html"]);
+    }
+    let scores =
+        ["signals", &cnn, "--data", &images, "--labels", &labels, "--loss", "cross_entropy", "-o", &page];
+    refused(&scores, 1, &["scores are a .npz file, not ", "x.txt"]);
+    assert!(kit::names(dir.path()).is_empty());
+}
+
+/// What cannot be read or written is named once, as the user spells it, with the cause alone.
+#[test]
+#[cfg(target_os = "linux")]
+fn files_that_cannot_be_opened_are_named_once() {
+    let cnn = model(CNN);
+    for (args, parts) in [
+        (vec!["run", &cnn, "--random", "1", "--output", "/proc/y.npz"], "cannot write /proc/y.npz: "),
+        (vec!["compile", &cnn, "--out-dir", "/proc"], "cannot write into /proc: "),
+        (vec!["run", &cnn, "--inputs", "/proc/none.npz"], "cannot read /proc/none.npz: "),
+    ] {
+        let said = text(&egret(&args).stderr);
+        assert!(said.contains(parts) && !said.contains(".egret-") && !said.contains("no .npz"), "{said}");
+        assert_eq!(said.matches("/proc").count(), 1, "{said}");
+    }
+}
+
+/// This machine's compiler links no code of another architecture, and what it says of that is of no use.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn linking_for_another_architecture_needs_its_compiler() {
+    if !Command::new("cc").arg("--version").output().is_ok_and(|o| o.status.success()) {
+        eprintln!("left out: executables for another architecture (cc is not there)");
+        return;
+    }
+    let dir = temp();
+    for (target, emit) in [("aarch64", "exe"), ("riscv64", "so"), ("aarch64", "so")] {
+        let out = Command::new(env!("CARGO_BIN_EXE_egret"))
+            .args([
+                "compile",
+                &model(CNN),
+                "--target",
+                target,
+                "--emit",
+                emit,
+                "--out-dir",
+                &path(&dir, "out"),
+            ])
+            .env_remove("CC")
+            .output()
+            .unwrap();
+        let said = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains(&format!("set CC to a cross compiler, e.g. CC={target}-linux-gnu-gcc")),
+            "{said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}

@@ -44,6 +44,7 @@ pub fn measure(request: &Request, options: &Options, gates: &[Gate]) -> Result<M
             settings: vec![],
             weights: WeightsPlace::Embed,
             report: None,
+            keep_times: false,
         })?;
         compile_ns = Some(u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX));
         let library = scratch.path().join(format!("lib{}.a", options.name));

@@ -4,6 +4,9 @@ use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The triple of code for another architecture than this machine's, and Debian's name of a C compiler for it.
+pub type Cross = (String, &'static str);
+
 /// The C compiler: the environment variable `CC`, else `cc`.
 pub fn compiler() -> String {
     std::env::var("CC").ok().filter(|c| !c.trim().is_empty()).unwrap_or_else(|| "cc".into())
@@ -26,7 +29,8 @@ fn command() -> Result<Command> {
     Ok(command)
 }
 
-fn run(mut command: Command, what: &str) -> Result<()> {
+/// Run it. `cross`: where the code is for another architecture.
+fn run(mut command: Command, what: &str, cross: Option<Cross>) -> Result<()> {
     let out = command.output().map_err(|e| {
         Error::user(format!(
             "{what} needs a C compiler, but `{}` cannot be run ({e}); install one, or set CC to it",
@@ -37,22 +41,31 @@ fn run(mut command: Command, what: &str) -> Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
+    if let Some((triple, cc)) = cross {
+        // What this machine's own linker says of foreign code is of no use.
+        let said = if compiler() != "cc" { format!("; it said:\n{said}") } else { String::new() };
+        return Err(Error::user(format!(
+            "`{}` failed to make {what} for {triple} ({}): set CC to a cross compiler, e.g. CC={cc}{said}",
+            compiler(),
+            out.status
+        )));
+    }
     Err(Error::user(format!("`{}` failed to make {what} ({}):\n{said}", compiler(), out.status)))
 }
 
 /// Link object files into a shared library.
-pub fn shared(objects: &[PathBuf], library: &Path) -> Result<()> {
+pub fn shared(objects: &[PathBuf], library: &Path, cross: Option<Cross>) -> Result<()> {
     let mut c = command()?;
     // A build id or a path would differ between two compilations of the same model.
     c.args(["-shared", "-nostartfiles", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-o"])
         .arg(library)
         .args(objects);
-    run(c, "a shared library")
+    run(c, "a shared library", cross)
 }
 
 /// Compile a C main and link it with an archive. Run in the archive's folder, so that no path gets into the executable.
-pub fn executable(dir: &Path, main: &str, archive: &str, out: &str) -> Result<()> {
+pub fn executable(dir: &Path, main: &str, archive: &str, out: &str, cross: Option<Cross>) -> Result<()> {
     let mut c = command()?;
     c.current_dir(dir).args(["-std=c99", "-O2", "-Wl,--build-id=none", "-o", out, main, archive, "-lm"]);
-    run(c, "an executable")
+    run(c, "an executable", cross)
 }

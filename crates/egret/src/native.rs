@@ -228,7 +228,7 @@ impl Native {
         let library = dir.path().join("model.so");
         let bytes = pipeline::object(&lowered.program, options, &pipeline::ObjectOptions::default())?;
         std::fs::write(&object, bytes).map_err(|e| Error::io("write", &object, &e))?;
-        link::shared(&[object], &library)?;
+        link::shared(&[object], &library, None)?;
         Ok((dir, library, lowered))
     }
 

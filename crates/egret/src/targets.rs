@@ -1,8 +1,9 @@
 //! What code is for: one target, or in an artifact several levels of its instruction set.
 
 use crate::error::{Error, Result};
+use crate::link::Cross;
 use crate::options::Options;
-use egret_codegen::{ISAS, System, Target};
+use egret_codegen::{Arch, ISAS, System, Target};
 use egret_machine::Machine;
 
 /// The target, of which there is one everywhere but in artifacts.
@@ -120,6 +121,22 @@ pub(crate) fn check_linked(options: &Options) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What it takes to link code, where that is for another architecture than this machine's.
+pub(crate) fn foreign(options: &Options) -> Result<Option<Cross>> {
+    let mut foreign = None;
+    for level in options.each_level() {
+        let target = target(&level)?;
+        let compiler = match target.arch() {
+            Arch::X86_64 if !cfg!(target_arch = "x86_64") => "x86_64-linux-gnu-gcc",
+            Arch::Aarch64 if !cfg!(target_arch = "aarch64") => "aarch64-linux-gnu-gcc",
+            Arch::Riscv64 if !cfg!(target_arch = "riscv64") => "riscv64-linux-gnu-gcc",
+            _ => continue,
+        };
+        foreign = Some((target.triple().to_string(), compiler));
+    }
+    Ok(foreign)
 }
 
 /// The name of the instruction set that code is for; of `native`, the largest that this machine has all of.

@@ -48,6 +48,7 @@ fn request(model: &str, out: &Path, target: &str, emit: &[Emit], weights: Weight
         settings: vec![],
         weights,
         report: None,
+        keep_times: false,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::args::{CompileOptions, ConfigArgs, ModelArgs, count};
 use crate::common::{note, options, progress};
+use crate::report::is_page;
 use crate::say;
 use egret::artifact::{Cache, Compiled, Request, compile, compile_cached};
 use egret::{Error, Options, Result, files, name_for, source};
@@ -35,6 +36,10 @@ pub struct Args {
     /// Write the page of `explain --format html` about this compilation
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
+    /// Headers and Rust modules whose text stays the same keep their time, so that what includes them is not compiled again; for
+    /// builds that allow outputs older than the model (`restat` of Ninja)
+    #[arg(long)]
+    pub keep_times: bool,
     /// Threads to compile on; what is written is the same [default: all cores]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
@@ -67,6 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
         settings.extend(decides.files());
         settings.push(found.file.clone());
     }
+    args.report.iter().try_for_each(|report| is_page(report))?;
     let decided = found.and_then(|found| found.decided(&said));
     let request = Request {
         source,
@@ -77,6 +83,7 @@ pub fn run(args: &Args) -> Result<()> {
         settings,
         weights: args.weights,
         report: args.report.clone(),
+        keep_times: args.keep_times,
     };
     let cached = match (args.cache, args.no_cache) {
         (true, _) => true,

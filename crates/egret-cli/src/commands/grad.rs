@@ -129,6 +129,7 @@ fn compile(args: &Args, wanted: &Request, dir: &Path) -> Result<()> {
         settings: args.options.settings(&args.model.given)?.files(),
         weights: args.weights,
         report: None,
+        keep_times: false,
     };
     let done =
         progress("compiling", || artifact::compile_changed(&request, &|graph| gradient(&graph, wanted)))?;

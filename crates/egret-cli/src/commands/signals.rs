@@ -2,7 +2,7 @@
 
 use crate::args::count;
 use crate::common::progress;
-use crate::report::{command, read_for};
+use crate::report::{command, is_page, read_for};
 use crate::say;
 use egret::{Error, Options, Result, files};
 use egret_attribute::short;
@@ -66,6 +66,10 @@ pub fn run(args: &Args) -> Result<()> {
             "-o and --report are both {}; name another file",
             report.display()
         )));
+    }
+    args.report.iter().try_for_each(|report| is_page(report))?;
+    if let Some(output) = args.output.iter().find(|o| o.extension().is_none_or(|e| e != "npz")) {
+        return Err(Error::user(format!("scores are a .npz file, not {}", output.display())));
     }
     let wanted = Wanted {
         loss: args.loss.clone(),

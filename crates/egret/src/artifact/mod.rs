@@ -115,4 +115,6 @@ pub struct Request {
     pub weights: WeightsPlace,
     /// Where the page about the compilation goes, if one is wanted.
     pub report: Option<PathBuf>,
+    /// Whether headers and Rust modules keep their time where their text stays the same, so that what includes them is not compiled again.
+    pub keep_times: bool,
 }

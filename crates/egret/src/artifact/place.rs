@@ -141,6 +141,21 @@ impl Staging {
         &self.files
     }
 
+    /// Let those of some names have the time of what is in their places, where that has the same bytes.
+    pub fn keep_times(&self, of: impl Fn(&str) -> bool) {
+        for (name, written) in self.files.iter().filter(|(name, _)| of(name)) {
+            let there = self.dir.join(name);
+            let time = std::fs::metadata(&there).ok().filter(|m| m.is_file() && m.len() == written.bytes);
+            // Where a time cannot be told or kept, the file is new: what depends on it is made again.
+            if let Some(time) = time.and_then(|m| m.modified().ok())
+                && files::hash_of(&there).is_ok_and(|hash| hash == written.hash)
+            {
+                let staged = File::options().append(true).open(self.staged(name));
+                let _ = staged.and_then(|file| file.set_modified(time));
+            }
+        }
+    }
+
     /// Move all files to their places.
     ///
     /// # Errors
@@ -274,6 +289,7 @@ pub(super) fn stage(dir: &Path) -> Result<(Scratch, File)> {
 mod tests {
     use super::{FILES, LOCK, Staging, stage};
     use crate::error::Result;
+    use std::fs::File;
     use std::path::{Path, PathBuf};
 
     fn files(dir: &Path, files: &[(&str, &[u8])]) -> Result<Vec<PathBuf>> {
@@ -302,6 +318,33 @@ mod tests {
         std::fs::remove_dir_all(other).unwrap();
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["m.h"]);
+    }
+
+    #[test]
+    fn what_has_the_same_bytes_keeps_its_time_where_that_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = |of: &dyn Fn(&str) -> bool| {
+            let long_ago = std::time::SystemTime::UNIX_EPOCH;
+            let names = ["m.a", "m.h", "m.hpp"];
+            for name in names {
+                std::fs::write(dir.path().join(name), "1").unwrap();
+                File::options()
+                    .append(true)
+                    .open(dir.path().join(name))
+                    .unwrap()
+                    .set_modified(long_ago)
+                    .unwrap();
+            }
+            let mut staging = Staging::new(dir.path()).unwrap();
+            for (name, bytes) in names.iter().zip(["1", "1", "2"]) {
+                staging.write(name, bytes.as_bytes()).unwrap();
+            }
+            staging.keep_times(of);
+            staging.finish().unwrap();
+            names.map(|name| dir.path().join(name).metadata().unwrap().modified().unwrap() == long_ago)
+        };
+        assert_eq!(made(&|name| name != "m.a"), [false, true, false]);
+        assert_eq!(made(&|_| false), [false; 3]);
     }
 
     #[test]

@@ -21,8 +21,10 @@ const HOLDS: &str = include_str!("../templates/holds.rs.txt");
 pub fn rust_module(program: &Program, embedded: bool) -> String {
     let m = &program.name;
     let abi = ABI.replace("INFO_ISA", &offset_of!(Info, isa).to_string());
-    let mut out =
-        format!("//! `{m}`: a model compiled by Egret. Link the static library `{m}`.\n\n{abi}\n");
+    let mut out = format!(
+        "//! `{m}`: a model compiled by Egret. Link the static library `{m}`. Where this file lies elsewhere than the crate's sources:\n\
+                 //! `#[path = \"DIR/{m}.rs\"] mod {m};`. The crate is of edition 2021 or newer.\n\n{abi}\n"
+    );
     for (what, ports) in [("Input", &program.inputs), ("Output", &program.outputs)] {
         for (i, p) in ports.iter().enumerate() {
             let _ = writeln!(

@@ -164,6 +164,9 @@ pub(super) fn place(request: &Request, made: Made) -> Result<Compiled> {
         sources.iter().chain(&given).chain(&request.read).chain(&request.settings).collect();
     let depfile = depfile::rule(&sources, &request.out_dir, staged.files().keys());
     staged.write(&format!("{}.d", request.options.name), &depfile)?;
+    if request.keep_times {
+        staged.keep_times(|name| [".h", ".hpp", ".rs"].iter().any(|end| name.ends_with(end)));
+    }
     compiled.files = staged.finish()?;
     if let (Some(path), Some(page)) = (&request.report, page) {
         if let Err(e) = crate::files::write(path, page.as_bytes()) {
@@ -325,6 +328,7 @@ fn files(
     if wants(Emit::So) || wants(Emit::Exe) {
         // The linker works on files, in a folder of their own and by relative names, so that no path gets into the result.
         let dir = Scratch::new()?;
+        let cross = crate::targets::foreign(&request.options)?;
         let at = |name: &str| dir.path().join(name);
         let write = |name: &str, bytes: &[u8]| {
             std::fs::write(at(name), bytes).map_err(|e| Error::io("write", &at(name), &e))
@@ -335,14 +339,14 @@ fn files(
                 write(name, object)?;
             }
             let objects: Vec<PathBuf> = objects.iter().map(|(name, _)| at(name)).collect();
-            link::shared(&objects, &at("model.so"))?;
+            link::shared(&objects, &at("model.so"), cross.clone())?;
             out.write(&format!("lib{m}.so"), &read("model.so")?)?;
         }
         if wants(Emit::Exe) {
             write("model.a", &archive)?;
             write(&format!("{m}.h"), header.as_bytes())?;
             write("main.c", exe::main_c(program).as_bytes())?;
-            link::executable(dir.path(), "main.c", "model.a", "model.exe")?;
+            link::executable(dir.path(), "main.c", "model.a", "model.exe", cross)?;
             out.write(m, &read("model.exe")?)?;
         }
     }

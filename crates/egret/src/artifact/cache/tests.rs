@@ -20,6 +20,7 @@ fn request(dir: &Path, out: &str) -> Request {
         settings: vec![],
         weights: WeightsPlace::Embed,
         report: None,
+        keep_times: false,
     }
 }
 
