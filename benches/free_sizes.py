@@ -9,74 +9,14 @@ such as `total=past+seq`, as a sum. `--given NAME=FILE.pb` fixes an input, `--bi
 Needs numpy, onnx and onnxruntime; EGRET names the command (target/release/egret).
 """
 
-import argparse, ctypes as c, os, pathlib, statistics, subprocess, tempfile, time
+import argparse, statistics, tempfile, time
 import numpy as np, onnx, onnxruntime as ort
 from onnx import helper, numpy_helper
-
-EGRET = os.environ.get("EGRET", "target/release/egret")
-DTYPES = {np.dtype(np.bool_): 9, np.dtype(np.float32): 1, np.dtype(np.uint8): 2, np.dtype(np.int8): 3, np.dtype(np.int32): 6, np.dtype(np.int64): 7, np.dtype(np.float64): 11, np.dtype(np.float16): 10}
+from artifact import Artifact, aligned
 
 
-class Tensor(c.Structure):
-    _fields_ = [("data", c.c_void_p), ("dims", c.POINTER(c.c_int64)), ("rank", c.c_uint32), ("dtype", c.c_uint32)]
-
-
-class Plan(c.Structure):
-    _fields_ = [("arena_bytes", c.c_uint64), ("outputs", c.c_void_p), ("n_outputs", c.c_uint32), ("reserved", c.c_uint32)]
-
-
-class Weights(c.Structure):
-    _fields_ = [("data", c.c_void_p), ("len", c.c_uint64), ("check", c.c_uint64)]
-
-
-class Artifact:
-    """A compiled model, by its C ABI."""
-
-    def __init__(self, model, options, symbols):
-        folder = tempfile.mkdtemp()
-        done = subprocess.run([EGRET, "compile", model, "--out-dir", folder, "--name", "m", "--emit", "so", *options], capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(done.stderr.strip())
-        self.lib, self.symbols = c.CDLL(str(next(pathlib.Path(folder).glob("*.so")))), symbols
-        self.weights = Weights()
-        self.check(self.lib.m_bind(c.byref(self.weights), None, c.c_size_t(0)))
-
-    @staticmethod
-    def check(code):
-        if code:
-            raise SystemExit(f"code {-code & 0xff} (tensor or kernel {-code >> 8 & 0xfff})")
-
-    def prepare(self, feeds, outputs, sizes):
-        """Everything of a run but the call."""
-        dims = (c.c_int64 * len(self.symbols))(*[sizes[s] for s in self.symbols])
-        plan, count = Plan(), c.c_size_t(len(self.symbols))
-        self.check(self.lib.m_plan(dims, count, c.byref(plan)))
-        self.ins, self.kept = (Tensor * len(feeds))(), []
-        self.fill(self.ins, feeds)
-        self.results = []
-        for i, (rank, dtype) in enumerate(outputs):
-            shape = (c.c_int64 * max(rank, 1))()
-            self.check(self.lib.m_shape(dims, count, c.c_uint64(i), shape))
-            self.results.append(aligned(tuple(shape)[:rank], dtype))
-        self.outs = (Tensor * len(outputs))()
-        self.fill(self.outs, self.results)
-        self.arena = aligned((plan.arena_bytes,), np.uint8)
-
-    def fill(self, tensors, arrays):
-        for t, a in zip(tensors, arrays):
-            shape = (c.c_int64 * max(a.ndim, 1))(*a.shape)
-            self.kept += [shape, a]
-            t.data, t.dims, t.rank, t.dtype = a.ctypes.data, shape, a.ndim, DTYPES[a.dtype]
-
-    def run(self):
-        self.check(self.lib.m_run(c.byref(self.weights), self.ins, self.outs, c.c_void_p(self.arena.ctypes.data), c.c_size_t(self.arena.nbytes), None))
-
-
-def aligned(shape, dtype):
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    room = np.zeros(size + 64, np.uint8)
-    start = -room.ctypes.data % 64
-    return room[start:start + size].view(dtype).reshape(shape)
+def compiled(model, options, symbols):
+    return Artifact("compile", model, options, tempfile.mkdtemp(), symbols)
 
 
 def main():
@@ -103,7 +43,7 @@ def main():
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     peer = ort.InferenceSession(args.model, options, providers=["CPUExecutionProvider"])
-    free = Artifact(args.model, [], symbols)
+    free = compiled(args.model, [], symbols)
     rng = np.random.default_rng(5)
     for size in args.sizes:
         sizes = {}
@@ -125,7 +65,7 @@ def main():
             feeds.append(a)
         want = peer.run(None, {i.name: f for i, f in zip(inputs, feeds)})
         fixed = [o for s in symbols for o in ("--dim", f"{s}={sizes[s]}")] + [o for b in args.bind for o in ("--bind", b)]
-        alone = Artifact(args.model, fixed, [])
+        alone = compiled(args.model, fixed, [])
         times = {}
         for which in (free, alone):
             which.prepare(feeds, outputs, sizes)

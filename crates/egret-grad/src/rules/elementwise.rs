@@ -182,7 +182,7 @@ pub(super) fn binary(call: &mut Call) -> Result<(), Refusal> {
             }
             (Op::Pow, 0) => pow_base(e, a, b, g)?,
             (Op::Pow, _) => pow_exponent(e, a, b, y, g)?,
-            (Op::Max | Op::Min, _) => extremum(e, op, [a, b], i, g)?,
+            (Op::Max | Op::Min, _) => extremum(e, op, [a, b], y, i, g)?,
             (other, _) => return Err(Refusal::Reason(format!("{other} has no rule of two operands"))),
         };
         call.give_summed(i, gradient)?;
@@ -212,14 +212,17 @@ fn pow_exponent(e: &mut Emit, a: ValueId, b: ValueId, y: ValueId, g: ValueId) ->
     e.unless(flat, slope)
 }
 
-/// g where operand `i` is the larger (the smaller). Equal operands have half each, but a constant has it all.
-fn extremum(e: &mut Emit, op: Op, x: [ValueId; 2], i: usize, g: ValueId) -> Made {
+/// g where operand `i` is the larger (the smaller). Equal operands have half each, but a constant has it all: there the result `y` says as
+/// much as the operand, which then need not be kept beside it.
+fn extremum(e: &mut Emit, op: Op, x: [ValueId; 2], y: ValueId, i: usize, g: ValueId) -> Made {
     let (own, other) = (x[i], x[1 - i]);
-    let (low, high) = if op == Op::Max { (own, other) } else { (other, own) };
+    let ends = |own: ValueId| if op == Op::Max { (own, other) } else { (other, own) };
     if e.b.graph.as_const(other).is_some() {
+        let (low, high) = ends(y);
         let loses = e.binary(Op::LessEqual, low, high)?;
         return e.unless(loses, g);
     }
+    let (low, high) = ends(own);
     let loses = e.binary(Op::Less, low, high)?;
     let equal = e.binary(Op::Equal, own, other)?;
     let half = e.with(Op::Mul, g, 0.5)?;

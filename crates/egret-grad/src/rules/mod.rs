@@ -8,6 +8,7 @@ mod indexing;
 mod movement;
 mod recurrent;
 mod reduction;
+mod walk;
 mod window;
 
 use crate::emit::{Emit, Refusal};

@@ -251,6 +251,66 @@ fn contractions() -> Vec<Case> {
             ),
         )));
     }
+    // Filters that are known: taps side by side and apart, single channels, steps that leave elements out and whose last window ends early.
+    for (shape, filter, groups, rest) in [
+        (
+            "[n, 2, 5, 4]",
+            "[2, 2, 2, 1]",
+            1,
+            "dilations = [1, 1], layout = \"channels_first\", pads = [0, 0, 0, 0], strides = [2, 1]",
+        ),
+        (
+            "[1, 6, 7, 2]",
+            "[4, 1, 2, 2]",
+            2,
+            "dilations = [2, 1], layout = \"channels_last\", pads = [1, 0, 0, 1], strides = [1, 3]",
+        ),
+        (
+            "[2, 3, 6, 5]",
+            "[3, 1, 3, 2]",
+            3,
+            "dilations = [1, 2], layout = \"channels_first\", pads = [1, 0, 1, 0], strides = [2, 1]",
+        ),
+        (
+            "[1, 7, 4]",
+            "[4, 1, 2]",
+            4,
+            "dilations = [1], layout = \"channels_last\", pads = [0, 0], strides = [2]",
+        ),
+        (
+            "[1, 1, 3]",
+            "[1, 1, 2]",
+            1,
+            "dilations = [1], layout = \"channels_first\", pads = [2, 1], strides = [1]",
+        ),
+        (
+            "[1, 3, 8, 5]",
+            "[2, 3, 3, 4]",
+            1,
+            "dilations = [1, 1], layout = \"channels_first\", pads = [1, 0, 0, 2], strides = [2, 3]",
+        ),
+        (
+            "[2, 9, 2]",
+            "[3, 2, 5]",
+            1,
+            "dilations = [1], layout = \"channels_last\", pads = [2, 0], strides = [2]",
+        ),
+        (
+            "[1, 5, 5, 3]",
+            "[2, 5, 2, 2]",
+            1,
+            "dilations = [1, 1], layout = \"channels_first\", pads = [0, 1, 0, 0], strides = [2, 1]",
+        ),
+    ] {
+        let sizes: Vec<i64> =
+            filter.trim_matches(['[', ']']).split(", ").map(|n| n.parse().expect("a size")).collect();
+        let taps: Vec<String> =
+            (0..sizes.iter().product()).map(|i| format!("{:?}", (i * 7 % 11) as f64 / 4.0 - 1.0)).collect();
+        all.push(case(format!(
+            "graph @g(%0: f64{shape}) -> (%9) {{ %1 = const f64{filter} [{}] %9 = conv(%0, %1) {{groups = {groups}, {rest}}} }}",
+            taps.join(", ")
+        )));
+    }
     for seed in 0..60 {
         let mut d = Rng::new(seed);
         let axes = 1 + d.below(2);
@@ -305,7 +365,32 @@ fn contractions() -> Vec<Case> {
 }
 
 fn pools() -> Vec<Case> {
+    // One window over all, and windows that lie apart.
     let mut all = vec![];
+    for (shape, layout, window) in [
+        (
+            "[n, 2, 3, 2]",
+            "first",
+            "high_extra = [0, 0], kernel = [3, 2], pads = [0, 0, 0, 0], strides = [1, 1]",
+        ),
+        (
+            "[n, 3, 2, 2]",
+            "last",
+            "high_extra = [0, 0], kernel = [3, 2], pads = [0, 0, 0, 0], strides = [2, 2]",
+        ),
+        (
+            "[1, 2, 7, 5]",
+            "first",
+            "high_extra = [0, 0], kernel = [1, 2], pads = [0, 1, 0, 0], strides = [3, 3]",
+        ),
+    ] {
+        for kind in ["mean", "sum"] {
+            all.push(case(node(
+                &format!("%0: f64{shape}"),
+                &format!("pool(%0) {{dilations = [1, 1], {window}, kind = \"{kind}\", layout = \"channels_{layout}\"}}"),
+            )));
+        }
+    }
     for seed in 100..140 {
         let mut d = Rng::new(seed);
         let axes = 1 + d.below(2);

@@ -88,7 +88,8 @@ pub fn plan(graph: &Graph, groups: &mut [FusionGroup], machine: &Machine) -> BTr
                 }
             }
         }
-        let knows = group.anchor.is_none() || wants.is_some();
+        let spreads = group.anchor.is_some_and(|a| graph.node(a).op == Op::ConvTranspose);
+        let knows = group.anchor.is_none() || wants.is_some() || spreads;
         for o in &group.expr.operands {
             let whole = dims(graph, o.value) == group.expr.dims && o.access.is_dense(&group.expr.dims);
             let from = root(graph, o.value).0;

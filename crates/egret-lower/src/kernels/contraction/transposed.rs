@@ -95,7 +95,10 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
             phase.insert(0, &axis[rest % axis.len()]);
             rest /= axis.len();
         }
-        let taps: Vec<i64> = phase.iter().map(|p| p.taps.len().max(1) as i64).collect();
+        // A phase without taps is one product by a zero.
+        let empty = phase.iter().any(|p| p.taps.is_empty());
+        let taps: Vec<i64> = phase.iter().map(|p| if empty { 1 } else { p.taps.len() as i64 }).collect();
+        let depth = if empty { 1 } else { per_in };
         let mut rows = vec![
             // Every group has weights of its own; how far apart they are depends on the panels.
             RowAxis { extent: s.groups, a: per_in, b: 1, axis: rank + 1, scale: per_out },
@@ -111,7 +114,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
         let target = &output.target;
         let width = Rows { axes: &rows, out: &target.out, expr: &target.expr, products: Products::Floats }
             .panel_width(&ctx.options.machine, per_out);
-        let panel = taps.iter().product::<i64>() * per_in * width;
+        let panel = taps.iter().product::<i64>() * depth * width;
         rows[0].b = (per_out + width - 1) / width * panel;
         let key = format!(
             "transposed panels {width} of {} groups, phase {number} of {:?} {:?} {:?}",
@@ -120,11 +123,11 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
         let weights = ctx.packed(w, &key, Elem::F32, |t| {
             bytes(&pack_phase(&floats(t.bytes()), &s, &phase, width as usize))
         })?;
-        let inner: Vec<i64> = strides(&taps).iter().map(|t| t * per_in * width).collect();
+        let inner: Vec<i64> = strides(&taps).iter().map(|t| t * depth * width).collect();
         let mut reduction: Vec<Axis> = (0..rank)
             .map(|i| Axis { extent: taps[i], a_stride: phase[i].step * at[i + 1], b_stride: inner[i] })
             .collect();
-        reduction.push(Axis { extent: per_in, a_stride: 1, b_stride: width });
+        reduction.push(Axis { extent: depth, a_stride: 1, b_stride: width });
         let mut a = input.at;
         a.offset += size::offset((0..rank).map(|i| (low[i] + phase[i].at) * at[i + 1]).sum())?;
         let product = Product {
@@ -146,22 +149,20 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
     Ok(true)
 }
 
-/// The weights `[i, o, taps..]` that one phase sees, as panels. A phase without taps gets a tap of zeros.
+/// The weights `[i, o, taps..]` that one phase sees, as panels. A phase without taps has a zero of each output channel.
 fn pack_phase(w: &[f32], s: &ConvShape, phase: &[&Phase], width: usize) -> Vec<f32> {
     let (groups, taps) = (s.groups as usize, s.taps() as usize);
     let (per_in, per_out) = ((s.channels.0 / s.groups) as usize, (s.channels.1 / s.groups) as usize);
     let own = strides(&s.kernel);
+    if phase.iter().any(|p| p.taps.is_empty()) {
+        return pack([groups, 1, 1, per_out, width], 1, |_, _, _| 0.0);
+    }
     // Taps of the phase as indices into the kernel's taps.
-    let seen = phase.iter().zip(&own).fold(vec![Some(0)], |outer, (p, stride)| {
-        let taps: Vec<Option<i64>> =
-            if p.taps.is_empty() { vec![None] } else { p.taps.iter().map(|t| Some(t * stride)).collect() };
-        outer
-            .iter()
-            .flat_map(|o: &Option<i64>| taps.iter().map(|t| Some((*o)? + (*t)?)).collect::<Vec<_>>())
-            .collect()
+    let seen = phase.iter().zip(&own).fold(vec![0], |outer: Vec<i64>, (p, stride)| {
+        outer.iter().flat_map(|o| p.taps.iter().map(move |t| o + t * stride)).collect()
     });
     pack([groups, seen.len(), per_in, per_out, width], 1, |o, i, tap| {
         let group = o / per_out;
-        seen[tap].map_or(0.0, |t| w[((group * per_in + i) * per_out + o % per_out) * taps + t as usize])
+        w[((group * per_in + i) * per_out + o % per_out) * taps + seen[tap] as usize]
     })
 }

@@ -14,7 +14,10 @@ use crate::program::context::Ctx;
 use egret_ir::DType;
 use egret_loop::{Access, Cmp, Elem, KernelBuilder, Local, Param, Parity, Shuffle, Ty, V};
 
-/// `max_pool_indices`: a task is a plane. Vectors along the last axis where windows of neighbours are one or two elements apart.
+/// Fewer planes than this are cut into slices along their first axis, so that there are tasks for threads.
+const LEAST_TASKS: i64 = 16;
+
+/// `max_pool_indices`: a task is a plane, or a slice of one. Vectors along the last axis where windows of neighbours are one or two elements apart.
 pub fn max_pool_indices(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let x = node.operand(0);
@@ -36,7 +39,12 @@ pub fn max_pool_indices(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupp
     else {
         return Err(misfit());
     };
-    let mut k = ctx.kernel("max_pool_indices", w.n * w.c);
+    let planes = w.n * w.c;
+    let (slices, outer) = match outer.split_first() {
+        Some((&slices, outer)) if planes < LEAST_TASKS => (Some(slices), outer),
+        _ => (None, outer),
+    };
+    let mut k = ctx.kernel("max_pool_indices", planes * slices.unwrap_or(1));
     let sizes = LaneSizes { widest: Elem::I64.size(), least: elem.size() };
     let words = elem == compute && elem.size() == 4 && is_direct(dtype);
     let widest = sizes.lanes(k.vector_bytes()).filter(|_| words);
@@ -53,16 +61,21 @@ pub fn max_pool_indices(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupp
         k.param(Elem::I64, last as usize, Access::Read)
     });
     let (in_plane, out_plane): (i64, i64) = (w.input.iter().product(), w.output.iter().product());
-    let task = k.task();
-    let base = k.affine(&[(task, in_plane)], 0);
+    let (mut plane, mut slice) = (k.task(), None);
+    if let Some(slices) = slices {
+        let slices = k.int(slices);
+        slice = Some(k.rem(plane, slices));
+        plane = k.div(plane, slices);
+    }
+    let base = k.affine(&[(plane, in_plane)], 0);
     let kernel = Maxima { w: &w, dtype, counted, begins, base, x: maxima, y, places };
     let os = strides(&w.output);
     let mut result = Ok(());
     nest(&mut k, outer, &mut |k, outer| {
         let mut each = |k: &mut KernelBuilder, i: V, taps: Option<Taps>, ty: Ty| {
-            let o: Vec<V> = outer.iter().copied().chain([i]).collect();
+            let o: Vec<V> = slice.into_iter().chain(outer.iter().copied()).chain([i]).collect();
             let place = flat(k, &o, &os, 0);
-            let to = k.affine(&[(task, out_plane), (place, 1)], 0);
+            let to = k.affine(&[(plane, out_plane), (place, 1)], 0);
             let done = if ty.lanes > 1 {
                 kernel.vector(k, &o, to, ty)
             } else {
