@@ -65,7 +65,22 @@ pub fn add_rules(options: &mut Options, files: &[PathBuf]) -> Result<()> {
 /// [`ErrorKind::Closed`] where nobody reads it any more; it cannot be written.
 pub fn write_out(text: std::fmt::Arguments<'_>, end: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_fmt(text).and_then(|()| out.write_all(end.as_bytes())).map_err(|e| output_error(&e))
+    let written = match printable(text.to_string()) {
+        text if end.is_empty() => out.write_all(text.as_bytes()),
+        text => out.write_all([&text, end].concat().as_bytes()),
+    };
+    written.map_err(|e| output_error(&e))
+}
+
+/// Text as a terminal may get it: what a model calls its nodes could hold sequences that recolour or rename it. Such characters are written as
+/// `\u{1b}`, all but line ends and tabs.
+fn printable(text: String) -> String {
+    let commands = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(commands) {
+        return text;
+    }
+    let shown = |c: char| if commands(c) { c.escape_unicode().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 /// What it means that standard output cannot be written.
@@ -103,7 +118,7 @@ pub fn write_or_print(output: Option<&Path>, bytes: &[u8]) -> Result<()> {
 
 /// Print a line to standard error; that nobody reads it is no reason to stop.
 pub fn note(text: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", printable(text.to_string()));
 }
 
 /// Import a model, and say what is to be known about it.
@@ -279,4 +294,15 @@ pub fn worst(
     entries.retain(|e| error(e) >= least);
     entries.truncate(SHOWN);
     format!("the {} of {all} with the largest errors; --format json has all", entries.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn what_would_command_a_terminal_is_written_out() {
+        assert_eq!(printable("a\tü\n".into()), "a\tü\n");
+        assert_eq!(printable("\x1b[31mRED\x07\u{9b}".into()), "\\u{1b}[31mRED\\u{7}\\u{9b}");
+    }
 }

@@ -18,7 +18,7 @@ pub trait CodeCache: Send + Sync + Debug {
     /// What was kept under a key, unchanged.
     fn get(&self, key: &[u8; 32]) -> Option<Vec<u8>>;
 
-    /// Keep bytes under a key, if there is room for them.
+    /// Keep bytes under a key, if they can be.
     fn insert(&self, key: &[u8; 32], code: &[u8]);
 }
 
@@ -98,6 +98,11 @@ impl Code {
             relocs.push(ModuleReloc { offset, kind: *KINDS.get(usize::from(kind))?, name, addend });
         }
         let next = if behind == u64::MAX { None } else { Some(usize::try_from(behind).ok()?) };
+        let places = relocs.iter().map(|r| r.offset as usize).chain(next);
+        let fits = |at: usize| at.checked_add(4).is_some_and(|end| end <= rest.len());
+        if !align.is_power_of_two() || !places.into_iter().all(fits) {
+            return None;
+        }
         Some(Code { bytes: rest.to_vec(), align, relocs, next })
     }
 }
@@ -115,7 +120,7 @@ mod tests {
 
     /// Of the second of two leaves, of a library's function, of a place in the function itself.
     fn code(id: FuncId, leaves: &[FuncId]) -> Code {
-        let reloc = |kind, name| ModuleReloc { offset: 3, kind, name, addend: -4 };
+        let reloc = |kind, name| ModuleReloc { offset: 1, kind, name, addend: -4 };
         let relocs = vec![
             reloc(Reloc::X86CallPCRel4, leaves[1].into()),
             reloc(Reloc::Arm64Call, ModuleRelocTarget::LibCall(LibCall::FmaF32)),
@@ -157,6 +162,12 @@ mod tests {
             assert!(!is_code(&other, &leaves), "{what}");
         }
         assert!(is_code(&bytes, &leaves) && !is_code(&bytes, &leaves[..1]));
+        // An alignment of 65, and places whose four bytes end behind the code.
+        for (place, value, what) in [(0, 65, "alignment"), (8, 3, "next"), (20, 3, "relocation")] {
+            let mut other = bytes.clone();
+            other[place] = value;
+            assert!(!is_code(&other, &leaves), "{what}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use egret_loop::{BASE_VECTOR_BYTES, Kernel, Tile, narrow};
 use std::collections::HashMap;
 
 use crate::clif::{kernel, tile};
-use crate::code::Code;
+use crate::code::{Code, CodeCache};
 use crate::encode::{encode, encode_kernel, in_kernel};
 use crate::error::{Result, broken};
 use crate::isa::Encoded;
@@ -33,9 +33,10 @@ pub(crate) fn kernels<M: Module>(out: &mut Output<'_, M>) -> Result<Vec<FuncId>>
     // The module may be for a lower level than the kernels are.
     let clif = |optimize| out.options.target.clif(out.module.isa().flags().is_pic(), optimize);
     let (optimized, unoptimized) = (clif(true)?, clif(false)?);
-    let keys = Keys::new(out.options, [&*optimized, &*unoptimized]);
+    let keys = || Keys::new(out.options, [&*optimized, &*unoptimized]);
+    let cache = out.options.cache.as_deref().map(|cache| (cache, keys()));
     let compiler =
-        Compiler { options: out.options, keys, optimized: &*optimized, unoptimized: &*unoptimized };
+        Compiler { options: out.options, cache, optimized: &*optimized, unoptimized: &*unoptimized };
     let codes = egret_threads::map(&jobs, out.options.threads, |job| compiler.code(job));
     for (i, (job, code)) in jobs.iter().zip(codes).enumerate() {
         let mut code = code?;
@@ -105,7 +106,8 @@ fn declare<'p, M: Module>(out: &mut Output<'p, M>) -> Result<(Vec<Job<'p>>, Vec<
 /// What compiles functions, on any thread.
 struct Compiler<'a> {
     options: &'a Options,
-    keys: Keys,
+    /// What has machine code of earlier compilations, and its keys.
+    cache: Option<(&'a dyn CodeCache, Keys)>,
     /// The target of the kernels.
     optimized: &'a dyn TargetIsa,
     /// It without the optimiser.
@@ -115,10 +117,10 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     /// The code of a function: that of an earlier compilation where there is a cache that has it.
     fn code(&self, job: &Job<'_>) -> Result<Code> {
-        let Some(cache) = &self.options.cache else { return self.compiled(job) };
+        let Some((cache, keys)) = &self.cache else { return self.compiled(job) };
         let (key, leaves) = match &job.what {
-            What::Kernel(leaves) => (self.keys.kernel(job.kernel), &leaves[..]),
-            What::Leaf(tile) => (self.keys.leaf(job.kernel, tile), &[][..]),
+            What::Kernel(leaves) => (keys.kernel(job.kernel), &leaves[..]),
+            What::Leaf(tile) => (keys.leaf(job.kernel, tile), &[][..]),
         };
         if let Some(code) = cache.get(&key).and_then(|bytes| Code::from_bytes(&bytes, job.id, leaves)) {
             return Ok(code);

@@ -19,6 +19,17 @@ pub fn version() -> Option<String> {
     out.status.success().then_some(text)
 }
 
+/// The file of the C compiler, if it is found where the system looks.
+pub fn file() -> Option<PathBuf> {
+    let cc = compiler();
+    let program = Path::new(cc.split_whitespace().next()?);
+    if program.components().count() > 1 {
+        return program.is_file().then(|| program.to_owned());
+    }
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
 fn command() -> Result<Command> {
     // `CC` may hold arguments too, as in `CC="zig cc"`.
     let cc = compiler();
@@ -50,7 +61,8 @@ fn run(mut command: Command, what: &str, cross: Option<Cross>) -> Result<()> {
             out.status
         )));
     }
-    Err(Error::user(format!("`{}` failed to make {what} ({}):\n{said}", compiler(), out.status)))
+    let said = if said.is_empty() { " and said nothing".into() } else { format!(":\n{said}") };
+    Err(Error::user(format!("`{}` failed to make {what} ({}){said}", compiler(), out.status)))
 }
 
 /// Link object files into a shared library.

@@ -23,6 +23,7 @@ pub struct Args {
 /// Show or shorten the cache.
 pub fn run(args: &Args) -> Result<()> {
     let cache = Cache::of_environment()?;
+    cache.check()?;
     if args.prune {
         let pruned = cache.prune(if args.all { 0 } else { cache.limit() })?;
         say!("removed {}, left {}", words(pruned.removed), words(pruned.left));

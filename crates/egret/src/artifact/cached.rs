@@ -28,26 +28,28 @@ pub fn compile_cached(request: &Request, cache: &Cache) -> Result<Compiled> {
     if let Some(done) = taken(request, cache, &key, &files)? {
         return Ok(done);
     }
-    let lock = match cache.lock(&key) {
-        Ok(lock) => lock,
-        Err(e) => return without(request, &e),
-    };
-    if let Some(done) = taken(request, cache, &key, &files)? {
+    // A cache that is only read has no locks: what is in it is of use all the same.
+    let lock = cache.lock(&key);
+    if lock.is_ok()
+        && let Some(done) = taken(request, cache, &key, &files)?
+    {
         return Ok(done);
     }
     let functions = Arc::new(Functions::of(cache, build));
-    let mut made = make(request, &Ok, Some(functions.clone()))?;
-    // What was made from a file that changed meanwhile has no key.
-    let stored = match key::of(request) {
-        Ok(now) if now.key == key => cache.store(&key, &made.staged, &made.compiled),
-        _ => Ok(()),
-    };
-    // A compilation that has no place leaves its functions, for which there may have to be made room too.
-    if let Err(e) = stored.and(cache.prune(cache.limit())) {
-        made.compiled.notes.push(unused(&e));
-    }
+    let made = make(request, &Ok, Some(functions.clone()));
+    let kept = lock.and_then(|lock| {
+        let stored = match (&made, key::of(request)) {
+            // What was made from a file that changed meanwhile has no key.
+            (Ok(made), Ok(now)) if now.key == key => cache.store(&key, &made.staged, &made.compiled),
+            _ => Ok(()),
+        };
+        drop(lock);
+        // Functions are kept as they are compiled, whatever becomes of the rest.
+        stored.and(cache.keep_to_limit())
+    });
+    let mut made = made?;
+    made.compiled.notes.extend(kept.err().map(|e| format!("not kept in the cache: {}", e.message)));
     made.compiled.reused = functions.found();
-    drop(lock);
     place(request, made)
 }
 
@@ -65,10 +67,6 @@ fn taken(request: &Request, cache: &Cache, key: &Key, sources: &[PathBuf]) -> Re
 /// Compile without the cache, and say why.
 fn without(request: &Request, why: &Error) -> Result<Compiled> {
     let mut done = compile(request)?;
-    done.notes.push(unused(why));
+    done.notes.push(format!("compiled without the cache: {}", why.message));
     Ok(done)
-}
-
-fn unused(why: &Error) -> String {
-    format!("compiled without the cache: {}", why.message)
 }

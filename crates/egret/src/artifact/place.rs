@@ -88,8 +88,12 @@ impl Staging {
         #[cfg(unix)]
         if head.starts_with(b"\x7fELF") && !name.ends_with(".o") {
             use std::os::unix::fs::PermissionsExt;
-            std::fs::set_permissions(self.staged(name), std::fs::Permissions::from_mode(0o755))
-                .map_err(|e| self.failed(name, &e))?;
+            let staged = self.staged(name);
+            let failed = |e| self.failed(name, &e);
+            // Who may read it may run it: the umask said who that is.
+            let mode = std::fs::metadata(&staged).map_err(failed)?.permissions().mode();
+            let permissions = std::fs::Permissions::from_mode(mode | (mode & 0o444) >> 2);
+            std::fs::set_permissions(staged, permissions).map_err(failed)?;
         }
         Ok(())
     }

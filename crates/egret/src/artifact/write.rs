@@ -75,6 +75,11 @@ pub(super) fn make(
 ) -> Result<Made> {
     let Imported { files: sources, graph, bound, mut notes, .. } = request.source.import()?;
     let graph = change(graph)?;
+    if graph.outputs().is_empty() {
+        return Err(Error::user(
+            "the model has no output, so that there is nothing to compute; name one in its graph (output)",
+        ));
+    }
     // What passes over all bytes of the model, beside what is made of it.
     let passed = {
         let (model, constants) = (sources[0].clone(), egret_ir::text::constants(&graph));
@@ -162,7 +167,7 @@ pub(super) fn place(request: &Request, made: Made) -> Result<Compiled> {
     let given = request.source.given_files();
     let sources: Vec<&PathBuf> =
         sources.iter().chain(&given).chain(&request.read).chain(&request.settings).collect();
-    let depfile = depfile::rule(&sources, &request.out_dir, staged.files().keys());
+    let depfile = depfile::rule(&sources, &request.out_dir, staged.files().keys())?;
     staged.write(&format!("{}.d", request.options.name), &depfile)?;
     if request.keep_times {
         staged.keep_times(|name| [".h", ".hpp", ".rs"].iter().any(|end| name.ends_with(end)));

@@ -1,13 +1,20 @@
-//! The list of an entry: what the compilation was, its files with their sizes and hashes; its first line is the hash of the rest.
+//! The list of an entry: what the compilation was, its files with their sizes and hashes; its first line is the hash of its
+//! key and of the rest.
 
+use super::Key;
 use crate::artifact::manifest::hex;
 use crate::artifact::place::Written;
 use crate::artifact::write::Compiled;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+/// What stands before a list.
+fn head(key: &Key, list: &str) -> String {
+    blake3::hash(format!("{key}\n{list}").as_bytes()).to_hex().to_string()
+}
+
 /// The bytes of a list.
-pub fn written(files: &BTreeMap<String, Written>, compiled: &Compiled) -> Vec<u8> {
+pub fn written(key: &Key, files: &BTreeMap<String, Written>, compiled: &Compiled) -> Vec<u8> {
     let files: serde_json::Map<String, Value> = files
         .iter()
         .map(|(name, file)| (name.clone(), json!({ "bytes": file.bytes, "blake3": hex(&file.hash) })))
@@ -22,13 +29,13 @@ pub fn written(files: &BTreeMap<String, Written>, compiled: &Compiled) -> Vec<u8
         "files": files,
     });
     let list = format!("{list:#}\n");
-    format!("{}\n{list}", blake3::hash(list.as_bytes()).to_hex()).into_bytes()
+    format!("{}\n{list}", head(key, &list)).into_bytes()
 }
 
-/// What a list says, unless it is damaged.
-pub fn read(bytes: &[u8]) -> Option<(BTreeMap<String, Written>, Compiled)> {
+/// What a list says, unless it is damaged, or that of another key.
+pub fn read(key: &Key, bytes: &[u8]) -> Option<(BTreeMap<String, Written>, Compiled)> {
     let (hash, list) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
-    if blake3::hash(list.as_bytes()).to_hex().as_str() != hash {
+    if head(key, list) != hash {
         return None;
     }
     let list: Value = serde_json::from_str(list).ok()?;

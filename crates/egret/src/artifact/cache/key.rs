@@ -76,6 +76,10 @@ pub fn of(request: &Request) -> Result<Known> {
         parts.add(format!("{emit:?} {:?}", request.weights).as_bytes());
         if emit.contains(&Emit::So) || emit.contains(&Emit::Exe) {
             parts.add(format!("{} {:?}", link::compiler(), link::version()).as_bytes());
+            // A script that calls a compiler may change and call the same one.
+            if let Some(path) = link::file() {
+                parts.add(&hash_of(&path)?);
+            }
         }
         Ok((parts, files))
     };

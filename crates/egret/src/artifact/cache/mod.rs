@@ -1,19 +1,22 @@
 //! The compilation cache: a folder of finished compilations and of functions' machine code, each under the hash of all that decides it.
 //!
 //! ```text
-//! <dir>/5a/5a40....code                             the machine code of a function, behind its hash
 //! <dir>/3f/3f09.../entry.json, libm.a, m.h, ...     a compilation: a list of files with their hashes, and the files
 //! <dir>/3f/3f09....lock                             locked by the process that compiles it
-//! <dir>/.egret-XXXX/                                one that is written, or removed: swept once its process is gone
+//! <dir>/code/5a/5a40...                             the machine code of a function, behind its hash
+//! <dir>/code/counted                                what functions came to when they were last gone through
+//! <dir>/.egret-XXXX/                                what is written, or removed: swept once its process is gone
 //! ```
 
 mod code;
 mod entry;
 pub(super) mod key;
+mod room;
 
 pub(super) use code::Functions;
+pub use room::{Kept, Pruned};
 
-use super::place::{FILES, Staging, stage, sweep};
+use super::place::{FILES, Staging, stage};
 use super::write::Compiled;
 use crate::error::{Error, Result};
 use crate::files::is_at;
@@ -29,50 +32,12 @@ const DEFAULT_LIMIT: u64 = 2 << 30;
 /// The list of an entry's files.
 const LIST: &str = "entry.json";
 
-/// A folder of finished compilations, shared by processes. It is written and read without trust in what others do to it
+/// A folder of finished compilations and of functions, shared by processes. It is written and read without trust in what others do to it
 /// meanwhile: entries appear and go whole, and are held against their hashes when they are taken.
 #[derive(Clone, Debug)]
 pub struct Cache {
     dir: PathBuf,
     limit: u64,
-}
-
-/// What a cache holds.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
-    /// Compilations.
-    pub entries: usize,
-    /// Functions' machine code.
-    pub functions: usize,
-    /// Bytes of their files.
-    pub bytes: u64,
-}
-
-/// What [`Cache::prune`] removed, and what it left.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// Compilations that are gone.
-    pub removed: Kept,
-    /// Compilations that are left.
-    pub left: Kept,
-}
-
-/// An entry as the folder shows it.
-struct Found {
-    path: PathBuf,
-    what: What,
-    bytes: u64,
-    /// When it was last made or taken.
-    used: SystemTime,
-}
-
-/// What an entry is of.
-#[derive(Copy, Clone, PartialEq, Eq)]
-enum What {
-    /// A compilation: a folder.
-    Compilation,
-    /// A function: a file.
-    Function,
 }
 
 /// The right to compile for a key, for as long as this lives.
@@ -128,12 +93,34 @@ impl Cache {
     /// # Errors
     /// It is something else.
     pub fn asked_for() -> Result<Option<bool>> {
-        match std::env::var_os("EGRET_CACHE").unwrap_or_default().to_str() {
+        let said = std::env::var_os("EGRET_CACHE").unwrap_or_default();
+        match said.to_str() {
             Some("") => Ok(None),
             Some("1") => Ok(Some(true)),
             Some("0") => Ok(Some(false)),
-            _ => Err(Error::user("EGRET_CACHE is neither 1 (use the cache) nor 0 (do not)")),
+            _ => Err(Error::user(format!(
+                "EGRET_CACHE is `{}`; it may be 1 (use the cache) or 0 (do not)",
+                said.to_string_lossy()
+            ))),
         }
+    }
+
+    /// That its folder can be read, or is not there yet.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn check(&self) -> Result<()> {
+        match fs::read_dir(&self.dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound || self.dir.is_symlink() => {
+                Err(self.unusable("read", &e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn unusable(&self, what: &str, e: &io::Error) -> Error {
+        let Error { kind, message } = Error::io(&format!("{what} the cache"), &self.dir, e);
+        Error { kind, message: format!("{message}; name another folder with EGRET_CACHE_DIR") }
     }
 
     /// Its folder.
@@ -146,45 +133,20 @@ impl Cache {
         self.limit
     }
 
-    /// What it holds.
-    pub fn kept(&self) -> Kept {
-        kept(&self.entries())
-    }
-
-    /// Remove what killed processes left, and the entries that were used least recently until so many bytes are left.
-    ///
-    /// # Errors
-    /// An entry cannot be removed.
-    pub fn prune(&self, limit: u64) -> Result<Pruned> {
-        self.sweep();
-        let mut entries = self.entries();
-        entries.sort_by(|a, b| (a.used, &a.path).cmp(&(b.used, &b.path)));
-        let (mut number, mut bytes) = (0, kept(&entries).bytes);
-        for found in &entries {
-            if bytes <= limit {
-                break;
-            }
-            match found.what {
-                What::Compilation => self.remove(&found.path)?,
-                What::Function => gone(&found.path)?,
-            }
-            number += 1;
-            bytes -= found.bytes;
-        }
-        let (removed, left) = entries.split_at(number);
-        Ok(Pruned { removed: kept(removed), left: kept(left) })
-    }
-
     /// Copy the files of an entry into a staging folder, if it is there and whole. One that is not whole is removed.
     pub(super) fn take(&self, key: &Key, out_dir: &Path) -> Result<Option<(Staging, Compiled)>> {
         let entry = self.entry(key);
-        let Ok(list) = fs::read(entry.join(LIST)) else { return Ok(None) };
+        // Anything else than a file could be without an end.
+        let all_files = list(&entry).all(|f| f.file_type().is_ok_and(|t| t.is_file()));
+        let Some(list) = all_files.then(|| fs::read(entry.join(LIST)).ok()).flatten() else {
+            return Ok(None);
+        };
         let damaged = || {
             // If it cannot be removed, it is damaged next time too.
             let _ = self.remove(&entry);
             Ok(None)
         };
-        let Some((files, compiled)) = entry::read(&list) else { return damaged() };
+        let Some((files, compiled)) = entry::read(key, &list) else { return damaged() };
         let mut staged = Staging::new(out_dir)?;
         for (name, expected) in &files {
             if staged.copy(name, &entry.join(name))? != Some(*expected) {
@@ -200,7 +162,7 @@ impl Cache {
     /// Wait until no other process compiles for a key, and keep others waiting.
     pub(super) fn lock(&self, key: &Key) -> Result<Lock> {
         let path = self.entry(key).with_extension("lock");
-        let locked = |e| Error::io("lock", &path, &e);
+        let locked = |e| self.unusable("write into", &e);
         fs::create_dir_all(path.with_file_name("")).map_err(locked)?;
         loop {
             let file = File::options().create(true).truncate(false).write(true).open(&path);
@@ -228,7 +190,7 @@ impl Cache {
         for name in staged.files().keys() {
             fs::copy(staged.staged(name), files.join(name)).map_err(failed)?;
         }
-        fs::write(files.join(LIST), entry::written(staged.files(), compiled)).map_err(failed)?;
+        fs::write(files.join(LIST), entry::written(key, staged.files(), compiled)).map_err(failed)?;
         let entry = self.entry(key);
         if entry.exists() {
             self.remove(&entry)?;
@@ -252,61 +214,11 @@ impl Cache {
             _ => Ok(()),
         }
     }
-
-    /// The folders in which entries are.
-    fn folders(&self) -> impl Iterator<Item = fs::DirEntry> {
-        let named = |e: &fs::DirEntry| e.file_name().to_str().is_some_and(|n| n.len() == 2);
-        list(&self.dir).filter(named).flat_map(|folder| list(&folder.path()))
-    }
-
-    fn entries(&self) -> Vec<Found> {
-        let found = |entry: fs::DirEntry| {
-            let path = entry.path();
-            if path.extension().is_some_and(|e| e == code::ENDING) {
-                let about = entry.metadata().ok()?;
-                let used = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                return Some(Found { path, what: What::Function, bytes: about.len(), used });
-            }
-            entry.file_type().ok().filter(|t| t.is_dir())?;
-            let bytes = list(&path).filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum();
-            let used = fs::metadata(path.join(LIST)).and_then(|m| m.modified());
-            let used = used.unwrap_or(SystemTime::UNIX_EPOCH);
-            Some(Found { path, what: What::Compilation, bytes, used })
-        };
-        self.folders().filter_map(found).collect()
-    }
-
-    /// Remove what killed processes left: temporary folders and locks.
-    fn sweep(&self) {
-        sweep(&self.dir);
-        for left in self.folders().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "lock"))
-        {
-            if let Ok(file) = File::options().write(true).open(&left)
-                && file.try_lock().is_ok()
-                && is_at(&file, &left)
-            {
-                drop(Lock { path: left, _file: file });
-            }
-        }
-    }
 }
 
 /// What is in a folder, as far as it can be read.
 fn list(dir: &Path) -> impl Iterator<Item = fs::DirEntry> + use<> {
     fs::read_dir(dir).into_iter().flatten().flatten()
-}
-
-fn kept(entries: &[Found]) -> Kept {
-    let functions = entries.iter().filter(|e| e.what == What::Function).count();
-    Kept { entries: entries.len() - functions, functions, bytes: entries.iter().map(|e| e.bytes).sum() }
-}
-
-/// Remove a file that another process may have removed.
-fn gone(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove from the cache", path, &e)),
-        _ => Ok(()),
-    }
 }
 
 /// Bytes of a text like `500M`.

@@ -1,10 +1,12 @@
 //! The cache in one process: hits and misses, damage, what killed processes leave, the limit.
 
 use super::super::place::LOCK;
+use super::room::What;
 use super::*;
 use crate::artifact::{Emit, Request, WeightsPlace, compile, compile_cached};
 use crate::options::Options;
 use crate::source;
+use egret_codegen::CodeCache;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -122,14 +124,9 @@ fn whatever_decides_the_files_is_in_the_key() {
     assert_eq!(keys.len(), number);
 }
 
-/// What a cache has of a kind.
-fn all(cache: &Cache, what: What) -> Vec<PathBuf> {
-    cache.entries().into_iter().filter(|e| e.what == what).map(|e| e.path).collect()
-}
-
 /// The only compilation of a cache.
 fn entry(cache: &Cache) -> PathBuf {
-    let mut entries = all(cache, What::Compilation);
+    let mut entries = cache.paths(What::Compilation);
     assert_eq!(entries.len(), 1);
     entries.remove(0)
 }
@@ -147,7 +144,7 @@ fn change_a_weight(dir: &Path) {
 fn of_a_changed_weight_all_machine_code_is_there() {
     let (dir, cache) = begin(1 << 30);
     let first = compile_cached(&request(dir.path(), "out"), &cache).unwrap();
-    let functions = all(&cache, What::Function).len();
+    let functions = cache.paths(What::Function).len();
     assert!(
         first.reused == (0, first.reused.1) && first.reused.1 >= functions && functions > 5,
         "{:?}",
@@ -174,8 +171,10 @@ fn of_a_changed_weight_all_machine_code_is_there() {
     other("v4", |o| o.target = "x86-64-v4".into());
     other("windows", |o| o.target = "x86-64-v2-windows".into());
     other("aarch64", |o| o.target = "aarch64".into());
-    let other_build = Functions::of(&cache, [7; 32]);
-    assert_eq!(egret_codegen::CodeCache::get(&other_build, &[1; 32]), None);
+    // Of two builds each has its own.
+    let [one, two] = [7, 8].map(|build| Functions::of(&cache, [build; 32]));
+    one.insert(&[1; 32], b"code");
+    assert_eq!((one.get(&[1; 32]).as_deref(), two.get(&[1; 32])), (Some(&b"code"[..]), None));
 }
 
 #[test]
@@ -185,15 +184,25 @@ fn damaged_machine_code_is_made_anew() {
     change_a_weight(dir.path());
     compile(&request(dir.path(), "fresh")).unwrap();
     let wanted = contents(&dir.path().join("fresh"));
+    // The code of another function, which is whole.
+    let other = fs::read(&cache.paths(What::Function)[0]).unwrap();
+    for path in &cache.paths(What::Function)[1..] {
+        fs::write(path, &other).unwrap();
+    }
+    for path in cache.paths(What::Compilation) {
+        fs::remove_dir_all(path).unwrap();
+    }
+    assert!(compile_cached(&request(dir.path(), "out"), &cache).unwrap().reused.0 <= 1);
+    assert!(contents(&dir.path().join("out")) == wanted);
     let damages: [fn(&mut Vec<u8>); 4] =
         [|b| *b.last_mut().unwrap() ^= 1, |b| b.truncate(b.len() / 2), Vec::clear, |b| b[0] ^= 1];
     for (i, damage) in damages.iter().enumerate() {
-        for path in all(&cache, What::Function) {
+        for path in cache.paths(What::Function) {
             let mut bytes = fs::read(&path).unwrap();
             damage(&mut bytes);
             fs::write(&path, bytes).unwrap();
         }
-        for path in all(&cache, What::Compilation) {
+        for path in cache.paths(What::Compilation) {
             fs::remove_dir_all(path).unwrap();
         }
         let done = compile_cached(&request(dir.path(), "out"), &cache).unwrap();
@@ -288,9 +297,53 @@ fn the_entries_that_were_used_least_recently_go() {
     let tiny = Cache::new(&dir.path().join("tiny"), 1000);
     let done = compile_cached(&named("a"), &tiny).unwrap();
     assert!(done.notes.last().unwrap().contains("EGRET_CACHE_SIZE"), "{:?}", done.notes);
-    assert!(tiny.kept().entries == 0 && tiny.kept().bytes <= 1000);
+    assert_eq!(tiny.kept(), Kept::default());
     let pruned = cache.prune(0).unwrap();
     assert_eq!((pruned.removed.entries, pruned.left), (4, Kept::default()));
+}
+
+/// A cache of many functions is not gone through by every compilation.
+#[test]
+fn functions_are_counted_from_time_to_time() {
+    let (dir, cache) = begin(1 << 30);
+    compile_cached(&request(dir.path(), "out"), &cache).unwrap();
+    let counted = cache.dir.join("code/counted");
+    let said = fs::read_to_string(&counted).unwrap();
+    assert_eq!(said.parse::<u64>().unwrap(), 4096 * cache.kept().functions as u64);
+    // As if there had been so many: no compilation has room, and no function goes.
+    fs::write(&counted, (1u64 << 30).to_string()).unwrap();
+    let functions = cache.kept().functions;
+    cache.keep_to_limit().unwrap();
+    assert_eq!((cache.kept().entries, cache.kept().functions), (0, functions));
+    // Long ago: they are counted anew, and go if they must.
+    let long_ago = SystemTime::now() - Duration::from_secs(7200);
+    File::options().write(true).open(&counted).unwrap().set_modified(long_ago).unwrap();
+    let small = Cache { limit: 3 * 4096, ..cache.clone() };
+    small.keep_to_limit().unwrap();
+    assert_eq!(small.kept().functions, 3);
+    assert_eq!(cache.prune(0).unwrap().left, Kept::default());
+}
+
+#[test]
+#[cfg(unix)]
+fn a_cache_that_is_only_read_gives_its_functions() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, cache) = begin(1 << 30);
+    compile_cached(&request(dir.path(), "out"), &cache).unwrap();
+    change_a_weight(dir.path());
+    // In the way of the lock, whoever runs this.
+    let key = key::of(&request(dir.path(), "out")).unwrap().key;
+    let folder = cache.entry(&key).with_file_name("");
+    if !folder.exists() {
+        fs::write(cache.entry(&key).parent().unwrap(), "").unwrap();
+    } else {
+        fs::create_dir_all(cache.entry(&key).with_extension("lock")).unwrap();
+    }
+    fs::set_permissions(&cache.dir, fs::Permissions::from_mode(0o555)).unwrap();
+    let done = compile_cached(&request(dir.path(), "out"), &cache).unwrap();
+    fs::set_permissions(&cache.dir, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(!done.cached && done.reused.0 == done.reused.1 && done.reused.1 > 5, "{:?}", done.reused);
+    assert!(done.notes.iter().any(|n| n.contains("not kept in the cache")), "{:?}", done.notes);
 }
 
 #[test]
@@ -300,7 +353,7 @@ fn a_folder_that_is_none_is_a_note() {
     let cache = Cache::new(&dir.path().join("file/cache"), 1 << 30);
     let done = compile_cached(&request(dir.path(), "out"), &cache).unwrap();
     assert!(!done.cached && dir.path().join("out/libm.a").exists());
-    let said: Vec<_> = done.notes.iter().filter(|n| n.contains("without the cache")).collect();
+    let said: Vec<_> = done.notes.iter().filter(|n| n.contains("not kept in the cache")).collect();
     assert!(said.len() == 1 && said[0].contains("file/cache"), "{:?}", done.notes);
 }
 
