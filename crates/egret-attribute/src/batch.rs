@@ -71,7 +71,9 @@ pub(crate) fn batched(
         .filter(|&i| copied[i])
         .filter_map(|i| model.inputs[i].as_tensor().map(|t| t.bytes().len()))
         .sum();
-    let copies = copies.min(MOST).min(BYTES / bytes.max(1)).max(1);
+    // As many runs as that takes, and all of them nearly full.
+    let most = copies.min(MOST).min(BYTES / bytes.max(1)).max(1);
+    let copies = copies.div_ceil(copies.div_ceil(most).max(1)).max(1);
     // Every other dim as the inputs have it.
     let mut dims: BTreeMap<String, i64> = free.dims.clone();
     for (i, &v) in graph.inputs().iter().enumerate() {
