@@ -144,6 +144,32 @@ fn c_and_rust_programs_link_nothing_but_the_artifact() {
     assert_eq!(words.filter(|w| !allowed.contains(w)).collect::<Vec<_>>(), Vec::<&str>::new());
 }
 
+/// Where Clippy is: not even its pedantic rules find anything, in modules that a library shows to all.
+#[test]
+fn clippy_has_nothing_to_say_of_rust_modules() {
+    let there = Command::new("clippy-driver").arg("--version").output().is_ok_and(|o| o.status.success());
+    if !there {
+        eprintln!("left out: Clippy on Rust modules (clippy-driver is not there)");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut library = "//! Models.\n".to_owned();
+    for (model, options) in [
+        ("fusion_cnn", &[][..]),
+        ("parallel_cnn", &[]),
+        ("lstm", &["--weights", "file"]),
+        ("induction", &[]),
+    ] {
+        compile(dir.path(), model, model, &[&["--emit", "rs"][..], options].concat());
+        library +=
+            &format!("/// {model}.\n#[path = \"{model}.rs\"]\npub mod {};\n", model.replace('_', ""));
+    }
+    std::fs::write(dir.path().join("lib.rs"), library).expect("a file");
+    let rules = ["-D", "warnings", "-W", "clippy::pedantic"];
+    let flags = ["--edition", "2021", "--crate-type", "lib", "--emit", "metadata", "lib.rs"];
+    run(Command::new("clippy-driver").current_dir(dir.path()).args(rules).args(flags));
+}
+
 #[test]
 fn the_executable_knows_the_held_back_digits() {
     let dir = tempfile::tempdir().expect("a temporary folder");

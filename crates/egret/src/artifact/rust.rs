@@ -51,7 +51,7 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
     let least = if free { " at least: it grows with the free dims" } else { "" };
     let _ = write!(
         out,
-        "\n/// Bytes of the arena that a run needs{least}.\npub const ARENA_BYTES: usize = {};\n\n\
+        "\n/// Bytes of the arena that a run needs{least}.\n#[allow(clippy::unreadable_literal)]\npub const ARENA_BYTES: usize = {};\n\n\
          unsafe extern \"C\" {{\n{plan}    fn {m}_bind(w: *mut RawWeights, data: *const core::ffi::c_void, len: usize) -> i32;\n    \
          fn {m}_run(w: *const RawWeights, input: *const RawTensor, out: *mut RawTensor, arena: *mut core::ffi::c_void, arena_len: usize, env: *const core::ffi::c_void) -> i32;\n}}\n\n",
         program.arena_bytes
@@ -65,10 +65,10 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
         out,
         "/// The model with its weights bound; threads may share it.\npub struct Model(RawWeights);\n\n\
          // SAFETY: the weights are constant data that nobody writes.\nunsafe impl Send for Model {{}}\n// SAFETY: as above.\nunsafe impl Sync for Model {{}}\n\n\
-         impl Model {{\n    /// Check CPU and weights.\n    pub fn bind({parameter}) -> Result<Model, Error> {{\n        let mut w = RawWeights {{ data: core::ptr::null(), len: 0, check: 0, info: core::ptr::null() }};\n        \
-         // SAFETY: `w` is writable, and the weights are as the C ABI asks.\n        check(unsafe {{ {m}_bind(&mut w, {data}) }})?;\n        Ok(Model(w))\n    }}\n\n    \
+         impl Model {{\n    /// Check CPU and weights.\n    ///\n    /// # Errors\n    /// The CPU lacks an instruction set; the weights are those of another model.\n    pub fn bind({parameter}) -> Result<Model, Error> {{\n        let mut w = RawWeights {{ data: core::ptr::null(), len: 0, check: 0, info: core::ptr::null() }};\n        \
+         // SAFETY: `w` is writable, and the weights are as the C ABI asks.\n        check(unsafe {{ {m}_bind(&raw mut w, {data}) }})?;\n        Ok(Model(w))\n    }}\n\n    \
          /// The instruction set that runs: of several levels the highest that this CPU has.\n    \
-         #[allow(dead_code)]\n    \
+         #[allow(dead_code)]\n    #[must_use]\n    \
          pub fn isa(&self) -> &'static str {{\n        \
          // SAFETY: binding named it: constant data of the model, text that ends with a zero.\n        \
          unsafe {{ core::ffi::CStr::from_ptr((*self.0.info).isa) }}.to_str().unwrap_or_default()\n    }}\n\n"
@@ -146,10 +146,11 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
     };
     let _ = write!(
         out,
-        "    /// Run on one thread; every run at a time needs an arena of its own.{told}\n    #[allow(clippy::too_many_arguments)]\n    pub fn run(&self, arena: &mut Arena{taken}{parameters}) -> Result<(), Error> {{\n{shapes}        \
+        "    /// Run on one thread; every run at a time needs an arena of its own.{told}\n    ///\n    /// # Errors\n    /// Sizes that do not fit; what data asks for outside its range.\n    \
+         #[allow(clippy::too_many_arguments, clippy::too_many_lines, clippy::similar_names, clippy::unreadable_literal)]\n    pub fn run(&self, arena: &mut Arena{taken}{parameters}) -> Result<(), Error> {{\n{shapes}        \
          let input: [RawTensor; {}] = [{}];\n        let mut out: [RawTensor; {}] = [{}];\n        \
          // SAFETY: the array types give every tensor its size; the arena is aligned and as large as the model asks.\n        \
-         check(unsafe {{ {m}_run(&self.0, input.as_ptr(), out.as_mut_ptr(), arena.0.as_mut_ptr().cast(), {needed}, core::ptr::null()) }}).map_err(|e| arena.explain(e))\n    }}\n}}\n",
+         check(unsafe {{ {m}_run(&raw const self.0, input.as_ptr(), out.as_mut_ptr(), arena.0.as_mut_ptr().cast(), {needed}, core::ptr::null()) }}).map_err(|e| arena.explain(e))\n    }}\n}}\n",
         inputs.len(),
         inputs.join(", "),
         outputs.len(),
@@ -171,7 +172,7 @@ fn free_dims(program: &Program) -> String {
     for (i, symbol) in program.symbols.iter().enumerate() {
         let name = dim_name(program, i);
         let _ = writeln!(fields, "    /// `{}`\n    pub {name}: usize,", comment(&symbol.name));
-        values.push(format!("self.{name} as i64"));
+        values.push(format!("i64::try_from(self.{name}).unwrap_or(-1)"));
     }
     FREE.replace("FIELDS", fields.trim_end())
         .replace("COUNT", &values.len().to_string())
