@@ -86,13 +86,20 @@ pub(crate) fn batched(
             dims.insert(symbol.to_owned(), (size * times) as i64);
         }
     }
-    let mut imported = source::Request { dims, ..free }.import()?;
+    let larger = |e: egret::Error| format!("the model takes no batch of {copies} ({e})");
+    let mut imported = match (source::Request { dims, ..free }).import() {
+        Ok(imported) => imported,
+        Err(e) => return Ok(Err(larger(e))),
+    };
     if !swap(&mut imported.graph, &model.swaps) {
         return Ok(Err("a weight is another constant in the model of a larger batch".into()));
     }
     let Some(value) = grad::find(&imported.graph, &target.name) else {
         return Ok(Err(format!("`{}` has no name in the model of a larger batch", target.name)));
     };
-    let executable = model.ready(only(&imported.graph, value), &imported.bound)?;
-    Ok(Ok(Batched { executable, copies, copied }))
+    // A model may have room for one sample alone, whatever it says of its dims.
+    Ok(match model.ready(only(&imported.graph, value), &imported.bound) {
+        Ok(executable) => Ok(Batched { executable, copies, copied }),
+        Err(e) => Err(larger(e)),
+    })
 }

@@ -74,8 +74,8 @@ fn one_by_one(
     Ok(Scores { elements, scores, note: format!("run one by one: {why}") })
 }
 
-/// As [`one_by_one`] in batches. The inputs as they are run alone and again beside variants: a score that differs
-/// then says that samples of a batch are not independent.
+/// As [`one_by_one`] in batches. The inputs as they are run as copies of one another, and again beside variants: a score that differs says that
+/// samples of a batch are not independent, as nodes of a graph, of which an input that is not copied reaches the first only.
 fn in_batches(
     model: &Model,
     wanted: &Wanted,
@@ -87,11 +87,30 @@ fn in_batches(
     let copies = batch.copies;
     let whole: Vec<Value> =
         (0..model.inputs.len()).map(|i| copied(model, batch, i)).collect::<Result<_>>()?;
-    let outputs = batch.executable.run(&whole)?;
+    let outputs = match batch.executable.run(&whole) {
+        Ok(outputs) => outputs,
+        Err(e) => return Ok(Err(format!("the model takes no batch of {copies} ({e})"))),
+    };
     let mut shape = the_tensor(&outputs)?.shape().to_vec();
     shape[0] /= copies;
     let each: usize = shape.iter().product();
-    let elements = wanted.elements(&shape, &to_f64(&outputs[0])?[..each])?;
+    let all = to_f64(&outputs[0])?;
+    let elements = wanted.elements(&shape, &all[..each])?;
+    let target = elements.target.clone();
+    let differs = |other: f64| {
+        // The same NaN is no difference.
+        let same = (other - target.score).abs() <= 1e-5 * (1.0 + target.score.abs());
+        !same && !(other.is_nan() && target.score.is_nan())
+    };
+    let dependent = |other: f64, how: &str| {
+        let spelt = target.spelt();
+        let score = target.score;
+        format!("the samples of a batch are not independent ({spelt} is {score} first and {other} {how})")
+    };
+    let others = (1..copies).map(|k| score(&all[k * each..(k + 1) * each], &elements.at));
+    if let Some(other) = others.into_iter().find(|&other| differs(other)) {
+        return Ok(Err(dependent(other, "in a copy")));
+    }
     let mut scores = vec![];
     // The first copy of the first batch stays whole.
     let jobs: Vec<Option<usize>> = std::iter::once(None).chain((0..count).map(Some)).collect();
@@ -113,13 +132,8 @@ fn in_batches(
         scores.extend((0..chunk.len()).map(|k| score(&out[k * each..(k + 1) * each], &elements.at)));
     }
     let again = scores.remove(0);
-    let target = &elements.target;
-    if (again - target.score).abs() > 1e-5 * (1.0 + target.score.abs()) {
-        return Ok(Err(format!(
-            "the samples of a batch are not independent ({} is {} alone and {again} beside others)",
-            target.spelt(),
-            target.score
-        )));
+    if differs(again) {
+        return Ok(Err(dependent(again, "beside others")));
     }
     let runs = jobs.len().div_ceil(copies);
     let note = format!("run in {runs} batch{}", if runs == 1 { "" } else { "es" });

@@ -181,6 +181,15 @@ fn samples_that_are_not_independent_run_one_by_one() {
     std::fs::write(&file, norm).expect("the model");
     let said = works(&["attribute", &file, "--method", "occlusion", "--input", "x=[[[[1,2],[3,5]]]]"]);
     assert!(said.contains("run one by one: the samples of a batch are not independent"), "{said}");
+    // Nodes are no samples: edges, which are not copied, reach those of the first copy alone.
+    let (nodes, joined, dims) =
+        (path(&dir, "nodes.onnx"), path(&dir, "graph.onnx"), [Dim::Free("n"), Dim::Is(5)]);
+    std::fs::write(&nodes, onnx("Relu", &[], 1, ("x", &dims), ("y", &dims))).expect("the model");
+    works(&["join", &nodes, "--head", "message-passing:6", "--wire", "nodes:y=head:nodes", "-o", &joined]);
+    let graph = ["--input", "x=[[1,2,3,4,5],[2,1,0,1,2]]", "--input", "edges=[[0,1],[1,0]]"];
+    let args = ["attribute", &joined, "--method", "occlusion", "--target", "features[0,2]"];
+    let said = works(&[&args[..], &graph].concat());
+    assert!(said.contains("run one by one: the samples of a batch are not independent"), "{said}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::args::{count, seed};
 use crate::common::note;
 use crate::report::apart_from_samples;
 use crate::say;
-use egret::{Options, Result, files};
+use egret::{Error, Options, Result, files};
 use egret_tune::{Loss, Optimizer, Progress, Quality, Report, Request, Tuned, tune_watched};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -88,6 +88,21 @@ pub fn run(args: &Args) -> Result<()> {
         .flatten()
         .cloned()
         .collect();
+    let teacher = match &args.loss {
+        Loss::Kl(teacher) => Some(teacher.as_path()),
+        _ => None,
+    };
+    // The tuned model may take the place of the model.
+    files::apart(&args.output, teacher)?;
+    if let Some(checkpoint) = &args.checkpoint {
+        files::apart(checkpoint, teacher.into_iter().chain([args.model.as_path()]))?;
+        if *checkpoint == args.output {
+            return Err(Error::user(format!(
+                "--checkpoint and --output are both {}; name two files",
+                checkpoint.display()
+            )));
+        }
+    }
     for written in [Some(&args.output), args.checkpoint.as_ref()].into_iter().flatten() {
         apart_from_samples(written, &[&samples])?;
         files::writable(written)?;
