@@ -43,6 +43,23 @@ fn prints_runs_and_compiles() {
     assert!(header.contains("grad_simple_cnn_run"), "{header}");
 }
 
+/// Where sizes are free, pixels of a whole step could not be cut to the image.
+#[test]
+fn gradients_of_images_of_any_size_are_compiled() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = dir.path().join("pool.egret");
+    let window =
+        "dilations = [1, 1], high_extra = [0, 0], kernel = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]";
+    let pool = format!("pool(%0) {{{window}, kind = \"mean\", layout = \"channels_first\"}}");
+    let text = format!("graph @g(%0 \"x\": f32[n, 3, h, w]) -> (%1 \"y\") {{\n  %1 = {pool}\n}}\n");
+    std::fs::write(&file, text).expect("a file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egret"));
+    let args = ["--of", "y", "--seeded", "--wrt", "x", "--emit", "header", "--name", "back", "--out-dir"];
+    let out = command.arg("grad").arg(&file).args(args).arg(dir.path()).output().expect("egret starts");
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out.stderr));
+    assert!(dir.path().join("back.h").exists());
+}
+
 #[test]
 fn wrong_requests_have_one_message() {
     for (args, part) in [

@@ -45,6 +45,13 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
     let loss = ["--loss", "cross_entropy"];
     with(&[&loss[..], &["-o", &out]].concat(), &["--train"]);
     with(&[&loss[..], &["--train", "head.*", "-o", &out]].concat(), &["head.*", "`fc2.weight`"]);
+    let copy = path(&dir, "copy.onnx");
+    std::fs::copy(&model, &copy).expect("a copy");
+    let kl = ["--loss", &format!("kl:{copy}"), "--train", "fc2.*"];
+    with(&[&kl[..], &["-o", &copy]].concat(), &["copy.onnx is read here"]);
+    with(&[&kl[..], &["-o", &out, "--checkpoint", &copy]].concat(), &["copy.onnx is read here"]);
+    with(&[&kl[..], &["-o", &out, "--checkpoint", &out]].concat(), &["--checkpoint and --output are both"]);
+    std::fs::remove_file(&copy).expect("removed");
     with(&["--loss", "hinge", "--train", "fc2.*", "-o", &out], &["no loss `hinge`", "mse"]);
     with(&["--loss", "mse", "--train", "fc2.*", "-o", &out], &["`logits`", "[10]"]);
     with(&[&loss[..], &["--train", "*", "--rate", "-1", "-o", &out]].concat(), &["--rate -1"]);

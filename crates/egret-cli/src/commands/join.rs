@@ -46,9 +46,6 @@ pub struct Args {
 
 /// `egret join`
 pub fn run(args: &Args) -> Result<()> {
-    let file = |model: &'_ String| PathBuf::from(model.split_once('=').map_or(&**model, |(_, file)| file));
-    let read: Vec<PathBuf> = args.models.iter().map(file).collect();
-    files::apart(&args.output, read.iter().map(PathBuf::as_path))?;
     files::writable(&args.output)?;
     let folder = args.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let request = Request {

@@ -15,6 +15,9 @@ pub(super) fn rows(e: &mut Emit, x: ValueId) -> Made {
 /// Of so few channels of an image all that one position of a walk in longer steps reaches is computed as one pixel of many channels.
 const FEW_CHANNELS: i64 = 4;
 
+/// What a position reaches in whole steps may be so many taps: of longer steps most are zeros.
+const MOST_TAPS: i64 = 4096;
+
 /// Smaller patches than this are few products of their own in a transposed convolution, which moves nothing.
 const LEAST_PATCH: i64 = 16;
 
@@ -200,7 +203,14 @@ fn in_pixels(
     }
     let n = kernel.len();
     // Steps that a filter reaches over, and it as [outs, channels, (steps, elements of a step)..].
-    let reach: Vec<i64> = kernel.iter().zip(steps).map(|(k, s)| (k + s - 1) / s).collect();
+    let reach: Vec<i64> =
+        kernel.iter().zip(steps).map(|(k, &s)| k.div_euclid(s) + i64::from(k % s != 0)).collect();
+    let taps = reach.iter().zip(steps).fold(1i64, |taps, (r, &s)| taps.saturating_mul(r.saturating_mul(s)));
+    // Pixels of free sizes that are cut to an image are parts of a value, which are not stored by themselves.
+    let known = spatial(e, g, layout).iter().all(|d| d.as_const().is_some());
+    if taps > MOST_TAPS || !known {
+        return Ok(None);
+    }
     let more: Vec<i64> = (0..n).map(|i| reach[i] * steps[i] - kernel[i]).collect();
     let none = || constants(&vec![0; n + 2]);
     let w = e.pad(w, none(), constants(&[&[0, 0], &more[..]].concat()), 0.0)?;

@@ -41,6 +41,10 @@ pub(super) fn pool(call: &mut Call) -> Result<(), Refusal> {
 /// The gradient of a pool of maxima: [`scattered`] with channels last, as convolutions have them around it, which are one more axis of
 /// windows of one element.
 fn maxima(call: &mut Call, x: ValueId, g: ValueId, layout: &str) -> Made {
+    if call.attrs.ints("kernel").is_empty() {
+        // Windows of one element, as there are no axes that they could reach along.
+        return Ok(g);
+    }
     let mut attrs = attrs! {};
     for (name, ends) in [("kernel", 1), ("strides", 1), ("dilations", 1), ("pads", 2), ("high_extra", 1)] {
         let given = call.attrs.ints(name);

@@ -365,8 +365,14 @@ fn contractions() -> Vec<Case> {
 }
 
 fn pools() -> Vec<Case> {
-    // One window over all, and windows that lie apart.
     let mut all = vec![];
+    for kind in ["max", "mean", "sum"] {
+        // No axes that windows could reach along.
+        let none = "dilations = [], high_extra = [], kernel = [], pads = [], strides = []";
+        let pool = format!("pool(%0) {{{none}, kind = \"{kind}\", layout = \"channels_first\"}}");
+        all.push(case(node("%0: f64[n, 3]", &pool)));
+    }
+    // One window over all, and windows that lie apart.
     for (shape, layout, window) in [
         (
             "[n, 2, 3, 2]",
