@@ -99,8 +99,8 @@ fn in_batches(
     let target = elements.target.clone();
     let differs = |other: f64| {
         // The same NaN is no difference.
-        let same = (other - target.score).abs() <= 1e-5 * (1.0 + target.score.abs());
-        !same && !(other.is_nan() && target.score.is_nan())
+        let near = (other - target.score).abs() <= 1e-5 * (1.0 + target.score.abs());
+        !(near || other.is_nan() && target.score.is_nan())
     };
     let dependent = |other: f64, how: &str| {
         let spelt = target.spelt();
